@@ -1,1 +1,33 @@
+//! The engine of curette: it turns a TOML pipeline into a dataflow and its results into committed tables.
+//! It knows nothing of video.
+//!
+//! # Map of the code
+//!
+//! A pipeline file goes through these modules from top to bottom:
+//!
+//! | module | takes | gives |
+//! |---|---|---|
+//! | `config` | TOML text | steps with spans, every mistake as a [`diag::Diagnostic`] |
+//! | `check` | steps + the operator registry | a checked `graph::Graph`: order, one Arrow schema per edge |
+//! | `draw` | a graph | Mermaid, DOT, SVG |
+//! | `plan` | a graph + the inputs that its sources list | an immutable `plan::Plan` of splits, and its hash |
+//! | `dataflow` | graph + plan + tables | runs it: timely workers coordinate, `pool` threads work |
+//! | `commit` | finished splits and their shards | Delta tables that are right after any kill |
+//! | `cluster` | several processes or machines | connected sockets for the dataflow |
+//! | `run` | all of the above | the verb `run`: resume, progress, funnel, exit code |
+//!
+//! What an operator is, and the only file to read before writing one: [`operator`]. What it answers for each row:
+//! [`verdict`]. SQL conditions: `predicate`. Logs, metrics, progress: `telemetry`.
+//!
+//! # Rules that hold everywhere
+//!
+//! * Records are small; pixels never cross an edge.
+//! * Worker threads never block; pools do the work and every pool is bounded.
+//! * No row leaves without a record: in = passed + rejected + errors, for each step of each split.
+//! * A split is one timestamp (`split_time`); when progress tracking says that it is complete, it is committed.
+//! * A panic ends the process; data never panics.
 
+pub mod diag;
+pub mod operator;
+pub mod resources;
+pub mod verdict;
