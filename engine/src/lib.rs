@@ -27,7 +27,14 @@
 //! * A split is one timestamp (`split_time`); when progress tracking says that it is complete, it is committed.
 //! * A panic ends the process; data never panics.
 
+pub mod check;
+pub mod commit;
+pub mod config;
+pub mod describe;
 pub mod diag;
+pub mod draw;
+pub mod graph;
 pub mod operator;
+pub mod predicate;
 pub mod resources;
 pub mod verdict;

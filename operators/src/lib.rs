@@ -1,1 +1,15 @@
+//! The operators of curette: one folder per family, one file per operator, one line in [`registry`].
+//!
+//! [`media`] is the plane where pixels live: operators ask it for frames and cuts; it knows nothing of rows.
 
+pub mod captions;
+pub mod clips;
+pub mod filters;
+pub mod frames;
+pub mod media;
+pub mod metadata;
+pub mod registry;
+pub mod sinks;
+pub mod sources;
+pub mod text;
+pub mod video;

@@ -1,0 +1,1 @@
+//! From parsed steps to a checked graph, with every mistake at once.

@@ -1,0 +1,1 @@
+//! Documentation and schemas, derived from the registry.

@@ -1,0 +1,1 @@
+//! SQL conditions over columns.
