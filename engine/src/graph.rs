@@ -175,9 +175,7 @@ pub struct Graph {
 impl Graph {
     /// The steps that read from step `index`.
     pub fn consumers(&self, index: usize) -> Vec<usize> {
-        (0..self.steps.len())
-            .filter(|&i| self.steps[i].inputs.contains(&index))
-            .collect()
+        (0..self.steps.len()).filter(|&i| self.steps[i].inputs.contains(&index)).collect()
     }
 
     /// Everything that decides what the output is, inputs aside, as canonical JSON: keys sorted, steps by name, no file names, no parallelism.
@@ -196,11 +194,7 @@ impl Graph {
                         map.shift_remove(&file.key);
                     }
                 }
-                let inputs: Vec<&str> = step
-                    .inputs
-                    .iter()
-                    .map(|&i| self.steps[i].name.as_str())
-                    .collect();
+                let inputs: Vec<&str> = step.inputs.iter().map(|&i| self.steps[i].name.as_str()).collect();
                 let value = json!({
                     "type": step.operator.name(),
                     "version": step.operator.version(),
@@ -224,8 +218,7 @@ impl Graph {
 pub fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            let ordered: BTreeMap<String, Value> =
-                map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            let ordered: BTreeMap<String, Value> = map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
             Value::Object(ordered.into_iter().collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
@@ -246,22 +239,14 @@ fn diff(path: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
         (Value::Object(a), Value::Object(b)) => {
             let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for key in keys {
-                let here = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
+                let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match (a.get(key), b.get(key)) {
                     (Some(x), Some(y)) => diff(&here, x, y, out),
                     (Some(_), None) => out.push(format!("{}: removed", shown(&here))),
                     (None, Some(y)) => out.push(format!(
                         "{}: added{}",
                         shown(&here),
-                        if y.is_object() {
-                            String::new()
-                        } else {
-                            format!(" ({y})")
-                        }
+                        if y.is_object() { String::new() } else { format!(" ({y})") }
                     )),
                     (None, None) => {}
                 }
@@ -278,8 +263,7 @@ fn diff(path: &str, old: &Value, new: &Value, out: &mut Vec<String>) {
 
 /// `steps.split.parameters.tau` as users wrote it: `step.split.tau`.
 fn shown(path: &str) -> String {
-    path.replacen("steps.", "step.", 1)
-        .replacen(".parameters", "", 1)
+    path.replacen("steps.", "step.", 1).replacen(".parameters", "", 1)
 }
 
 #[cfg(test)]
@@ -292,11 +276,7 @@ mod tests {
         let new = json!({"steps": {"split": {"parameters": {"tau": 0.8}}, "a": {"files": [2]}, "cut": {}}});
         assert_eq!(
             meaning_diff(&old, &new),
-            [
-                "step.a.files: the content of a file changed",
-                "step.cut: added",
-                "step.split.tau: 0.9 -> 0.8"
-            ]
+            ["step.a.files: the content of a file changed", "step.cut: added", "step.split.tau: 0.9 -> 0.8"]
         );
     }
 }

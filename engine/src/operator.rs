@@ -91,47 +91,28 @@ impl Columns {
     }
     /// Requires a column.
     pub fn need(mut self, name: &str, types: &[DataType]) -> Self {
-        self.needs.push(Need {
-            name: name.into(),
-            types: types.to_vec(),
-            optional: false,
-        });
+        self.needs.push(Need { name: name.into(), types: types.to_vec(), optional: false });
         self
     }
     /// Reads a column if it is there.
     pub fn may_use(mut self, name: &str, types: &[DataType]) -> Self {
-        self.needs.push(Need {
-            name: name.into(),
-            types: types.to_vec(),
-            optional: true,
-        });
+        self.needs.push(Need { name: name.into(), types: types.to_vec(), optional: true });
         self
     }
     /// Adds a nullable column.
     pub fn add(mut self, name: &str, data_type: DataType, doc: &str) -> Self {
-        self.adds.push(Added {
-            field: Field::new(name, data_type, true),
-            doc: doc.into(),
-        });
+        self.adds.push(Added { field: Field::new(name, data_type, true), doc: doc.into() });
         self
     }
     /// Adds the utf8 column that identifies rows from here on.
     pub fn add_id(mut self, name: &str, doc: &str) -> Self {
-        self.adds.push(Added {
-            field: Field::new(name, DataType::Utf8, false),
-            doc: doc.into(),
-        });
+        self.adds.push(Added { field: Field::new(name, DataType::Utf8, false), doc: doc.into() });
         self.id = Some(name.into());
         self
     }
     /// The schema of the added columns alone.
     pub fn added_schema(&self) -> Schema {
-        Schema::new(
-            self.adds
-                .iter()
-                .map(|a| a.field.clone())
-                .collect::<Vec<_>>(),
-        )
+        Schema::new(self.adds.iter().map(|a| a.field.clone()).collect::<Vec<_>>())
     }
 }
 
@@ -155,24 +136,14 @@ pub struct Paths {
 impl Paths {
     /// Absolute paths and URLs (`scheme://`) stay; the rest is taken from the pipeline's folder.
     pub fn resolve(&self, path: &str) -> PathBuf {
-        if path.contains("://") {
-            PathBuf::from(path)
-        } else {
-            self.base.join(path)
-        }
+        if path.contains("://") { PathBuf::from(path) } else { self.base.join(path) }
     }
 }
 
 /// Where an operator reports what is wrong with its own parameters. Every call becomes a diagnostic at the key's place in the TOML file.
 pub trait StepCheck {
     /// A mistake at a key (`None`: the step as a whole). `code` is one of [`crate::diag::Code`]'s.
-    fn error(
-        &mut self,
-        key: Option<&str>,
-        code: crate::diag::Code,
-        message: String,
-        help: Option<String>,
-    );
+    fn error(&mut self, key: Option<&str>, code: crate::diag::Code, message: String, help: Option<String>);
     /// As `error`, with the byte range inside the key's string value that is wrong (used for SQL).
     fn error_in(
         &mut self,
@@ -213,10 +184,7 @@ pub struct OperatorError {
 impl OperatorError {
     /// An error without a remedy.
     pub fn new(message: impl Into<String>) -> Self {
-        OperatorError {
-            message: message.into(),
-            help: None,
-        }
+        OperatorError { message: message.into(), help: None }
     }
     /// Adds the remedy.
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -450,26 +418,15 @@ pub struct Entry {
 
 /// The registry line of an operator.
 pub const fn entry<T: Operator>() -> Entry {
-    Entry {
-        name: T::NAME,
-        kind: T::KIND,
-        version: T::VERSION,
-        example: T::EXAMPLE,
-        parse: parse::<T>,
-        schema: schema::<T>,
-    }
+    Entry { name: T::NAME, kind: T::KIND, version: T::VERSION, example: T::EXAMPLE, parse: parse::<T>, schema: schema::<T> }
 }
 
-fn parse<T: Operator>(
-    value: toml::de::ValueDeserializer<'_>,
-) -> Result<Box<dyn DynOperator>, toml::de::Error> {
+fn parse<T: Operator>(value: toml::de::ValueDeserializer<'_>) -> Result<Box<dyn DynOperator>, toml::de::Error> {
     Ok(Box::new(T::deserialize(value)?))
 }
 
 fn schema<T: Operator>() -> serde_json::Value {
-    let mut generator = schemars::generate::SchemaSettings::draft07()
-        .with(|s| s.inline_subschemas = true)
-        .into_generator();
+    let mut generator = schemars::generate::SchemaSettings::draft07().with(|s| s.inline_subschemas = true).into_generator();
     generator.root_schema_for::<T>().to_value()
 }
 
@@ -513,9 +470,7 @@ pub fn output_schema(input: &Schema, columns: &Columns) -> SchemaRef {
     let mut metadata = input.metadata().clone();
     if let Some(id) = &columns.id {
         metadata.insert(ID_METADATA.into(), id.clone());
-        metadata
-            .entry(ROOT_ID_METADATA.into())
-            .or_insert_with(|| id.clone());
+        metadata.entry(ROOT_ID_METADATA.into()).or_insert_with(|| id.clone());
     }
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
@@ -527,11 +482,6 @@ pub fn all_unmeasured(rows: usize, problem: &crate::verdict::Problem) -> Vec<Ver
 
 /// The folder of a pipeline file, for [`Paths`].
 pub fn paths_of(pipeline_file: &Path) -> Paths {
-    let base = pipeline_file
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    Paths {
-        base: base.to_path_buf(),
-    }
+    let base = pipeline_file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Paths { base: base.to_path_buf() }
 }

@@ -17,9 +17,7 @@ impl Resources {
     /// The shared value of type `T`, made by `init` on first use. `init` runs under the lock: keep it short, and never call `get` in it.
     pub fn get<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> Arc<T> {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = map
-            .entry(TypeId::of::<T>())
-            .or_insert_with(|| Arc::new(init()));
+        let slot = map.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(init()));
         match Arc::clone(slot).downcast::<T>() {
             Ok(value) => value,
             Err(_) => unreachable!("keyed by its own type"),

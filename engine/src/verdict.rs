@@ -36,10 +36,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with a code from the operator's documentation.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Problem {
-            code: code.into(),
-            message: message.into(),
-        }
+        Problem { code: code.into(), message: message.into() }
     }
 }
 
@@ -56,28 +53,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// A fail with one measured number and the threshold that it missed.
-    pub fn fail(
-        code: &'static str,
-        measured: f64,
-        threshold: f64,
-        message: impl Into<String>,
-    ) -> Self {
-        Verdict::Fail(Reject {
-            code: code.into(),
-            measured: Some(measured),
-            threshold: Some(threshold),
-            message: message.into(),
-        })
+    pub fn fail(code: &'static str, measured: f64, threshold: f64, message: impl Into<String>) -> Self {
+        Verdict::Fail(Reject { code: code.into(), measured: Some(measured), threshold: Some(threshold), message: message.into() })
     }
 
     /// A fail that has no single measured number.
     pub fn fail_because(code: &'static str, message: impl Into<String>) -> Self {
-        Verdict::Fail(Reject {
-            code: code.into(),
-            measured: None,
-            threshold: None,
-            message: message.into(),
-        })
+        Verdict::Fail(Reject { code: code.into(), measured: None, threshold: None, message: message.into() })
     }
 
     /// A row that could not be measured.
@@ -104,30 +86,19 @@ pub struct Processed {
 impl Processed {
     /// The result of a measure or filter: one verdict and one value of each new column per input row.
     pub fn rows(verdicts: Vec<Verdict>, columns: Vec<ArrayRef>) -> Self {
-        Processed {
-            verdicts,
-            columns,
-            parents: None,
-        }
+        Processed { verdicts, columns, parents: None }
     }
 
     /// The result of an expanding operator.
     pub fn children(verdicts: Vec<Verdict>, parents: Vec<u32>, columns: Vec<ArrayRef>) -> Self {
-        Processed {
-            verdicts,
-            columns,
-            parents: Some(parents),
-        }
+        Processed { verdicts, columns, parents: Some(parents) }
     }
 
     /// Checks that every input row is accounted for exactly once. `Err` holds the sentence that the panic will say: it names a bug
     /// of the operator, never of the data.
     pub fn check(&self, rows_in: usize) -> Result<(), String> {
         if self.verdicts.len() != rows_in {
-            return Err(format!(
-                "{} verdicts for {rows_in} input rows",
-                self.verdicts.len()
-            ));
+            return Err(format!("{} verdicts for {rows_in} input rows", self.verdicts.len()));
         }
         let want = match &self.parents {
             None => rows_in,
@@ -136,18 +107,14 @@ impl Processed {
                 let mut last = 0;
                 for &p in parents {
                     if (p as usize) >= rows_in || p < last {
-                        return Err(format!(
-                            "parent index {p} is out of order or out of range (rows: {rows_in})"
-                        ));
+                        return Err(format!("parent index {p} is out of order or out of range (rows: {rows_in})"));
                     }
                     last = p;
                     has_child[p as usize] = true;
                 }
                 for (row, (verdict, has)) in self.verdicts.iter().zip(&has_child).enumerate() {
                     if matches!(verdict, Verdict::Pass) != *has {
-                        return Err(format!(
-                            "row {row}: verdict {verdict:?} but has_children={has}"
-                        ));
+                        return Err(format!("row {row}: verdict {verdict:?} but has_children={has}"));
                     }
                 }
                 parents.len()
@@ -155,10 +122,7 @@ impl Processed {
         };
         for (i, column) in self.columns.iter().enumerate() {
             if column.len() != want {
-                return Err(format!(
-                    "new column {i} has {} values, expected {want}",
-                    column.len()
-                ));
+                return Err(format!("new column {i} has {} values, expected {want}", column.len()));
             }
         }
         Ok(())
@@ -179,25 +143,9 @@ mod tests {
     #[test]
     fn an_expanded_row_needs_children_exactly_when_it_passes() {
         let fail = Verdict::fail_because("none", "no clip");
-        assert!(
-            Processed::children(vec![Verdict::Pass, fail.clone()], vec![0, 0], vec![])
-                .check(2)
-                .is_ok()
-        );
-        assert!(
-            Processed::children(vec![Verdict::Pass, fail.clone()], vec![0, 1], vec![])
-                .check(2)
-                .is_err()
-        );
-        assert!(
-            Processed::children(vec![Verdict::Pass, Verdict::Pass], vec![0], vec![])
-                .check(2)
-                .is_err()
-        );
-        assert!(
-            Processed::children(vec![Verdict::Pass, Verdict::Pass], vec![1, 0], vec![])
-                .check(2)
-                .is_err()
-        );
+        assert!(Processed::children(vec![Verdict::Pass, fail.clone()], vec![0, 0], vec![]).check(2).is_ok());
+        assert!(Processed::children(vec![Verdict::Pass, fail.clone()], vec![0, 1], vec![]).check(2).is_err());
+        assert!(Processed::children(vec![Verdict::Pass, Verdict::Pass], vec![0], vec![]).check(2).is_err());
+        assert!(Processed::children(vec![Verdict::Pass, Verdict::Pass], vec![1, 0], vec![]).check(2).is_err());
     }
 }
