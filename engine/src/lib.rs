@@ -28,6 +28,7 @@
 //! * A panic ends the process; data never panics.
 
 pub mod check;
+pub mod cluster;
 pub mod commit;
 pub mod config;
 pub mod describe;
