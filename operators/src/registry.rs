@@ -1,6 +1,8 @@
 //! Every operator, one line each.
 
-use curette_engine::operator::Entry;
+use curette_engine::operator::{Entry, entry};
+
+use crate::{clips, frames};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -9,7 +11,9 @@ pub const ALL: &[Entry] = &[
     // video
     // text
     // frames
+    entry::<frames::frame_classifier::FrameClassifier>(),
     // clips
+    entry::<clips::temporal_split::TemporalSplit>(),
     // filters
     // captions
     // sinks
