@@ -1,1 +1,4 @@
 //! Decisions from metadata alone.
+
+pub mod keyword_filter;
+pub mod keywords;
