@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{metadata, sinks, sources};
+use crate::{clips, frames, metadata, sinks, sources};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -13,7 +13,9 @@ pub const ALL: &[Entry] = &[
     // video
     // text
     // frames
+    entry::<frames::frame_classifier::FrameClassifier>(),
     // clips
+    entry::<clips::temporal_split::TemporalSplit>(),
     // filters
     // captions
     // sinks

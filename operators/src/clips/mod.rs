@@ -1,1 +1,4 @@
 //! From frame scores to clips.
+
+pub mod runs;
+pub mod temporal_split;

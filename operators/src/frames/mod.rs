@@ -1,1 +1,7 @@
 //! Embeddings and scores of frames.
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod frame_classifier;
+pub mod head;
+pub mod vectors;
