@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{clips, frames, metadata, sinks, sources};
+use crate::{clips, filters, frames, metadata, sinks, sources};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -17,6 +17,8 @@ pub const ALL: &[Entry] = &[
     // clips
     entry::<clips::temporal_split::TemporalSplit>(),
     // filters
+    entry::<filters::resolution_filter::ResolutionFilter>(),
+    entry::<filters::filter::Filter>(),
     // captions
     // sinks
     entry::<sinks::parquet::Parquet>(),
