@@ -2,3 +2,6 @@
 
 pub mod keyword_filter;
 pub mod keywords;
+
+#[cfg(test)]
+mod medical_terms_test;
