@@ -11,5 +11,7 @@ pub mod metadata;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+#[cfg(test)]
+pub mod testing;
 pub mod text;
 pub mod video;

@@ -2,12 +2,14 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{clips, frames};
+use crate::{clips, filters, frames, metadata, sinks, sources};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
     // sources
+    entry::<sources::videos::Videos>(),
     // metadata
+    entry::<metadata::keyword_filter::KeywordFilter>(),
     // video
     // text
     // frames
@@ -15,6 +17,10 @@ pub const ALL: &[Entry] = &[
     // clips
     entry::<clips::temporal_split::TemporalSplit>(),
     // filters
+    entry::<filters::resolution_filter::ResolutionFilter>(),
+    entry::<filters::filter::Filter>(),
     // captions
     // sinks
+    entry::<sinks::parquet::Parquet>(),
+    entry::<sinks::jsonl::Jsonl>(),
 ];
