@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{clips, frames};
+use crate::{captions, clips, frames};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -16,5 +16,6 @@ pub const ALL: &[Entry] = &[
     entry::<clips::temporal_split::TemporalSplit>(),
     // filters
     // captions
+    entry::<captions::captioner::Captioner>(),
     // sinks
 ];
