@@ -37,9 +37,9 @@ pub struct Job<'a> {
 
 fn pipeline_text(job: &Job) -> String {
     let (encoder, muxer) = match job.format {
-        Format::Mp4 => (h264(), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
-        Format::Mp4IndexFirst => (h264(), "mp4mux name=mux faststart=true".to_owned()),
-        Format::Mkv => (h264(), "matroskamux name=mux".to_owned()),
+        Format::Mp4 => (h264(job.fps.is_none()), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
+        Format::Mp4IndexFirst => (h264(job.fps.is_none()), "mp4mux name=mux faststart=true".to_owned()),
+        Format::Mkv => (h264(job.fps.is_none()), "matroskamux name=mux".to_owned()),
         // A fixed speed: in the encoder's real-time mode the bytes would depend on the clock.
         Format::WebmVp8 => {
             ("vp8enc deadline=1000000 cpu-used=4 threads=1 target-bitrate=900000".to_owned(), "webmmux name=mux".to_owned())
@@ -59,9 +59,13 @@ fn pipeline_text(job: &Job) -> String {
     text + &format!("{muxer} ! filesink name=sink sync=false")
 }
 
-fn h264() -> String {
-    "x264enc speed-preset=veryfast pass=qual quantizer=28 threads=1 key-int-max=72 ! video/x-h264,profile=high ! h264parse"
-        .to_owned()
+fn h264(variable: bool) -> String {
+    // With a variable rate, reordered frames make the muxer's duration too short and players drop the last frames: no B-frames then.
+    let b_frames = if variable { 0 } else { 3 };
+    format!(
+        "x264enc speed-preset=superfast pass=qual quantizer=28 threads=1 key-int-max=72 bframes={b_frames} \
+         ! video/x-h264,profile=high ! h264parse"
+    )
 }
 
 /// Encodes; `draw` gives the stored picture of frame `n` as planar YUV 4:2:0.
