@@ -25,8 +25,11 @@ pub struct Job<'a> {
     pub path: &'a Path,
     pub format: Format,
     pub size: (u32, u32),
-    /// Frame rate for the caps; `None` = variable.
-    pub fps: Option<i32>,
+    /// Frames per second, or of the grid that they lie on. Named for variable rates too: without it the muxer gives the last frame no duration, and
+    /// players drop it.
+    pub fps: i32,
+    /// Frames of that grid are missing.
+    pub variable: bool,
     /// Ticks per second of the MP4 video track.
     pub timescale: u32,
     pub times_ns: &'a [u64],
@@ -37,9 +40,9 @@ pub struct Job<'a> {
 
 fn pipeline_text(job: &Job) -> String {
     let (encoder, muxer) = match job.format {
-        Format::Mp4 => (h264(job.fps.is_none()), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
-        Format::Mp4IndexFirst => (h264(job.fps.is_none()), "mp4mux name=mux faststart=true".to_owned()),
-        Format::Mkv => (h264(job.fps.is_none()), "matroskamux name=mux".to_owned()),
+        Format::Mp4 => (h264(job.variable), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
+        Format::Mp4IndexFirst => (h264(job.variable), "mp4mux name=mux faststart=true".to_owned()),
+        Format::Mkv => (h264(job.variable), "matroskamux name=mux".to_owned()),
         // A fixed speed: in the encoder's real-time mode the bytes would depend on the clock.
         Format::WebmVp8 => {
             ("vp8enc deadline=1000000 cpu-used=4 threads=1 target-bitrate=900000".to_owned(), "webmmux name=mux".to_owned())
@@ -82,7 +85,7 @@ pub fn encode(job: &Job, mut draw: impl FnMut(usize) -> Vec<u8>) -> Result<(), S
     let (video, audio) = (source("video"), source("audio"));
     if let Some(video) = &video {
         let (w, h) = job.size;
-        let rate = gst::Fraction::new(job.fps.unwrap_or(0), 1);
+        let rate = gst::Fraction::new(job.fps, 1);
         let caps = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
             .field("width", w as i32)
@@ -93,7 +96,7 @@ pub fn encode(job: &Job, mut draw: impl FnMut(usize) -> Vec<u8>) -> Result<(), S
             .field("interlace-mode", "progressive")
             .build();
         video.set_caps(Some(&caps));
-        if let (None, Some(pad)) = (job.fps, pipeline.by_name("mux").and_then(|m| m.sink_pads().into_iter().next())) {
+        if let (true, Some(pad)) = (job.variable, pipeline.by_name("mux").and_then(|m| m.sink_pads().into_iter().next())) {
             pad.set_property("trak-timescale", job.timescale);
         }
     }

@@ -46,7 +46,7 @@ impl Decoded {
 
 /// Decodes all frames of a file; an error text when GStreamer gives one.
 pub fn decode(path: &Path) -> Result<Decoded, String> {
-    let text = "uridecodebin name=d videoflip method=automatic name=flip ! videoconvert ! video/x-raw,format=GRAY8 ! appsink name=v sync=false \
+    let text = "uridecodebin name=d videoflip video-direction=auto name=flip ! videoconvert ! video/x-raw,format=GRAY8 ! appsink name=v sync=false \
                 fakesink name=a sync=false async=false";
     let pipeline = gst::parse::launch(text).unwrap().downcast::<gst::Pipeline>().unwrap();
     let uri = gst::glib::filename_to_uri(path, None).unwrap();
