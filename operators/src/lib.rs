@@ -13,3 +13,8 @@ pub mod sinks;
 pub mod sources;
 pub mod text;
 pub mod video;
+
+/// The example operator of CONTRIBUTING.md must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../CONTRIBUTING.md")]
+struct Contributing;
