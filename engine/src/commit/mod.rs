@@ -12,6 +12,7 @@
 //! | `split_set` | which splits, as ranges: `0-41,43` |
 //! | `location` | a path or URL becomes an object store; the async runtime that all blocking calls here share |
 //! | `synced` | the local store, with log entries flushed to disk before they become visible |
+//! | `folder` | small whole files: plans |
 //! | `schema` | Arrow types to what Delta can hold, and the difference between two schemas |
 //! | `shard`, `upload`, `stats` | rows to one Parquet file under a name that no other attempt can have |
 //! | `record` | the JSON that says which splits are done |
@@ -29,6 +30,7 @@
 mod actions;
 mod decide;
 mod error;
+mod folder;
 pub mod killpoint;
 mod location;
 mod record;
@@ -44,6 +46,7 @@ mod upload;
 mod tests;
 
 pub use error::CommitError;
+pub use folder::Folder;
 pub use killpoint::kill_point;
 pub use schema::table_schema;
 pub use shard::{Shard, ShardWriter};

@@ -1,0 +1,40 @@
+//! Small whole files below a folder or URL: plans, and whatever else is written once and read back.
+
+use std::fmt;
+
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::error::CommitError;
+use super::location::{Location, block_on};
+
+/// A folder in a store, by name.
+#[derive(Debug, Clone)]
+pub struct Folder(Location);
+
+impl Folder {
+    /// Understands an absolute path or a URL. Makes the folder if it is local.
+    pub fn open(location: &str) -> Result<Self, CommitError> {
+        Location::parse(location).map(Folder)
+    }
+
+    /// Writes a file, replacing one of the same name. `name` may have slashes.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), object_store::Error> {
+        let path = self.0.file(name);
+        block_on(async { self.0.store.put(&path, PutPayload::from(bytes)).await }).map(|_| ())
+    }
+
+    /// Reads a file.
+    pub fn get(&self, name: &str) -> Result<bytes::Bytes, object_store::Error> {
+        let path = self.0.file(name);
+        block_on(async { self.0.store.get(&path).await?.bytes().await })
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.local {
+            Some(path) => write!(f, "{}", path.display()),
+            None => f.write_str(self.0.url.as_str()),
+        }
+    }
+}
