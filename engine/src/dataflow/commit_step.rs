@@ -1,0 +1,121 @@
+//! The operator that makes finished splits true: one per run, on the first worker.
+//!
+//! Commits happen on a thread of their own; groups that wait meanwhile are committed together. It also watches the error rate, because it
+//! hears of every complete split.
+//!
+//! What can go wrong: another run writes to the same tables. The commit finds out (`Delta` versions are put-if-absent) and this run stops; whatever the
+//! other one committed stays valid.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use super::Shared;
+use super::collect::ToCommitter;
+use super::time::SplitTime;
+use super::writer::Finished;
+use crate::commit::{CommitError, Outcome, PlanStamp, SplitSet, Table, kill_point};
+
+/// Why a group could not be committed.
+#[derive(Debug, thiserror::Error)]
+enum CommitStepError {
+    #[error("{0}")]
+    Commit(#[from] CommitError),
+    #[error("another run has committed splits {splits} to table `{table}` meanwhile; let one of them end before the other is started")]
+    OtherRun { table: String, splits: SplitSet },
+}
+
+/// A table as the committer sees it, in the order of the writer's targets; `None` for targets that are not tables.
+pub type Committed = Option<(Arc<Table>, SplitSet)>;
+
+/// Adds the committer. Its output never carries anything: it is there to be probed.
+pub fn commit<'s>(
+    scope: Scope<'s, SplitTime>,
+    input: Stream<'s, SplitTime, Vec<ToCommitter>>,
+    shared: Arc<Shared>,
+) -> Stream<'s, SplitTime, Vec<u8>> {
+    let mut builder = OperatorBuilder::new("Commit".into(), scope);
+    let mut input = builder.new_input(input, Exchange::new(|_: &ToCommitter| 0));
+    let (_out, stream) = builder.new_output::<Vec<u8>>();
+    let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let first = scope.index() == 0;
+    builder.build(move |mut initial| {
+        let mut alive = initial.pop().filter(|_| first).map(|cap| cap.delayed(&SplitTime::COMMIT));
+        let mut outstanding = 0usize;
+        let (jobs, queue) = unbounded::<Finished>();
+        let (ack, acks) = unbounded::<usize>();
+        if first {
+            let shared = Arc::clone(&shared);
+            shared.stop.or_die("start the commit thread", {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new().name("commit".into()).spawn(move || commit_all(&shared, &queue, &ack, &|| { let _ = wake.activate(); }))
+            });
+        }
+        move |frontiers| {
+            let _keep = &_out;
+            input.for_each(|_cap, messages| {
+                for message in messages.drain(..) {
+                    match message {
+                        ToCommitter::Complete(counts) => shared.progress.complete(&counts, &shared),
+                        ToCommitter::Finished(group) => {
+                            outstanding += 1;
+                            // Fails only when the commit thread is gone, and it only ends with the process or with this channel.
+                            drop(jobs.send(group));
+                        }
+                    }
+                }
+            });
+            while let Ok(groups) = acks.try_recv() {
+                outstanding -= groups;
+            }
+            if frontiers.iter().all(|f| f.is_empty()) && outstanding == 0 {
+                alive = None;
+            }
+            let _ = &alive;
+        }
+    });
+    stream
+}
+
+fn commit_all(shared: &Shared, queue: &Receiver<Finished>, ack: &Sender<usize>, wake: &dyn Fn()) {
+    while let Ok(first) = queue.recv() {
+        let groups: Vec<Finished> = std::iter::once(first).chain(queue.try_iter()).collect();
+        let mut all = Finished { splits: SplitSet::new(), shards: Default::default() };
+        for group in &groups {
+            all.splits = all.splits.union(&group.splits);
+            for (target, shards) in &group.shards {
+                all.shards.entry(*target).or_default().extend(shards.iter().cloned());
+            }
+        }
+        if let Err(e) = commit_group(&shared.tables, &shared.stamp, &all) {
+            shared.stop.commit_failed(&e);
+        }
+        shared.progress.committed(all.splits.len());
+        tracing::info!(splits = all.splits.len(), "Committed");
+        if ack.send(groups.len()).is_ok() {
+            wake();
+        }
+    }
+}
+
+/// Commits a group to each table in order; the last one, `stages`, is what makes the splits done.
+fn commit_group(tables: &[Committed], stamp: &PlanStamp, group: &Finished) -> Result<(), CommitStepError> {
+    for (target, entry) in tables.iter().enumerate() {
+        let Some((table, done)) = entry else { continue };
+        let splits = group.splits.difference(done);
+        if splits.is_empty() {
+            continue;
+        }
+        kill_point("between_tables");
+        let shards = group.shards.get(&(target as u32)).map(Vec::as_slice).unwrap_or_default();
+        match table.commit(stamp, &splits, shards)? {
+            Outcome::Committed { version } => tracing::debug!(table = table.name(), version, splits = %splits, shards = shards.len(), "Table committed"),
+            Outcome::AlreadyDone => return Err(CommitStepError::OtherRun { table: table.name().into(), splits }),
+            Outcome::PartlyDone { done } => return Err(CommitStepError::OtherRun { table: table.name().into(), splits: done }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! The dataflow: runs a program over the splits of a plan on timely workers.
+//!
+//! | file | does |
+//! |---|---|
+//! | `compile` | a graph becomes started operators and edges with just the columns that are read |
+//! | `time` | splits as timestamps, in lanes that do not wait for each other |
+//! | `batch` | Arrow batches as containers, on the wire, and their routes |
+//! | `source` | opens splits within the window and reads them |
+//! | `offload` | calls measures, filters and expanding operators on pools |
+//! | `task`, `apply` | one call, and what becomes of its rows |
+//! | `ledger` | counts, and the proof that no row is lost |
+//! | `collect` | gathers a split's results and closes it when progress tracking says so |
+//! | `writer` | rows become shards |
+//! | `commit_step` | shards become true |
+//! | `tables` | the `rejects`, `errors` and `stages` tables |
+//! | `stop` | ends the process when going on would be wrong |
+//!
+//! Every worker builds the same dataflow; only the sources differ in which splits they open.
+
+mod apply;
+mod batch;
+mod collect;
+mod commit_step;
+pub mod compile;
+pub mod ledger;
+mod offload;
+mod source;
+mod stop;
+pub mod tables;
+pub mod task;
+mod time;
+mod writer;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::{Concatenate, Probe};
+use timely::worker::Worker;
+
+use self::batch::Batch;
+use self::collect::{WriterLink, collect};
+pub use self::commit_step::Committed;
+use self::compile::{Compiled, Program, Work, select};
+use self::ledger::Counts;
+use self::offload::Rows;
+pub use self::stop::Stop;
+use self::task::TaskContext;
+use self::time::SplitTime;
+pub use self::writer::{Settings as WriterSettings, Target};
+use self::writer::{FromWriter, ToWriter};
+use crate::cluster::{ClusterError, Workers, workers};
+use crate::commit::{PlanStamp, SplitSet};
+use crate::exit::Exit;
+use crate::graph::Graph;
+use crate::plan::Plan;
+use crate::pool::Pools;
+use crate::resources::Resources;
+
+/// A worker looks after its sources at least this often.
+const PARK: Duration = Duration::from_millis(200);
+/// Rows that must have entered a step before its error rate can stop the run.
+pub const ERROR_RATE_MIN_ROWS: u64 = 20;
+
+/// What a run is doing, for progress displays. Kept up to date on the process with the first worker.
+pub struct RunProgress {
+    totals: Mutex<Vec<Counts>>,
+    splits_done: AtomicU64,
+    splits_committed: AtomicU64,
+    max_error_rate: f64,
+}
+
+impl RunProgress {
+    /// A record for a graph of this many steps.
+    pub fn new(steps: usize, max_error_rate: f64) -> Self {
+        RunProgress {
+            totals: Mutex::new(vec![Counts::default(); steps]),
+            splits_done: AtomicU64::new(0),
+            splits_committed: AtomicU64::new(0),
+            max_error_rate,
+        }
+    }
+
+    /// Splits that are complete, in this run.
+    pub fn splits_done(&self) -> u64 {
+        self.splits_done.load(Ordering::Relaxed)
+    }
+
+    /// Splits that are committed, in this run.
+    pub fn splits_committed(&self) -> u64 {
+        self.splits_committed.load(Ordering::Relaxed)
+    }
+
+    /// Sums by step over the complete splits of this run.
+    pub fn totals(&self) -> Vec<Counts> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn committed(&self, splits: u64) {
+        self.splits_committed.fetch_add(splits, Ordering::Relaxed);
+    }
+
+    fn complete(&self, counts: &[Counts], shared: &Shared) {
+        self.splits_done.fetch_add(1, Ordering::Relaxed);
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((total, count), step) in totals.iter_mut().zip(counts).zip(&shared.program.steps) {
+            total.merge(count);
+            let errors = total.errors_total() + total.kept_errors.values().sum::<u64>();
+            if total.rows_in >= ERROR_RATE_MIN_ROWS && errors as f64 > self.max_error_rate * total.rows_in as f64 {
+                let worst = total.errors.iter().chain(&total.kept_errors).max_by_key(|(_, n)| **n);
+                shared.stop.end(
+                    Exit::ErrorRate,
+                    &format!(
+                        "The run stops: {errors} of {} rows of step `{}` could not be measured, more than max_error_rate = {} allows; most often: {}. \
+                         See the `errors` table, mend the cause or raise max_error_rate, and run the same command again",
+                        total.rows_in,
+                        step.name,
+                        self.max_error_rate,
+                        worst.map(|(code, n)| format!("{code} ({n})")).unwrap_or_default()
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// What all workers of a process share.
+pub struct Shared {
+    program: Program,
+    plan: Arc<Plan>,
+    pools: Arc<Pools>,
+    context: TaskContext,
+    stop: Stop,
+    tables: Vec<Committed>,
+    stamp: PlanStamp,
+    progress: Arc<RunProgress>,
+}
+
+impl Shared {
+    fn tell_writer(&self, writer: &Sender<ToWriter>, message: ToWriter) {
+        if writer.send(message).is_err() {
+            self.stop.end(Exit::Internal, "the writer thread is gone");
+        }
+    }
+}
+
+/// Everything that a run of the dataflow needs.
+pub struct Job {
+    /// The checked pipeline.
+    pub graph: Arc<Graph>,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Splits to do, ascending.
+    pub todo: Vec<u32>,
+    /// The started operators.
+    pub program: Program,
+    /// Shared things of the operators.
+    pub resources: Arc<Resources>,
+    /// Where each sink's rows go, then the system tables.
+    pub targets: Vec<Target>,
+    /// The same as the committer sees it.
+    pub tables: Vec<Committed>,
+    /// Names the plan in every commit.
+    pub stamp: PlanStamp,
+    /// ULID of this attempt of this process.
+    pub attempt: String,
+    /// Worker threads of this process.
+    pub threads: usize,
+    /// Workers of all processes.
+    pub peers: usize,
+}
+
+/// Runs the job on the workers of this process until everything is committed.
+pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), ClusterError> {
+    let processes = (job.peers / job.threads.max(1)).max(1) as u64;
+    let settings = &job.graph.engine;
+    let pools = Pools::start(&settings.pools, job.threads, settings.max_bytes_in_flight / processes)
+        .map_err(|e| ClusterError::Start(format!("cannot start the pool threads: {e}")))?;
+    let pools = Arc::new(pools);
+    let window = if settings.window_splits == 0 { 2 * job.peers } else { settings.window_splits };
+    let lanes = (window / job.peers).max(1) as u32;
+    let writer_settings = WriterSettings {
+        commit_interval: Duration::from_secs(settings.commit_interval_seconds),
+        attempt: job.attempt.clone(),
+        workers: job.threads,
+    };
+    let shared = Arc::new(Shared {
+        program: job.program,
+        plan: job.plan,
+        pools: Arc::clone(&pools),
+        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)) },
+        stop: Stop,
+        tables: job.tables,
+        stamp: job.stamp,
+        progress,
+    });
+    // Unbounded, but what is in it counts for the byte budget, which stops the sources.
+    let (commands, queue) = unbounded::<ToWriter>();
+    let start = Mutex::new(Some((job.targets, writer_settings, queue)));
+    let todo = Arc::new(job.todo);
+    let threads = job.threads;
+    workers(kind, timely::WorkerConfig::default(), move |worker| {
+        let first_here = worker.index() % threads == 0;
+        let (answer, answers) = unbounded::<FromWriter>();
+        let link = WriterLink { commands: commands.clone(), answers: first_here.then_some(answers) };
+        let (probe, sources, wake_collector) = build(worker, link, lanes, &todo, &shared);
+        if first_here && let Some((targets, settings, queue)) = start.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let (shared, pools) = (Arc::clone(&shared), Arc::clone(&pools));
+            let thread = std::thread::Builder::new().name("writer".into());
+            let spawned = thread.spawn(move || write(&shared, targets, settings, pools, &queue, &answer, &|| { let _ = wake_collector.activate(); }));
+            shared_or_die(spawned);
+        }
+        let mut seen = Vec::new();
+        while !probe.done() {
+            worker.step_or_park(Some(PARK));
+            let now = probe.with_frontier(|f| f.to_vec());
+            if now != seen {
+                seen = now;
+                sources.iter().for_each(|s| s.activate());
+            }
+        }
+    })
+    .map(|_: Vec<()>| ())
+}
+
+fn shared_or_die<T>(spawned: std::io::Result<T>) {
+    Stop.or_die("start the writer thread", spawned);
+}
+
+fn write(
+    shared: &Shared,
+    targets: Vec<Target>,
+    settings: WriterSettings,
+    pools: Arc<Pools>,
+    queue: &Receiver<ToWriter>,
+    answer: &Sender<FromWriter>,
+    wake: &dyn Fn(),
+) {
+    if let Err(e) = writer::run(targets, settings, pools, queue, answer, wake) {
+        shared.stop.commit_failed(&e);
+    }
+}
+
+type Built = (Handle<SplitTime>, Vec<timely::scheduling::Activator>, timely::scheduling::SyncActivator);
+
+fn build(worker: &mut Worker, link: WriterLink, lanes: u32, todo: &[u32], shared: &Arc<Shared>) -> Built {
+    let (index, peers) = (worker.index(), worker.peers());
+    let probe = Handle::new();
+    let (activators, wake) = worker.dataflow::<SplitTime, _, _>(|scope: Scope<SplitTime>| {
+        let mut outputs: Vec<Option<Rows>> = Vec::new();
+        let mut ledgers = Vec::new();
+        let mut to_sinks = Vec::new();
+        let mut activators = Vec::new();
+        for step in &shared.program.steps {
+            let step = Arc::new(step.clone());
+            let input = || -> Rows {
+                let streams: Vec<_> = step.inputs.iter().filter_map(|&i| outputs[i].clone()).collect();
+                scope.concatenate(streams)
+            };
+            match step.work {
+                Work::Source(_) => {
+                    let mine: Vec<u32> = mine(todo, shared, &step, index, peers);
+                    let ordinal = activators.len() as u32;
+                    let first_lane = (ordinal * peers as u32 + index as u32) * lanes;
+                    let (rows, ledger, activator) =
+                        source::source(scope, Arc::clone(&step), mine, first_lane, lanes, probe.clone(), Arc::clone(shared));
+                    outputs.push(Some(rows));
+                    ledgers.push(ledger);
+                    activators.push(activator);
+                }
+                Work::Transform(_) => {
+                    let (rows, ledger) = offload::transform(scope, Arc::clone(&step), input(), Arc::clone(shared));
+                    outputs.push(Some(rows));
+                    ledgers.push(ledger);
+                }
+                Work::Sink(sink) => {
+                    to_sinks.push(address(input(), step, sink));
+                    outputs.push(None);
+                }
+            }
+        }
+        let rows = scope.concatenate(to_sinks);
+        let ledger = scope.concatenate(ledgers);
+        let (messages, wake) = collect(scope, rows, ledger, link, Arc::clone(shared));
+        commit_step::commit(scope, messages, Arc::clone(shared)).probe_with(&probe);
+        (activators, wake)
+    });
+    (probe, activators, wake)
+}
+
+/// The splits that this worker opens, in order. By their number alone: processes that read the tables at different moments, and so disagree on
+/// which splits are left, still agree on whose they are.
+fn mine(todo: &[u32], shared: &Shared, step: &Compiled, index: usize, peers: usize) -> Vec<u32> {
+    let of_source = |s: &&u32| shared.plan.splits[**s as usize].source == step.index;
+    todo.iter().filter(of_source).filter(|&&s| s as usize % peers == index).copied().collect()
+}
+
+/// Cuts rows down to what a sink writes and addresses them to it.
+fn address<'s>(rows: Rows<'s>, step: Arc<Compiled>, sink: u32) -> Rows<'s> {
+    use timely::container::CapacityContainerBuilder;
+    use timely::dataflow::channels::pact::Pipeline;
+    use timely::dataflow::operators::generic::operator::Operator;
+    rows.unary::<CapacityContainerBuilder<Batch>, _, _, _>(Pipeline, &step.name.clone(), move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, batch| {
+                if let Some((split, _, rows)) = std::mem::take(batch).into_parts() {
+                    let mut batch = Batch::for_sink(select(&rows, &step.output), split, sink);
+                    output.session(&cap).give_container(&mut batch);
+                }
+            });
+        }
+    })
+}
+
+/// The splits of a plan that are not in `done`, ascending.
+pub fn todo(plan: &Plan, done: &SplitSet) -> Vec<u32> {
+    plan.splits.iter().map(|s| s.id).filter(|id| !done.contains(*id)).collect()
+}

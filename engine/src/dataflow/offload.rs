@@ -1,0 +1,200 @@
+//! The operator behind every measure, filter and expanding step: rows wait here, work on a pool, and come back as rows and ledger entries.
+//!
+//! Capabilities stay on the worker and are found again by task number; threads only get numbers and rows. A task's answer is sent first and
+//! the worker is woken after, so no wake-up is lost. No capability is ever dropped before its answer was sent on: that would let a split look complete.
+//!
+//! What can go wrong: an operator that never answers holds its split for ever (operators have deadlines of their own); rows that wait are bounded by
+//! the source's window and by the byte budget, which stops new splits and holds each step to one task at a time while it is exceeded.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Pipeline, DistributorPact};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use super::batch::{Batch, Route};
+use super::compile::{Compiled, select};
+use super::ledger::Entry;
+use super::task::{self, Done, TaskContext};
+use super::time::SplitTime;
+use super::Shared;
+use crate::operator::{OperatorError, Pool};
+
+/// A stream of rows.
+pub type Rows<'s> = Stream<'s, SplitTime, Batch>;
+/// A stream of ledger entries.
+pub type Ledger<'s> = Stream<'s, SplitTime, Vec<Entry>>;
+/// Builds the rows output.
+pub type RowsOutput = OutputBuilder<SplitTime, CapacityContainerBuilder<Batch>>;
+/// Builds the ledger output.
+pub type LedgerOutput = OutputBuilder<SplitTime, CapacityContainerBuilder<Vec<Entry>>>;
+
+struct Waiting {
+    capabilities: (Capability<SplitTime>, Capability<SplitTime>),
+    split: u32,
+    rows: RecordBatch,
+    bytes: u64,
+}
+
+/// Tasks on their way: capabilities by task number.
+pub struct InFlight {
+    next: u64,
+    held: HashMap<u64, ((Capability<SplitTime>, Capability<SplitTime>), u64)>,
+    answers: Receiver<(u64, Result<Done, OperatorError>)>,
+    answer: Sender<(u64, Result<Done, OperatorError>)>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        let (answer, answers) = unbounded();
+        InFlight { next: 0, held: HashMap::new(), answers, answer }
+    }
+}
+
+impl InFlight {
+    /// Tasks that have not been answered.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Starts a task on a pool; `wake` is called after its answer was sent.
+    pub fn start(
+        &mut self,
+        shared: &Shared,
+        pool: Pool,
+        capabilities: (Capability<SplitTime>, Capability<SplitTime>),
+        bytes: u64,
+        wake: impl FnOnce() + Send + 'static,
+        work: impl FnOnce(&TaskContext) -> Result<Done, OperatorError> + Send + 'static,
+    ) {
+        let number = self.next;
+        self.next += 1;
+        self.held.insert(number, (capabilities, bytes));
+        let (answer, context) = (self.answer.clone(), shared.context.clone());
+        shared.pools.spawn(pool, move || {
+            // The receiver is gone only when the worker is: then nobody waits for the answer.
+            if answer.send((number, work(&context))).is_ok() {
+                wake();
+            }
+        });
+    }
+
+    /// Sends on everything that has been answered. Ends the process on an operator error: its rows cannot be accounted for.
+    pub fn deliver(&mut self, shared: &Shared, rows: &mut RowsOutput, ledger: &mut LedgerOutput) {
+        while let Ok((number, answer)) = self.answers.try_recv() {
+            let Some(((rows_cap, ledger_cap), bytes)) = self.held.remove(&number) else { panic!("task {number} answered twice") };
+            let (out, entry) = answer.unwrap_or_else(|e| shared.stop.operator_failed(&e));
+            if let Some(out) = out {
+                rows.activate().session(&rows_cap).give_container(&mut Batch::new(out, entry.split));
+            }
+            ledger.activate().session(&ledger_cap).give(entry);
+            shared.pools.release(bytes);
+        }
+    }
+}
+
+/// Bytes that a batch holds in memory.
+pub fn bytes_of(rows: &RecordBatch) -> u64 {
+    rows.columns().iter().map(|c| c.get_buffer_memory_size() as u64).sum()
+}
+
+/// Adds a transform step to the dataflow.
+pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Rows<'s>, shared: Arc<Shared>) -> (Rows<'s>, Ledger<'s>) {
+    let mut builder = OperatorBuilder::new(step.name.to_string(), scope);
+    let mut pipeline = None;
+    let mut exchanged = None;
+    match (&step.id, step.balance && scope.peers() > 1) {
+        (Some((id, _)), true) => {
+            let route = Route::ByRow(id.clone());
+            exchanged = Some(builder.new_input(input, DistributorPact(move |_| route)));
+        }
+        (None, _) | (_, false) => pipeline = Some(builder.new_input(input, Pipeline)),
+    }
+    let (rows_out, rows_stream) = builder.new_output::<Batch>();
+    let (ledger_out, ledger_stream) = builder.new_output::<Vec<Entry>>();
+    let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    builder.build(move |_initial| {
+        let mut rows_out: RowsOutput = OutputBuilder::from(rows_out);
+        let mut ledger_out: LedgerOutput = OutputBuilder::from(ledger_out);
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut tasks = InFlight::default();
+        let limit = shared.pools.tasks_per_worker(step.pool);
+        move |_frontiers| {
+            let mut receive = |cap: timely::dataflow::operators::InputCapability<SplitTime>, batch: &mut Batch| {
+                let Some((split, _, rows)) = std::mem::take(batch).into_parts() else { return };
+                let Some(time) = cap.stamp().as_singleton() else { panic!("a batch must have exactly one time") };
+                let rows = select(&rows, &step.received);
+                let chunk = step.rows_per_task;
+                for offset in (0..rows.num_rows()).step_by(chunk) {
+                    let rows = rows.slice(offset, chunk.min(rows.num_rows() - offset));
+                    // Slices share buffers: their bytes are counted by the share of rows.
+                    let bytes = bytes_share(&rows);
+                    shared.pools.hold(bytes);
+                    waiting.push_back(Waiting { capabilities: (cap.delayed(time, 0), cap.delayed(time, 1)), split, rows, bytes });
+                }
+            };
+            if let Some(input) = &mut pipeline {
+                input.for_each(&mut receive);
+            }
+            if let Some(input) = &mut exchanged {
+                input.for_each(&mut receive);
+            }
+            tasks.deliver(&shared, &mut rows_out, &mut ledger_out);
+            while tasks.len() < if shared.pools.has_room() { limit } else { 1 } {
+                let Some(next) = gather(&mut waiting, step.rows_per_task) else { break };
+                let Waiting { capabilities, split, rows, bytes } = next;
+                if step.pool == Pool::Inline {
+                    let answer = task::transform(&step, split, &rows, &shared.context);
+                    let (out, entry) = answer.unwrap_or_else(|e| shared.stop.operator_failed(&e));
+                    if let Some(out) = out {
+                        rows_out.activate().session(&capabilities.0).give_container(&mut Batch::new(out, split));
+                    }
+                    ledger_out.activate().session(&capabilities.1).give(entry);
+                    shared.pools.release(bytes);
+                    continue;
+                }
+                let (step, wake) = (Arc::clone(&step), wake.clone());
+                let wake = move || { let _ = wake.activate(); };
+                let pool = step.pool;
+                tasks.start(&shared, pool, capabilities, bytes, wake, move |context| task::transform(&step, split, &rows, context));
+            }
+        }
+    });
+    (rows_stream, ledger_stream)
+}
+
+fn bytes_share(rows: &RecordBatch) -> u64 {
+    rows.columns().iter().map(|c| arrow::array::Array::to_data(c).get_slice_memory_size().unwrap_or(0) as u64).sum()
+}
+
+/// The next task: the first waiting rows, with later ones of the same split added while they fit one task.
+fn gather(waiting: &mut VecDeque<Waiting>, rows_per_task: usize) -> Option<Waiting> {
+    let mut first = waiting.pop_front()?;
+    let mut parts = Vec::new();
+    let mut count = first.rows.num_rows();
+    while let Some(next) = waiting.front() {
+        if next.split != first.split || next.capabilities.0.time() != first.capabilities.0.time() || count + next.rows.num_rows() > rows_per_task {
+            break;
+        }
+        let Some(next) = waiting.pop_front() else { break };
+        count += next.rows.num_rows();
+        first.bytes += next.bytes;
+        parts.push(next.rows);
+    }
+    if !parts.is_empty() {
+        parts.insert(0, first.rows);
+        let schema = parts[0].schema();
+        first.rows = match concat_batches(&schema, parts.iter()) {
+            Ok(rows) => rows,
+            Err(e) => panic!("cannot put rows of one step together: {e}"),
+        };
+    }
+    Some(first)
+}

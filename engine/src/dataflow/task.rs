@@ -1,0 +1,73 @@
+//! One task: an operator called on some rows, on whatever thread.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+
+use super::apply::{RowIds, apply, ids_of};
+use super::compile::{Compiled, Work};
+use super::ledger::Entry;
+use crate::operator::{InputItem, OperatorError, Task};
+use crate::resources::Resources;
+
+/// What tasks share.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// Shared things of this process.
+    pub resources: Arc<Resources>,
+    /// True when the run is being stopped.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// Rows that go on, and what became of the rest.
+pub type Done = (Option<RecordBatch>, Entry);
+
+/// Calls a measure, filter or expanding operator.
+pub fn transform(step: &Compiled, split: u32, rows: &RecordBatch, context: &TaskContext) -> Result<Done, OperatorError> {
+    let Work::Transform(operator) = &step.work else { panic!("step `{}` is not a transform", step.name) };
+    let task = Task { step: &step.name, resources: &context.resources, cancelled: &context.cancelled };
+    let started = Instant::now();
+    let processed = operator.process(rows, &task).map_err(|e| named(step, e))?;
+    let micros = started.elapsed().as_micros() as u64;
+    let (item, root) = step.id.clone().unwrap_or_default();
+    let ids = RowIds { item: &|row| ids_of(rows, &item, row), root: &|row| ids_of(rows, &root, row) };
+    let (out, mut entry) = apply(step, split, Some(rows), processed, rows.num_rows(), &ids);
+    entry.micros = micros;
+    measure(step, &entry);
+    Ok((out, entry))
+}
+
+/// Reads inputs of a source.
+pub fn read(step: &Compiled, split: u32, items: &[InputItem], context: &TaskContext) -> Result<Done, OperatorError> {
+    let Work::Source(operator) = &step.work else { panic!("step `{}` is not a source", step.name) };
+    let task = Task { step: &step.name, resources: &context.resources, cancelled: &context.cancelled };
+    let started = Instant::now();
+    let processed = operator.read(items, &task).map_err(|e| named(step, e))?;
+    let micros = started.elapsed().as_micros() as u64;
+    let ids = processed.columns.first().cloned();
+    let id = |row: usize| {
+        use arrow::array::{Array, AsArray};
+        let text = ids.as_ref().and_then(|c| c.as_string_opt::<i32>()).filter(|c| row < c.len() && c.is_valid(row)).map(|c| c.value(row).to_string());
+        text.unwrap_or_else(|| items.get(row).map(|i| i.key.clone()).unwrap_or_default())
+    };
+    let (out, mut entry) = apply(step, split, None, processed, items.len(), &RowIds { item: &id, root: &id });
+    entry.micros = micros;
+    measure(step, &entry);
+    Ok((out, entry))
+}
+
+fn named(step: &Compiled, e: OperatorError) -> OperatorError {
+    OperatorError { message: format!("step `{}` ({}): {}", step.name, step.operator, e.message), help: e.help }
+}
+
+fn measure(step: &Compiled, entry: &Entry) {
+    let name = step.name.to_string();
+    metrics::counter!("curette_rows_in_total", "step" => name.clone()).increment(entry.rows_in);
+    metrics::counter!("curette_rows_out_total", "step" => name.clone()).increment(entry.rows_out);
+    metrics::counter!("curette_rows_rejected_total", "step" => name.clone()).increment(entry.rejects.len() as u64);
+    metrics::counter!("curette_row_errors_total", "step" => name.clone()).increment(entry.errors.len() as u64);
+    metrics::histogram!("curette_task_seconds", "step" => name).record(entry.micros as f64 / 1e6);
+    tracing::debug!(step = %step.name, operator = step.operator, split = entry.split, rows_in = entry.rows_in, rows_out = entry.rows_out, micros = entry.micros, "Task done");
+}

@@ -1,0 +1,242 @@
+//! The thread that turns rows into shards: one per process, fed by the collectors of its workers.
+//!
+//! Rows of an unfinished split wait here, and move into a shard of their own when they grow beyond a row group, so that memory stays bounded however
+//! large a split is. Rows of finished splits share shards until these reach their target size. A group of finished splits is handed on for
+//! commit when a shard is full, when the oldest of them has waited for the commit interval, or at the end.
+//!
+//! What can go wrong: a shard that cannot be written. Then the run stops; nothing was promised yet, and the next run redoes the splits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{CommitError, JsonlDir, Shard, ShardWriter, SplitSet, Table, kill_point};
+use crate::pool::Pools;
+
+/// How often the thread looks at the clock while nothing arrives.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Where rows of one sink (or system table) go.
+pub enum Target {
+    /// A committed table; splits in `done` stand there already.
+    Table {
+        /// The table.
+        table: Arc<Table>,
+        /// Its finished splits when the run began.
+        done: SplitSet,
+        /// Rows of an unfinished split that take more than this get a shard of their own.
+        spill_bytes: u64,
+        /// Rows of a split are sorted by this column.
+        sort_by: Option<String>,
+    },
+    /// A file per split.
+    Jsonl(Arc<JsonlDir>),
+}
+
+/// What collectors tell the writer.
+pub enum ToWriter {
+    /// Rows of a split for a target; they count as in flight until written.
+    Rows {
+        /// Index of the target.
+        target: usize,
+        /// The split.
+        split: u32,
+        /// The rows.
+        rows: RecordBatch,
+        /// As counted by the byte budget.
+        bytes: u64,
+    },
+    /// Nothing more of this split will come.
+    Complete {
+        /// The split.
+        split: u32,
+    },
+    /// This worker has nothing more.
+    WorkerDone,
+}
+
+/// A group of finished splits and the shards that hold their rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The splits.
+    pub splits: SplitSet,
+    /// Shards by target.
+    pub shards: BTreeMap<u32, Vec<Shard>>,
+}
+
+/// What the writer answers.
+pub enum FromWriter {
+    /// A group is ready to be committed.
+    Finished(Finished),
+    /// All workers are done and everything was handed on.
+    End,
+}
+
+/// How the writer works.
+pub struct Settings {
+    /// Hand finished splits on at least this often.
+    pub commit_interval: Duration,
+    /// Part of the names of all files of this attempt.
+    pub attempt: String,
+    /// Workers that will say that they are done.
+    pub workers: usize,
+}
+
+#[derive(Default)]
+struct Buffer {
+    rows: Vec<RecordBatch>,
+    bytes: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    waiting: HashMap<u32, Buffer>,
+    own: HashMap<u32, ShardWriter>,
+    shared: Option<ShardWriter>,
+    closed: Vec<Shard>,
+}
+
+struct Writer {
+    targets: Vec<Target>,
+    slots: Vec<Slot>,
+    settings: Settings,
+    pools: Arc<Pools>,
+    finished: SplitSet,
+    oldest: Option<Instant>,
+    full: bool,
+}
+
+/// Runs until all workers are done. `out` is called for each answer.
+pub fn run(
+    targets: Vec<Target>,
+    settings: Settings,
+    pools: Arc<Pools>,
+    commands: &Receiver<ToWriter>,
+    out: &Sender<FromWriter>,
+    wake: &dyn Fn(),
+) -> Result<(), CommitError> {
+    let slots = targets.iter().map(|_| Slot::default()).collect();
+    let mut left = settings.workers;
+    let mut writer = Writer { targets, slots, settings, pools, finished: SplitSet::new(), oldest: None, full: false };
+    while left > 0 {
+        match commands.recv_timeout(TICK) {
+            Ok(ToWriter::Rows { target, split, rows, bytes }) => {
+                writer.rows(target, split, rows)?;
+                writer.pools.release(bytes);
+            }
+            Ok(ToWriter::Complete { split }) => writer.complete(split)?,
+            Ok(ToWriter::WorkerDone) => left -= 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if writer.due()
+            && let Some(group) = writer.hand_on()?
+        {
+            drop(out.send(FromWriter::Finished(group)));
+            wake();
+        }
+    }
+    if let Some(group) = writer.hand_on()? {
+        drop(out.send(FromWriter::Finished(group)));
+    }
+    drop(out.send(FromWriter::End));
+    wake();
+    Ok(())
+}
+
+impl Writer {
+    fn rows(&mut self, target: usize, split: u32, rows: RecordBatch) -> Result<(), CommitError> {
+        let slot = &mut self.slots[target];
+        let spill = match &self.targets[target] {
+            Target::Table { done, .. } if done.contains(split) => return Ok(()),
+            Target::Table { spill_bytes, .. } => *spill_bytes,
+            Target::Jsonl(_) => u64::MAX,
+        };
+        if let Some(own) = slot.own.get_mut(&split) {
+            return own.write(&rows);
+        }
+        let buffer = slot.waiting.entry(split).or_default();
+        buffer.bytes += super::offload::bytes_of(&rows);
+        buffer.rows.push(rows);
+        if buffer.bytes > spill
+            && let Target::Table { table, .. } = &self.targets[target]
+        {
+            let mut own = table.shard_writer(&self.settings.attempt);
+            for rows in slot.waiting.remove(&split).unwrap_or_default().rows {
+                own.write(&rows)?;
+            }
+            slot.own.insert(split, own);
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, split: u32) -> Result<(), CommitError> {
+        kill_point("split_complete");
+        for (target, slot) in self.targets.iter().zip(&mut self.slots) {
+            let rows = slot.waiting.remove(&split).map(|b| b.rows).unwrap_or_default();
+            match target {
+                Target::Jsonl(dir) => dir.write_split(split, &rows)?,
+                Target::Table { table, sort_by, .. } => {
+                    if let Some(own) = slot.own.remove(&split) {
+                        slot.closed.push(own.finish()?);
+                    }
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    let rows = sorted(&rows, sort_by.as_deref())?;
+                    if slot.shared.is_none() {
+                        slot.shared = Some(table.shard_writer(&self.settings.attempt));
+                    }
+                    if let Some(shared) = &mut slot.shared {
+                        shared.write(&rows)?;
+                        self.full |= shared.is_full();
+                    }
+                }
+            }
+        }
+        self.finished.insert(split);
+        self.oldest.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn due(&self) -> bool {
+        self.oldest.is_some_and(|t| self.full || t.elapsed() >= self.settings.commit_interval)
+    }
+
+    fn hand_on(&mut self) -> Result<Option<Finished>, CommitError> {
+        if self.finished.is_empty() {
+            return Ok(None);
+        }
+        let mut shards = BTreeMap::new();
+        for (target, slot) in self.slots.iter_mut().enumerate() {
+            let mut closed = std::mem::take(&mut slot.closed);
+            if let Some(shared) = slot.shared.take() {
+                closed.push(shared.finish()?);
+            }
+            if !closed.is_empty() {
+                shards.insert(target as u32, closed);
+            }
+        }
+        self.oldest = None;
+        self.full = false;
+        Ok(Some(Finished { splits: std::mem::replace(&mut self.finished, SplitSet::new()), shards }))
+    }
+}
+
+fn sorted(rows: &[RecordBatch], column: Option<&str>) -> Result<RecordBatch, CommitError> {
+    let bug = |e: arrow::error::ArrowError| -> RecordBatch { panic!("rows of one sink cannot be put together: {e}") };
+    let all = match rows {
+        [one] => one.clone(),
+        many => concat_batches(&many[0].schema(), many).unwrap_or_else(bug),
+    };
+    let key = column.and_then(|name| all.column_by_name(name)).filter(|c| c.as_string_opt::<i32>().is_some());
+    Ok(match key {
+        None => all.clone(),
+        Some(key) => sort_to_indices(key, None, None).and_then(|order| take_record_batch(&all, &order)).unwrap_or_else(bug),
+    })
+}

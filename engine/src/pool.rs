@@ -1,0 +1,145 @@
+//! Bounded pools of threads for everything that blocks: decoding, inference, HTTP, heavy computation.
+//!
+//! Why: a timely worker thread runs operators, progress and the network in one loop; one blocking call stalls everything behind it. Work goes to
+//! these pools and comes back by message. The queue of a pool is bounded by its callers: each offloading operator has at most
+//! [`Pools::tasks_per_worker`] tasks here at once.
+//!
+//! What can go wrong: a panic on a pool thread; the process's panic hook ends the process.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::graph::PoolSettings;
+use crate::operator::Pool;
+
+/// Threads of the `net` pool unless set: they only wait.
+pub const DEFAULT_NET_THREADS: usize = 64;
+/// Threads of the `gpu` pool unless set: models queue on the device anyway.
+pub const DEFAULT_GPU_THREADS: usize = 1;
+/// Tasks queued per thread beyond those that run: enough to never starve, little to hold.
+const QUEUE_PER_THREAD: usize = 1;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct One {
+    threads: usize,
+    jobs: Sender<Job>,
+    busy: std::sync::Arc<AtomicUsize>,
+}
+
+/// The pools of a process.
+pub struct Pools {
+    pools: BTreeMap<Pool, One>,
+    workers: usize,
+    in_flight_bytes: AtomicU64,
+    max_bytes: u64,
+}
+
+impl Pools {
+    /// Starts the threads. `workers` is the number of timely workers of this process, `max_bytes` its share of the byte budget.
+    pub fn start(settings: &PoolSettings, workers: usize, max_bytes: u64) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let or = |n: usize, default: usize| if n == 0 { default } else { n };
+        let sizes = [
+            (Pool::Decode, "decode", or(settings.decode, cores)),
+            (Pool::Cpu, "cpu", or(settings.cpu, cores)),
+            (Pool::Gpu, "gpu", or(settings.gpu, DEFAULT_GPU_THREADS)),
+            (Pool::Net, "net", or(settings.net, DEFAULT_NET_THREADS)),
+        ];
+        let mut pools = BTreeMap::new();
+        for (pool, name, threads) in sizes {
+            let (jobs, queue): (Sender<Job>, Receiver<Job>) = unbounded();
+            let busy = std::sync::Arc::new(AtomicUsize::new(0));
+            for i in 0..threads {
+                let (queue, busy) = (queue.clone(), std::sync::Arc::clone(&busy));
+                std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || {
+                    while let Ok(job) = queue.recv() {
+                        metrics::gauge!("curette_pool_busy_threads", "pool" => name)
+                            .set(busy.fetch_add(1, Ordering::Relaxed) as f64 + 1.0);
+                        job();
+                        metrics::gauge!("curette_pool_busy_threads", "pool" => name)
+                            .set(busy.fetch_sub(1, Ordering::Relaxed) as f64 - 1.0);
+                    }
+                })?;
+            }
+            pools.insert(pool, One { threads, jobs, busy });
+        }
+        Ok(Pools { pools, workers: workers.max(1), in_flight_bytes: AtomicU64::new(0), max_bytes })
+    }
+
+    /// Threads of a pool (the inline "pool" is the worker itself).
+    pub fn threads(&self, pool: Pool) -> usize {
+        self.pools.get(&pool).map_or(1, |p| p.threads)
+    }
+
+    /// How many tasks one operator on one worker may have on a pool at once.
+    pub fn tasks_per_worker(&self, pool: Pool) -> usize {
+        let threads = self.threads(pool);
+        (threads * (1 + QUEUE_PER_THREAD)).div_ceil(self.workers).max(1)
+    }
+
+    /// Runs a job on a pool thread.
+    pub fn spawn(&self, pool: Pool, job: impl FnOnce() + Send + 'static) {
+        match self.pools.get(&pool) {
+            // Sending fails only when all threads are gone, which a panic hook that aborts rules out.
+            Some(one) => drop(one.jobs.send(Box::new(job))),
+            None => job(),
+        }
+    }
+
+    /// Busy threads of a pool now.
+    pub fn busy(&self, pool: Pool) -> usize {
+        self.pools.get(&pool).map_or(0, |p| p.busy.load(Ordering::Relaxed))
+    }
+
+    /// Rows that wait or are worked on take this many more bytes.
+    pub fn hold(&self, bytes: u64) {
+        let now = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        metrics::gauge!("curette_in_flight_bytes").set(now as f64);
+    }
+
+    /// The opposite of [`Pools::hold`].
+    pub fn release(&self, bytes: u64) {
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// True while the rows in flight take less than the budget.
+    pub fn has_room(&self) -> bool {
+        self.in_flight_bytes.load(Ordering::Relaxed) < self.max_bytes
+    }
+
+    /// Bytes of the rows in flight.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_run_on_their_own_pool_and_the_limit_is_shared_by_the_workers() {
+        let settings = PoolSettings { decode: 3, cpu: 1, gpu: 0, net: 5 };
+        let pools = Pools::start(&settings, 2, 100).unwrap();
+        assert_eq!(pools.threads(Pool::Decode), 3);
+        assert_eq!(pools.threads(Pool::Gpu), DEFAULT_GPU_THREADS);
+        assert_eq!(pools.tasks_per_worker(Pool::Decode), 3);
+        assert_eq!(pools.tasks_per_worker(Pool::Cpu), 1);
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        pools.spawn(Pool::Decode, move || drop(tx.send(std::thread::current().name().map(String::from))));
+        assert!(rx.recv().unwrap().unwrap().starts_with("decode-"));
+    }
+
+    #[test]
+    fn the_byte_budget_closes_and_opens() {
+        let pools = Pools::start(&PoolSettings { decode: 1, cpu: 1, gpu: 1, net: 1 }, 1, 100).unwrap();
+        assert!(pools.has_room());
+        pools.hold(100);
+        assert!(!pools.has_room());
+        pools.release(1);
+        assert!(pools.has_room());
+    }
+}
