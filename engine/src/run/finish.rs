@@ -1,0 +1,73 @@
+//! After the last commit: do the tables hold what the sums say, and what did killed attempts leave behind?
+
+use crate::commit::Table;
+use crate::dataflow::ledger::Counts;
+use crate::dataflow::tables::{ERRORS, REJECTS, STAGES, sum_stages};
+use crate::graph::Graph;
+use crate::operator::Kind;
+use crate::plan::Plan;
+
+use super::prepare::Tables;
+use super::{Funnel, RunError};
+
+/// Reads the sums back and holds them against each other and against the rows that the tables hold.
+pub fn verify(graph: &Graph, plan: &Plan, tables: &Tables) -> Result<Funnel, RunError> {
+    let names: Vec<String> = graph.steps.iter().map(|s| s.name.clone()).collect();
+    let stages = system(tables, STAGES)?;
+    let state = stages.state()?;
+    if state.done.len() != plan.splits.len() as u64 {
+        return Err(RunError::Mismatch(format!("{} of {} splits are committed", state.done.len(), plan.splits.len())));
+    }
+    let columns = ["step", "rows_in", "passed", "rows_out", "reasons"];
+    let counts = sum_stages(&names, &stages.read_batches(Some(&columns))?).map_err(RunError::Mismatch)?;
+    check(graph, plan, &counts).map_err(RunError::Mismatch)?;
+    for (table, expected) in [
+        (REJECTS, counts.iter().map(Counts::rejected_total).sum::<u64>()),
+        (ERRORS, counts.iter().map(|c| c.errors_total() + c.kept_errors.values().sum::<u64>()).sum()),
+    ] {
+        compare(table, system(tables, table)?, expected)?;
+    }
+    for open in &tables.all {
+        if let (Some(table), Some(step)) = (open.table(), graph.steps.iter().position(|s| s.name == open.name && s.kind() == Kind::Sink)) {
+            compare(&open.name, table, counts[step].rows_in)?;
+        }
+    }
+    Ok(Funnel::new(graph, counts))
+}
+
+fn system<'a>(tables: &'a Tables, name: &str) -> Result<&'a Table, RunError> {
+    tables.system(name).map(|t| &**t).ok_or_else(|| RunError::Mismatch(format!("table `{name}` is not open")))
+}
+
+fn compare(name: &str, table: &Table, expected: u64) -> Result<(), RunError> {
+    let rows = table.row_count()?;
+    if rows == expected { Ok(()) } else { Err(RunError::Mismatch(format!("table `{name}` holds {rows} rows, the sums say {expected}"))) }
+}
+
+/// In = passed + rejected + errors for each step, and out of a step = in of its consumers, over the whole plan.
+fn check(graph: &Graph, plan: &Plan, counts: &[Counts]) -> Result<(), String> {
+    for (index, step) in graph.steps.iter().enumerate() {
+        let expected: u64 = match step.kind() {
+            Kind::Source => plan.splits.iter().filter(|s| s.source == index).map(|s| s.items.len() as u64).sum(),
+            _ => step.inputs.iter().map(|&i| counts[i].rows_out).sum(),
+        };
+        let c = &counts[index];
+        if c.rows_in != expected {
+            return Err(format!("step `{}` received {} rows, {expected} were sent to it", step.name, c.rows_in));
+        }
+        if c.rows_in != c.passed + c.rejected_total() + c.errors_total() {
+            return Err(format!("the rows of step `{}` do not add up", step.name));
+        }
+    }
+    Ok(())
+}
+
+/// Removes files that no commit names, of all tables. Gives their number and bytes.
+pub fn collect_orphans(tables: &Tables) -> Result<(u64, u64), RunError> {
+    let mut all = (0, 0);
+    for table in tables.all.iter().filter_map(|t| t.table()) {
+        let collected = table.collect_orphans()?;
+        all = (all.0 + collected.files, all.1 + collected.bytes);
+    }
+    Ok(all)
+}

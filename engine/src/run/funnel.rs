@@ -1,0 +1,89 @@
+//! The funnel: what came in, what was kept and what was dropped why, for each step.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::dataflow::ledger::Counts;
+use crate::graph::Graph;
+
+/// Counts by step, in the order of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Funnel {
+    /// One for each step.
+    pub stages: Vec<Stage>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// Its name.
+    pub step: String,
+    /// Its operator.
+    pub operator: String,
+    /// What it did.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+impl Funnel {
+    /// The funnel of a graph.
+    pub fn new(graph: &Graph, counts: Vec<Counts>) -> Self {
+        let stages = graph.steps.iter().zip(counts);
+        Funnel {
+            stages: stages.map(|(s, counts)| Stage { step: s.name.clone(), operator: s.operator.name().into(), counts }).collect(),
+        }
+    }
+
+    /// A table for people.
+    pub fn text(&self) -> String {
+        let width = self.stages.iter().map(|s| s.step.len()).max().unwrap_or(4).max(4);
+        let mut out = String::new();
+        let mut line = |step: &str, cells: [String; 5], why: &str| {
+            let [a, b, c, d, e] = cells;
+            let text = format!("{step:<width$}  {a:>9}  {b:>9}  {c:>9}  {d:>9}  {e:>9}  {why}");
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{}", text.trim_end());
+        };
+        line("step", ["in", "kept", "out", "rejected", "errors"].map(String::from), "why");
+        for stage in &self.stages {
+            let c = &stage.counts;
+            let share = |map: &std::collections::BTreeMap<String, u64>, note: &'static str| {
+                map.iter().map(move |(code, n)| (*n, format!("{code} {n}{note}"))).collect::<Vec<_>>()
+            };
+            let mut why = share(&c.rejected, "");
+            why.extend(share(&c.errors, " (error)"));
+            why.extend(share(&c.kept_errors, " (error, kept)"));
+            why.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+            let why: Vec<String> = why.into_iter().map(|(_, text)| text).collect();
+            let cells = [c.rows_in, c.passed, c.rows_out, c.rejected_total(), c.errors_total()].map(|n| n.to_string());
+            line(&stage.step, cells, &why.join(", "));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn it_reads_from_top_to_bottom() {
+        let stage = |step: &str, counts: Counts| Stage { step: step.into(), operator: step.into(), counts };
+        let map = |items: &[(&str, u64)]| items.iter().map(|(c, n)| (c.to_string(), *n)).collect::<BTreeMap<_, _>>();
+        let funnel = Funnel {
+            stages: vec![
+                stage("videos", Counts { rows_in: 22, passed: 22, rows_out: 22, ..Counts::default() }),
+                stage("probe", Counts { rows_in: 22, passed: 18, rows_out: 18, errors: map(&[("empty_file", 1), ("not_a_video", 3)]), ..Counts::default() }),
+                stage("split", Counts { rows_in: 18, passed: 10, rows_out: 25, rejected: map(&[("no_run_long_enough", 8)]), kept_errors: map(&[("odd", 1)]), ..Counts::default() }),
+            ],
+        };
+        insta::assert_snapshot!(funnel.text(), @r"
+        step           in       kept        out   rejected     errors  why
+        videos         22         22         22          0          0
+        probe          22         18         18          0          4  not_a_video 3 (error), empty_file 1 (error)
+        split          18         10         25          8          0  no_run_long_enough 8, odd 1 (error, kept)
+        ");
+    }
+}

@@ -1,0 +1,166 @@
+//! The verb `run`: what is left of a plan is done and committed. Running it again continues.
+//!
+//! | file | does |
+//! |---|---|
+//! | `prepare` | plan, tables, what is done, refusal of a changed plan |
+//! | `finish` | checks the sums of the whole plan and removes what killed attempts left behind |
+//! | `funnel` | the report: in, kept, rejected by reason, for each step |
+//!
+//! What can go wrong: anything, at any moment; nothing is true before it is committed, and everything that is committed stays.
+
+pub mod finish;
+pub mod funnel;
+pub mod prepare;
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ClusterError, Workers};
+use crate::commit::CommitError;
+use crate::dataflow::{self, RunProgress};
+use crate::exit::Exit;
+use crate::graph::Graph;
+use crate::operator::OperatorError;
+use crate::plan::{PlanError, StoreError};
+
+pub use funnel::Funnel;
+pub use prepare::{PrepareOptions, Prepared, prepare};
+
+/// Why a run did not happen or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An operator could not be started.
+    #[error("{0}")]
+    Operator(#[from] OperatorError),
+    /// The inputs could not be listed or cut.
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    /// The plan could not be stored or read back.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A table could not be opened, read or written.
+    #[error("{0}")]
+    Commit(#[from] CommitError),
+    /// The cluster could not be formed or lost a member.
+    #[error("{0}")]
+    Cluster(#[from] ClusterError),
+    /// The output was made by another plan.
+    #[error("{0}")]
+    PlanChanged(String),
+    /// The tables do not agree with the sums.
+    #[error("the run is finished but its tables do not add up, which is a bug: {0}")]
+    Mismatch(String),
+    /// A name or setting of the output is not possible.
+    #[error("{0}")]
+    Output(String),
+}
+
+impl RunError {
+    /// The exit code of the process.
+    pub fn exit(&self) -> Exit {
+        match self {
+            RunError::Operator(_) | RunError::Plan(_) | RunError::Output(_) => Exit::Mistake,
+            RunError::Store(_) | RunError::Commit(_) => Exit::Failed,
+            RunError::Cluster(e) => e.exit(),
+            RunError::PlanChanged(_) => Exit::PlanChanged,
+            RunError::Mismatch(_) => Exit::Internal,
+        }
+    }
+}
+
+/// This process among those of the run.
+#[derive(Debug)]
+pub enum Place {
+    /// The only one.
+    Alone {
+        /// Serialise everything between threads, for tests.
+        binary: bool,
+    },
+    /// One of several, connected.
+    Member {
+        /// Its number.
+        index: usize,
+        /// Number of processes.
+        processes: usize,
+        /// Connections, `None` at its own place.
+        sockets: Vec<Option<TcpStream>>,
+    },
+}
+
+impl Place {
+    /// The process that commits and reports.
+    pub fn is_first(&self) -> bool {
+        matches!(self, Place::Alone { .. } | Place::Member { index: 0, .. })
+    }
+
+    fn processes(&self) -> usize {
+        match self {
+            Place::Alone { .. } => 1,
+            Place::Member { processes, .. } => *processes,
+        }
+    }
+
+    fn workers(self, threads: usize) -> Workers {
+        match self {
+            Place::Alone { binary: false } => Workers::Threads(threads),
+            Place::Alone { binary: true } => Workers::Binary(threads),
+            Place::Member { sockets, .. } => Workers::Cluster { sockets, threads },
+        }
+    }
+}
+
+/// What a finished run has to say.
+#[derive(Debug)]
+pub struct Report {
+    /// Counts for each step over the whole plan, earlier runs included.
+    pub funnel: Funnel,
+    /// Splits done by this run.
+    pub splits_done: u64,
+    /// Splits that earlier runs had done.
+    pub splits_before: u64,
+    /// Files of killed attempts that were removed, and their bytes.
+    pub orphans: (u64, u64),
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// Does what is left of a prepared run. Only the first process gives a report. `watch` is called once with the progress record before work begins; what it
+/// returns is dropped when the work is over.
+pub fn run<W>(prepared: Prepared, place: Place, threads: usize, watch: impl FnOnce(&Prepared, Arc<RunProgress>) -> W) -> Result<Option<Report>, RunError> {
+    let started = Instant::now();
+    let first = place.is_first();
+    let peers = threads * place.processes();
+    let (graph, plan) = (Arc::clone(&prepared.graph), Arc::clone(&prepared.plan));
+    let before = prepared.done.len();
+    let progress = Arc::new(RunProgress::new(graph.steps.len(), graph.pipeline.max_error_rate));
+    let tables = prepared.tables.clone();
+    if prepared.todo.is_empty() {
+        tracing::info!(splits = plan.splits.len(), "Everything is done already");
+        // Members of a cluster still meet, or the others would wait for them.
+        if place.processes() == 1 {
+            return finish(&graph, &plan, &tables, before, 0, started);
+        }
+    }
+    let watching = watch(&prepared, Arc::clone(&progress));
+    let job = prepared.into_job(threads, peers)?;
+    dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
+    drop(watching);
+    if !first {
+        return Ok(None);
+    }
+    finish(&graph, &plan, &tables, before, progress.splits_committed(), started)
+}
+
+fn finish(
+    graph: &Graph,
+    plan: &crate::plan::Plan,
+    tables: &prepare::Tables,
+    before: u64,
+    done: u64,
+    started: Instant,
+) -> Result<Option<Report>, RunError> {
+    let funnel = finish::verify(graph, plan, tables)?;
+    let orphans = finish::collect_orphans(tables)?;
+    Ok(Some(Report { funnel, splits_done: done, splits_before: before, orphans, elapsed: started.elapsed() }))
+}

@@ -1,0 +1,357 @@
+//! From a checked pipeline to a run that may begin: inputs listed, plan cut, tables open, finished splits known.
+//!
+//! What can go wrong: the output was made by another plan. Rows of two plans must not mix in one table, so the run is refused with the
+//! difference, and with the two ways on.
+
+use std::sync::Arc;
+
+use crate::commit::{Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec};
+use crate::dataflow::compile::{Program, compile};
+use crate::dataflow::{Job, Target, tables as system};
+use crate::graph::{Graph, meaning_diff};
+use crate::operator::{ID_METADATA, SinkFormat};
+use crate::plan::{Plan, PlanHash, PlanStore, input_diff, plan};
+use crate::resources::Resources;
+
+use super::RunError;
+
+/// Target size of shards of the system tables.
+const SYSTEM_SHARD_BYTES: u64 = 64 << 20;
+/// Row groups of the system tables.
+const SYSTEM_ROW_GROUP_BYTES: u64 = 8 << 20;
+/// zstd level of the system tables.
+const SYSTEM_ZSTD_LEVEL: i32 = 3;
+/// Names shown of inputs that differ.
+const DIFF_NAMES: usize = 5;
+
+/// The tables of a pipeline's output, in commit order.
+#[derive(Clone)]
+pub struct Tables {
+    /// One for each sink, then the system tables.
+    pub all: Vec<OpenTable>,
+}
+
+/// An open table or folder.
+#[derive(Clone)]
+pub struct OpenTable {
+    /// Its name: the sink's step, or a system table's.
+    pub name: String,
+    /// Where it is.
+    pub location: String,
+    kind: OpenKind,
+}
+
+#[derive(Clone)]
+enum OpenKind {
+    Table { table: Arc<Table>, done: SplitSet, spec: Arc<TableSpec>, sort_by: Option<String> },
+    Jsonl(Arc<JsonlDir>),
+}
+
+impl OpenTable {
+    /// The committed table, unless it is a folder of files.
+    pub fn table(&self) -> Option<&Arc<Table>> {
+        match &self.kind {
+            OpenKind::Table { table, .. } => Some(table),
+            OpenKind::Jsonl(_) => None,
+        }
+    }
+}
+
+impl Tables {
+    /// Splits that stand in every table.
+    fn done(&self) -> SplitSet {
+        let mut sets = self.all.iter().filter_map(|t| if let OpenKind::Table { done, .. } = &t.kind { Some(done) } else { None });
+        let first = sets.next().cloned().unwrap_or_default();
+        sets.fold(first, |all, one| all.intersection(one))
+    }
+
+    /// The system table of this name.
+    pub fn system(&self, name: &str) -> Option<&Arc<Table>> {
+        let from = self.all.len().saturating_sub(system::SYSTEM_TABLES.len());
+        self.all[from..].iter().find(|t| t.name == name).and_then(|t| t.table())
+    }
+}
+
+/// A run that may begin.
+pub struct Prepared {
+    /// The pipeline.
+    pub graph: Arc<Graph>,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The tables.
+    pub tables: Tables,
+    /// Splits that are committed everywhere.
+    pub done: SplitSet,
+    /// Splits to do.
+    pub todo: Vec<u32>,
+    program: Program,
+    resources: Arc<Resources>,
+    stamp: PlanStamp,
+}
+
+/// What `--new-version` and the place in the cluster say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PrepareOptions {
+    /// Begin a new version of the tables when the plan has changed.
+    pub new_version: bool,
+}
+
+/// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
+pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
+    let program = compile(graph, resources)?;
+    let mut listings = Vec::new();
+    for step in &program.steps {
+        if let crate::dataflow::compile::Work::Source(source) = &step.work {
+            let items = source.list().map_err(|e| crate::plan::PlanError::List { step: step.name.to_string(), source: e })?;
+            listings.push((step.index, items));
+        }
+    }
+    let plan = plan(graph, listings)?;
+    Ok((program, plan))
+}
+
+/// Prepares a run: makes the tables where they are missing and refuses a changed plan.
+pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunError> {
+    let resources = Arc::new(Resources::default());
+    let (program, plan) = plan_only(&graph, &resources)?;
+    let store = PlanStore::new(output_folder(&graph)?);
+    let wanted = targets(&graph, &program)?;
+    let committed = committed_plans(&wanted)?;
+    let mut stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation: committed.generation };
+    let old = committed.hashes.iter().find(|h| **h != plan.hash);
+    if let Some(old) = old {
+        if !options.new_version {
+            return Err(RunError::PlanChanged(refusal(&graph, &plan, &store, old)));
+        }
+        stamp.generation += 1;
+    }
+    let mut open = Vec::new();
+    for (name, location, target) in wanted {
+        open.push(open_target(name, location, target, old.is_some())?);
+    }
+    store.save(&graph, &plan)?;
+    for table in &mut open {
+        match &mut table.kind {
+            OpenKind::Table { table, done, .. } => {
+                let state = table.state()?;
+                let current = state.plan_hash.as_deref() == Some(plan.hash.as_str());
+                if state.plan_hash.is_some() && !current {
+                    table.begin_generation(&stamp)?;
+                }
+                *done = if current { state.done } else { SplitSet::new() };
+            }
+            OpenKind::Jsonl(dir) => dir.begin(&plan.hash.to_string())?,
+        }
+    }
+    let tables = Tables { all: open };
+    let done = tables.done();
+    let todo = crate::dataflow::todo(&plan, &done);
+    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp })
+}
+
+/// The pipeline's output folder or URL.
+pub fn output_folder(graph: &Graph) -> Result<Folder, RunError> {
+    let path = graph.paths.resolve(&graph.pipeline.output);
+    Ok(Folder::open(&absolute(&path.to_string_lossy()))?)
+}
+
+fn absolute(path: &str) -> String {
+    if path.contains("://") {
+        return path.to_string();
+    }
+    std::path::absolute(path).map(|p| normalized(&p)).unwrap_or_else(|_| path.to_string())
+}
+
+/// `a/b/../c` is `a/c`: for messages that people read, and for stores that know no `..`.
+fn normalized(path: &std::path::Path) -> String {
+    let mut out = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(out.pop()),
+            std::path::Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out.to_string_lossy().into_owned()
+}
+
+/// The plans that the tables of an output were made by.
+#[derive(Debug, Default)]
+pub struct CommittedPlans {
+    /// Their hashes: one, unless a run was killed while it began a new version.
+    pub hashes: Vec<PlanHash>,
+    /// The highest generation.
+    pub generation: u64,
+    /// Splits that stand in every table that exists, when all were made by one plan.
+    pub done: SplitSet,
+}
+
+fn committed_plans(wanted: &[(String, String, Wanted)]) -> Result<CommittedPlans, RunError> {
+    let mut out = CommittedPlans::default();
+    let mut done: Option<SplitSet> = None;
+    for (name, location, kind) in wanted {
+        if matches!(kind, Wanted::Jsonl) {
+            continue;
+        }
+        let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
+        let (hash, here) = state.map_or((None, SplitSet::new()), |s| {
+            out.generation = out.generation.max(s.generation);
+            (s.plan_hash, s.done)
+        });
+        out.hashes.extend(hash.map(PlanHash::from_hex));
+        done = Some(done.map_or(here.clone(), |d| d.intersection(&here)));
+    }
+    out.hashes.sort();
+    out.hashes.dedup();
+    out.done = if out.hashes.len() == 1 { done.unwrap_or_default() } else { SplitSet::new() };
+    Ok(out)
+}
+
+/// What the tables of a pipeline's output say, without making any.
+pub fn look(graph: &Graph, program: &Program) -> Result<CommittedPlans, RunError> {
+    committed_plans(&targets(graph, program)?)
+}
+
+enum Wanted {
+    Table(TableSpec, Option<String>),
+    Jsonl,
+}
+
+/// Name, location and kind of every table, in commit order.
+fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Wanted)>, RunError> {
+    let base = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
+    let below = |location: &str| {
+        if location.contains("://") || location.starts_with('/') { location.to_string() } else { format!("{}/{location}", base.trim_end_matches('/')) }
+    };
+    let mut out = Vec::new();
+    for (index, spec) in &program.sinks {
+        let step = &program.steps[*index];
+        let location = spec.location.clone().unwrap_or_else(|| step.name.to_string());
+        if system::SYSTEM_TABLES.contains(&location.trim_matches('/')) || location.trim_matches('/').starts_with("_curette") {
+            return Err(RunError::Output(format!(
+                "sink `{}` wants to write to `{location}`, where the engine keeps its own table; give it another `location`",
+                step.name
+            )));
+        }
+        let id = step.output.metadata().get(ID_METADATA).filter(|id| step.output.column_with_name(id).is_some()).cloned();
+        let wanted = match &spec.format {
+            SinkFormat::Jsonl => Wanted::Jsonl,
+            SinkFormat::Parquet { target_shard_bytes, row_group_bytes, zstd_level } => {
+                let ids = step.output.fields().iter().map(|f| f.name()).filter(|n| n.ends_with("_id")).cloned();
+                Wanted::Table(
+                    TableSpec {
+                        name: step.name.to_string(),
+                        location: below(&location),
+                        schema: Arc::clone(&step.output),
+                        target_shard_bytes: *target_shard_bytes,
+                        row_group_bytes: *row_group_bytes,
+                        zstd_level: *zstd_level,
+                        dictionary_columns: ids.collect(),
+                    },
+                    id,
+                )
+            }
+        };
+        out.push((step.name.to_string(), below(&location), wanted));
+    }
+    for name in system::SYSTEM_TABLES {
+        let spec = TableSpec {
+            name: name.into(),
+            location: below(name),
+            schema: system::schema(name),
+            target_shard_bytes: SYSTEM_SHARD_BYTES,
+            row_group_bytes: SYSTEM_ROW_GROUP_BYTES,
+            zstd_level: SYSTEM_ZSTD_LEVEL,
+            dictionary_columns: ["root_id", "step", "operator", "code"].map(String::from).to_vec(),
+        };
+        out.push((name.into(), below(name), Wanted::Table(spec, None)));
+    }
+    Ok(out)
+}
+
+fn open_target(name: String, location: String, wanted: Wanted, new_version: bool) -> Result<OpenTable, RunError> {
+    let kind = match wanted {
+        Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(&location)?)),
+        Wanted::Table(spec, sort_by) => {
+            let table = Arc::new(if new_version { Table::open_for_new_version(&spec)? } else { Table::open_or_create(&spec)? });
+            OpenKind::Table { table, done: SplitSet::new(), spec: Arc::new(spec), sort_by }
+        }
+    };
+    Ok(OpenTable { name, location, kind })
+}
+
+/// What a person reads whose plan has changed.
+fn refusal(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> String {
+    let mut lines = vec![format!(
+        "the output was made by another plan ({}) than this one ({}), and their rows must not mix",
+        old.short(),
+        plan.hash.short()
+    )];
+    lines.extend(difference(graph, plan, store, old).into_iter().map(|l| format!("  {l}")));
+    lines.push("to go on, either run again with --new-version (the old rows stay readable as older versions of the tables),".into());
+    lines.push(format!("or give the pipeline another output than `{}`", graph.pipeline.output));
+    lines.join("\n")
+}
+
+/// What differs between the plan of the tables and this one, a line each.
+pub fn difference(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Vec<String> {
+    let mut lines = Vec::new();
+    match store.meaning(old) {
+        Ok(meaning) => lines.extend(meaning_diff(&meaning, &plan.meaning)),
+        Err(e) => lines.push(format!("what the old pipeline was cannot be told: {e}")),
+    }
+    match store.inputs(old) {
+        Ok(inputs) => {
+            let diff = input_diff(graph, plan, &inputs);
+            for (what, keys) in [("new", diff.added), ("gone", diff.removed), ("changed", diff.changed)] {
+                if !keys.is_empty() {
+                    let names: Vec<_> = keys.iter().take(DIFF_NAMES).map(String::as_str).collect();
+                    let more = if keys.len() > DIFF_NAMES { ", …" } else { "" };
+                    lines.push(format!("{} input(s) {what}: {}{more}", keys.len(), names.join(", ")));
+                }
+            }
+        }
+        Err(e) => lines.push(format!("what the old inputs were cannot be told: {e}")),
+    }
+    if lines.is_empty() {
+        lines.push("the way in which plans are made has changed with the version of curette".into());
+    }
+    lines
+}
+
+impl Prepared {
+    pub(super) fn into_job(self, threads: usize, peers: usize) -> Result<Job, RunError> {
+        let mut targets = Vec::new();
+        let mut tables = Vec::new();
+        for open in self.tables.all {
+            match open.kind {
+                OpenKind::Table { table, done, spec, sort_by } => {
+                    tables.push(Some((Arc::clone(&table), done.clone())));
+                    targets.push(Target::Table {
+                        table,
+                        done,
+                        spill_bytes: spec.row_group_bytes,
+                        sort_by,
+                    });
+                }
+                OpenKind::Jsonl(dir) => {
+                    tables.push(None);
+                    targets.push(Target::Jsonl(dir));
+                }
+            }
+        }
+        Ok(Job {
+            graph: self.graph,
+            plan: self.plan,
+            todo: self.todo,
+            program: self.program,
+            resources: self.resources,
+            targets,
+            tables,
+            stamp: self.stamp,
+            attempt: ulid::Ulid::generate().to_string(),
+            threads,
+            peers,
+        })
+    }
+}
