@@ -1,1 +1,157 @@
-fn main() {}
+//! The command line of curette: thin verbs over the engine and the operators.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
+
+mod ops;
+mod pipeline;
+mod plan;
+mod run;
+mod train_head;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use curette_engine::exit::Exit;
+use curette_engine::telemetry::{LogFormat, LogOptions, init_logs};
+
+/// Turns raw videos into training data: TOML pipelines on a timely dataflow, committed Parquet tables out.
+#[derive(Parser)]
+#[command(name = "curette", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    logs: LogArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args, Clone)]
+struct LogArgs {
+    /// How log lines are written (to stderr).
+    #[arg(long, global = true, value_enum, default_value_t = LogStyle::Human)]
+    log: LogStyle,
+    /// error, warn, info, debug, trace, or a filter such as info,curette_engine::commit=debug.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq)]
+enum LogStyle {
+    Human,
+    Json,
+}
+
+/// How results are printed (to stdout).
+#[derive(ValueEnum, Clone, Copy, PartialEq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Check a pipeline: every mistake at once, nothing is read.
+    Check(CheckArgs),
+    /// Run a pipeline, or continue it.
+    Run(run::RunArgs),
+    /// Show the splits, their cost, what is done already, and what a change would redo and why.
+    Plan(plan::PlanArgs),
+    /// Draw a pipeline.
+    Graph(GraphArgs),
+    /// List the operators, or explain one.
+    Ops(ops::OpsArgs),
+    /// Print the JSON Schema of pipeline files, for editors.
+    Schema,
+    /// Explain an error code such as E0103.
+    Explain {
+        /// The code.
+        code: String,
+    },
+    /// Train the linear head of `frame_classifier` on labelled frames.
+    TrainHead(train_head::TrainHeadArgs),
+}
+
+/// Which pipeline, and how strictly it is checked.
+#[derive(Args, Clone)]
+pub(crate) struct CheckArgs {
+    /// The pipeline file.
+    pub(crate) pipeline: PathBuf,
+    /// Do not look for the software that operators need on this machine.
+    #[arg(long)]
+    pub(crate) no_environment: bool,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args)]
+struct GraphArgs {
+    #[command(flatten)]
+    check: CheckArgs,
+    /// The kind of picture.
+    #[arg(long, value_enum, default_value_t = Picture::Mermaid)]
+    to: Picture,
+}
+
+#[derive(ValueEnum, Clone, Copy)]
+enum Picture {
+    Mermaid,
+    Dot,
+    Svg,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = if cli.logs.log == LogStyle::Json { LogFormat::Json } else { LogFormat::Human };
+    if let Err(e) = init_logs(&LogOptions { format, filter: cli.logs.log_level.clone(), color: true }) {
+        return fail(Exit::Mistake, &e);
+    }
+    let exit = match cli.verb {
+        Verb::Check(args) => pipeline::check(&args),
+        Verb::Run(args) => return run::run(&args),
+        Verb::Plan(args) => plan::plan(&args),
+        Verb::Graph(args) => graph(&args),
+        Verb::Ops(args) => ops::ops(&args),
+        Verb::Schema => ops::schema(),
+        Verb::Explain { code } => ops::explain(&code),
+        Verb::TrainHead(args) => train_head::train(&args),
+    };
+    exit.into()
+}
+
+fn graph(args: &GraphArgs) -> Exit {
+    let graph = match pipeline::load(&args.check) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    let text = match args.to {
+        Picture::Mermaid => curette_engine::draw::mermaid(&graph),
+        Picture::Dot => curette_engine::draw::dot(&graph),
+        Picture::Svg => curette_engine::draw::svg(&graph),
+    };
+    print(&text)
+}
+
+/// Writes to stdout. A reader that went away (`curette ops | head`) is no failure.
+pub(crate) fn print(text: &str) -> Exit {
+    let mut out = std::io::stdout().lock();
+    let line = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{line}").and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Writes `error: ...` to stderr.
+pub(crate) fn fail(exit: Exit, why: &dyn std::fmt::Display) -> ExitCode {
+    complain(why);
+    exit.into()
+}
+
+/// Writes `error: ...` to stderr.
+pub(crate) fn complain(why: &dyn std::fmt::Display) {
+    // Nothing is left to do if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "error: {why}");
+}

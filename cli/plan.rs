@@ -1,0 +1,87 @@
+//! The verb `plan`: what a run would do. Lists inputs and reads the tables' logs; makes and changes nothing.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use clap::Args;
+use curette_engine::exit::Exit;
+use curette_engine::plan::PlanStore;
+use curette_engine::resources::Resources;
+use curette_engine::run::RunError;
+use curette_engine::run::prepare::{difference, look, output_folder, plan_only};
+use serde_json::json;
+
+use crate::{CheckArgs, Format, complain, pipeline, print};
+
+/// Splits shown unless `--all` is given.
+const SHOWN: usize = 20;
+
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    check: CheckArgs,
+    /// Show every split.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn plan(args: &PlanArgs) -> Exit {
+    let graph = match pipeline::load(&args.check) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    match show(args, &graph) {
+        Ok(text) => print(&text),
+        Err(e) => {
+            complain(&e);
+            e.exit()
+        }
+    }
+}
+
+fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String, RunError> {
+    let resources = Arc::new(Resources::default());
+    let (program, plan) = plan_only(graph, &resources)?;
+    let committed = look(graph, &program)?;
+    let other = committed.hashes.iter().find(|h| **h != plan.hash);
+    let done = if other.is_none() { committed.done } else { Default::default() };
+    let changes = match other {
+        Some(old) => difference(graph, &plan, &PlanStore::new(output_folder(graph)?), old),
+        None => Vec::new(),
+    };
+    let cost = |splits: &mut dyn Iterator<Item = &curette_engine::plan::Split>| splits.map(|s| s.cost()).sum::<u64>();
+    let total = cost(&mut plan.splits.iter());
+    let left = cost(&mut plan.splits.iter().filter(|s| !done.contains(s.id)));
+    if args.check.format == Format::Json {
+        let splits: Vec<_> = plan
+            .splits
+            .iter()
+            .map(|s| json!({"split": s.id, "source": graph.steps[s.source].name, "inputs": s.items.len(), "cost_bytes": s.cost(), "done": done.contains(s.id)}))
+            .collect();
+        return Ok(json!({
+            "plan": plan.hash.as_str(), "made_by_another_plan": other.map(|h| h.as_str()), "changes": changes,
+            "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
+        })
+        .to_string());
+    }
+    let mut out = String::new();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "plan {}: {} inputs in {} splits, cost {:.1} MiB", plan.hash.short(), plan.items(), plan.splits.len(), mib(total));
+    let _ = writeln!(out, "done: {} splits; left: {} splits, {:.1} MiB", done.len(), plan.splits.len() as u64 - done.len(), mib(left));
+    if let Some(old) = other {
+        let _ = writeln!(out, "the output was made by another plan ({}); everything would be redone, because", old.short());
+        changes.iter().for_each(|line| drop(writeln!(out, "  {line}").ok()));
+    }
+    let _ = writeln!(out, "\n{:>6}  {:>7}  {:>10}  {:<4}  first input", "split", "inputs", "cost MiB", "done");
+    let shown = if args.all { plan.splits.len() } else { SHOWN };
+    for split in plan.splits.iter().take(shown) {
+        let first = split.items.first().map(|i| i.key.as_str()).unwrap_or_default();
+        let mark = if done.contains(split.id) { "yes" } else { "no" };
+        let _ = writeln!(out, "{:>6}  {:>7}  {:>10.1}  {mark:<4}  {first}", split.id, split.items.len(), mib(split.cost()));
+    }
+    if plan.splits.len() > shown {
+        let _ = writeln!(out, "... and {} more (--all shows them)", plan.splits.len() - shown);
+    }
+    Ok(out)
+}

@@ -1,0 +1,227 @@
+//! The verb `run`: one process, a local cluster that this process starts and watches, or one process of several machines.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use curette_engine::cluster::local::{Local, Seat, supervise};
+use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
+use curette_engine::dataflow::RunProgress;
+use curette_engine::exit::Exit;
+use curette_engine::graph::Graph;
+use curette_engine::operator::Kind;
+use curette_engine::run::{self, Place, PrepareOptions, Prepared, Report, RunError};
+use curette_engine::telemetry::{Health, MetricsServer, Progress, ProgressMode, Snapshot, Total};
+use serde_json::json;
+
+use crate::{CheckArgs, Format, complain, fail, pipeline, print};
+
+/// Pause before a local cluster is started again for the first time.
+const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// Environment variable with the secret that the machines of a cluster share.
+const SECRET_VARIABLE: &str = "CURETTE_CLUSTER_SECRET";
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    check: CheckArgs,
+    /// Worker threads of each process (default: [engine] workers, else the cores).
+    #[arg(short = 'w', long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    workers: Option<u64>,
+    /// Start this many processes on this machine, watch them, and start them again if one dies.
+    #[arg(long, conflicts_with_all = ["hosts", "process"], value_parser = clap::value_parser!(u64).range(1..=256))]
+    processes: Option<u64>,
+    /// Be one process of a cluster: a file with one host:port per line, the same on every machine.
+    #[arg(long, requires = "process")]
+    hosts: Option<PathBuf>,
+    /// Which line of the hosts file this process is (from 0).
+    #[arg(long, requires = "hosts")]
+    process: Option<usize>,
+    /// If the plan has changed, begin a new version of the tables; older versions stay readable.
+    #[arg(long)]
+    new_version: bool,
+    /// No progress.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Serialise everything between threads, as between processes.
+    #[arg(long, hide = true)]
+    binary: bool,
+}
+
+pub(crate) fn run(args: &RunArgs) -> ExitCode {
+    let graph = match pipeline::load(&args.check) {
+        Ok(graph) => graph,
+        Err(exit) => return exit.into(),
+    };
+    let seat = match Seat::from_environment() {
+        Ok(seat) => seat,
+        Err(e) => return fail(e.exit(), &e),
+    };
+    let threads = threads(args, &graph);
+    let done = match (seat, args.processes) {
+        (Some((seat, listener)), _) => {
+            let quiet = args.quiet || seat.index > 0;
+            member(args, graph, threads, quiet, |hash| Ok(seat.members(listener, threads, hash)))
+        }
+        (None, Some(processes)) => return parent(args, graph, threads, processes as usize),
+        (None, None) => match (&args.hosts, args.process) {
+            (Some(hosts), Some(process)) => member(args, graph, threads, args.quiet || process > 0, |hash| {
+                let addresses = read_hosts(hosts, process)?;
+                let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
+                // A run is named by its plan: processes of another pipeline are refused.
+                Ok(Members { index: process, addresses, threads, run_id: hash.clone(), plan_hash: hash, secret, listen: Listen::OwnAddress })
+            }),
+            _ => alone(args, graph, threads),
+        },
+    };
+    match done {
+        Ok(report) => match report {
+            Some(report) => print(&text(args, &report)).into(),
+            None => Exit::Done.into(),
+        },
+        Err(e) => fail(e.exit(), &e),
+    }
+}
+
+fn threads(args: &RunArgs, graph: &Graph) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match (args.workers, graph.engine.workers) {
+        (Some(n), _) => n as usize,
+        (None, 0) => cores.div_ceil(args.processes.unwrap_or(1) as usize).max(1),
+        (None, n) => n,
+    }
+}
+
+type Done = Result<Option<(Report, Vec<(String, String)>)>, RunError>;
+
+fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
+    abort_on_panic();
+    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    go(args.quiet, prepared, Place::Alone { binary: args.binary }, threads)
+}
+
+fn member(
+    args: &RunArgs,
+    graph: Graph,
+    threads: usize,
+    quiet: bool,
+    members: impl FnOnce(String) -> Result<Members, ClusterError>,
+) -> Done {
+    abort_on_panic();
+    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    let members = members(prepared.plan.hash.as_str().to_string())?;
+    let (index, processes) = (members.index, members.addresses.len());
+    let sockets = cluster::connect(&members, CONNECT_LIMIT)?;
+    go(quiet, prepared, Place::Member { index, processes, sockets }, threads)
+}
+
+fn go(quiet: bool, prepared: Prepared, place: Place, threads: usize) -> Done {
+    let locations = prepared.tables.all.iter().map(|t| (t.name.clone(), t.location.clone())).collect();
+    let first = place.is_first();
+    let report = run::run(prepared, place, threads, |prepared, progress| watch(prepared, progress, quiet || !first))?;
+    Ok(report.map(|report| (report, locations)))
+}
+
+/// Shows progress and serves metrics while the run goes on.
+fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Option<MetricsServer>, Option<Progress>) {
+    let address = &prepared.graph.engine.metrics_address;
+    let server = if address.is_empty() {
+        None
+    } else {
+        MetricsServer::start(address, || Health::Fine)
+            .inspect_err(|e| tracing::warn!("The run goes on without metrics: {e}"))
+            .ok()
+    };
+    let sources: Vec<usize> = steps_of(&prepared.graph, Kind::Source);
+    let sinks: Vec<usize> = steps_of(&prepared.graph, Kind::Sink);
+    let (splits, done) = (prepared.plan.splits.len() as u64, prepared.done.len());
+    let items_done: u64 = prepared.plan.splits.iter().filter(|s| prepared.done.contains(s.id)).map(|s| s.items.len() as u64).sum();
+    let total = Total { splits, items: prepared.plan.items() as u64 };
+    let look = move || {
+        let counts = progress.totals();
+        let sum = |steps: &[usize]| steps.iter().map(|&i| counts[i].rows_in).sum::<u64>();
+        Snapshot {
+            splits: done + progress.splits_committed(),
+            items: items_done + sum(&sources),
+            kept: sum(&sinks),
+            rejected: counts.iter().map(|c| c.rejected_total()).sum(),
+            errors: counts.iter().map(|c| c.errors_total()).sum(),
+        }
+    };
+    let mode = if quiet { ProgressMode::Off } else { ProgressMode::Auto };
+    (server, Some(Progress::start(total, mode, look)))
+}
+
+fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
+    (0..graph.steps.len()).filter(|&i| graph.steps[i].kind() == kind).collect()
+}
+
+/// Starts the local cluster. Tables are made and a changed plan is refused here, once, before any child starts.
+fn parent(args: &RunArgs, graph: Graph, threads: usize, processes: usize) -> ExitCode {
+    let max_restarts = graph.engine.max_restarts;
+    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version }) {
+        return fail(e.exit(), &e);
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(e) => return fail(Exit::Failed, &format!("cannot find this program to start it again: {e}")),
+    };
+    let local = Local { program, args: child_args(threads), processes, max_restarts, first_pause: FIRST_PAUSE };
+    match supervise(&local) {
+        Ok(outcome) => ExitCode::from(outcome.code),
+        Err(e) => fail(e.exit(), &e),
+    }
+}
+
+/// This command line without `--processes` and `-w`, which the parent has worked out.
+fn child_args(threads: usize) -> Vec<std::ffi::OsString> {
+    let mut out = Vec::new();
+    let mut skip = false;
+    for arg in std::env::args_os().skip(1) {
+        let text = arg.to_string_lossy();
+        let takes_value = ["--processes", "-w", "--workers"].contains(&&*text);
+        let joined = text.starts_with("--processes=") || text.starts_with("--workers=") || (text.starts_with("-w") && text.len() > 2);
+        if !std::mem::take(&mut skip) && !takes_value && !joined && text != "--new-version" {
+            out.push(arg.clone());
+        }
+        skip = takes_value;
+    }
+    out.push(format!("--workers={threads}").into());
+    out
+}
+
+fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> String {
+    if args.check.format == Format::Json {
+        let tables: serde_json::Map<_, _> = tables.iter().map(|(n, l)| (n.clone(), json!(l))).collect();
+        return json!({
+            "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
+            "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
+        })
+        .to_string();
+    }
+    let mut out = report.funnel.text();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "\n{} splits done in {:.1} s, {} were done before{}",
+        report.splits_done,
+        report.elapsed.as_secs_f64(),
+        report.splits_before,
+        match report.orphans {
+            (0, _) => String::new(),
+            (files, bytes) => format!("; {files} files of killed attempts removed ({bytes} bytes)"),
+        }
+    );
+    let _ = writeln!(out, "\ntables:");
+    for (name, location) in tables {
+        let _ = writeln!(out, "  {name:<12}  {location}");
+    }
+    if let Some((_, location)) = tables.first() {
+        let _ = writeln!(out, "\nload them with\n  polars.read_delta(\"{location}\")");
+        let _ = writeln!(out, "  duckdb.sql(\"from '{location}/*.parquet'\")");
+        let _ = writeln!(out, "  datasets.load_dataset(\"parquet\", data_files=\"{location}/*.parquet\")");
+    }
+    out
+}

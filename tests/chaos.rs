@@ -1,0 +1,190 @@
+//! kill -9, again and again: the tables must end as if nothing had happened, and what was committed must not be done again.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{assert_same, corpus, curette, quickstart, succeed, tables};
+
+/// Videos of the chaos runs: a few readable ones, a broken one, one split each.
+const VIDEOS: usize = 8;
+/// Kills at random moments.
+const RANDOM_KILLS: u64 = 20;
+/// A run that hangs is a failure.
+const LIMIT: Duration = Duration::from_secs(240);
+
+struct Chaos {
+    pipeline: PathBuf,
+    output: PathBuf,
+}
+
+/// A folder of a few videos of the corpus, linked.
+fn videos(folder: &Path) -> PathBuf {
+    let (from, to) = (corpus().folder.join("videos"), folder.join("videos"));
+    std::fs::create_dir_all(&to).unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()).collect();
+    files.sort();
+    let stem = |p: &Path| p.file_name().unwrap().to_string_lossy().split('.').next().unwrap().to_string();
+    let is_video = |p: &&PathBuf| ["mp4", "mkv", "webm"].contains(&&*p.extension().unwrap().to_string_lossy());
+    let mut shortest: Vec<_> = files.iter().filter(is_video).cloned().collect();
+    shortest.sort_by_key(|p| (p.metadata().unwrap().len(), p.clone()));
+    let chosen: BTreeSet<String> = shortest.iter().step_by((shortest.len() / VIDEOS).max(1)).take(VIDEOS).map(|p| stem(p)).collect();
+    for file in files.iter().filter(|f| chosen.contains(&stem(f))) {
+        std::fs::hard_link(file, to.join(file.file_name().unwrap())).or_else(|_| std::fs::copy(file, to.join(file.file_name().unwrap())).map(|_| ())).unwrap();
+    }
+    to
+}
+
+fn chaos(folder: &Path, videos: &Path, name: &str) -> Chaos {
+    let output = folder.join(name);
+    let pipeline = quickstart(&corpus(), videos, &output, "split_max_items = 1");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    assert!(!text.contains("[engine]"), "the settings below would be given twice");
+    // Commit after every split, so that every moment of the protocol happens often.
+    std::fs::write(&pipeline, format!("{text}\n[engine]\ncommit_interval_seconds = 0\nmax_restarts = 0\n")).unwrap();
+    Chaos { pipeline, output }
+}
+
+fn command(chaos: &Chaos, args: &[String]) -> Command {
+    let mut command = curette();
+    command.arg("run").arg(&chaos.pipeline).args(["--quiet", "--log", "json", "--log-level", "info,curette_engine::dataflow=debug"]).args(args);
+    command
+}
+
+/// Runs until the end, or until it is killed after `kill_after`. Gives the splits that it opened, and whether it ended well.
+fn run(chaos: &Chaos, args: &[String], kill_at: Option<&str>, kill_after: Option<Duration>) -> (Vec<u64>, bool) {
+    let mut command = command(chaos, args);
+    if let Some(label) = kill_at {
+        command.env("CURETTE_KILL_AT", label);
+    }
+    let log = tempfile::NamedTempFile::new().unwrap();
+    command.stdout(Stdio::null()).stderr(log.reopen().unwrap()).process_group(0);
+    let mut child = command.spawn().unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let over = kill_after.is_some_and(|after| started.elapsed() >= after);
+        if over || started.elapsed() > LIMIT {
+            // SAFETY: the group is that of the child, which has not been waited for.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+            assert!(over, "the run hangs: {}", std::fs::read_to_string(log.path()).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    let events = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l.trim_start_matches(|c| c != '{')).ok());
+    let opened = events.filter(|e| e["message"] == "Split opened").filter_map(|e| e["split"].as_u64()).collect();
+    let fatal = !status.success() && kill_at.is_none() && kill_after.is_none();
+    assert!(!fatal, "{status}: {text}");
+    (opened, status.success())
+}
+
+fn committed(chaos: &Chaos) -> BTreeSet<u64> {
+    let plan = curette().arg("plan").arg(&chaos.pipeline).args(["--format", "json", "--no-environment"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    plan["splits"].as_array().unwrap().iter().filter(|s| s["done"] == true).map(|s| s["split"].as_u64().unwrap()).collect()
+}
+
+fn assert_nothing_redone(what: &str, before: &BTreeSet<u64>, opened: &[u64]) {
+    let redone: Vec<_> = opened.iter().filter(|s| before.contains(s)).collect();
+    assert!(redone.is_empty(), "{what}: committed splits were done again: {redone:?}");
+    let twice: BTreeSet<_> = opened.iter().collect();
+    assert_eq!(twice.len(), opened.len(), "{what}: a split was opened twice in one run");
+}
+
+fn workers(n: u64) -> Vec<String> {
+    match n % 4 {
+        0 => vec!["-w".into(), "1".into()],
+        1 => vec!["-w".into(), "2".into()],
+        2 => vec!["--processes".into(), "2".into(), "-w".into(), "1".into()],
+        _ => vec!["-w".into(), "3".into()],
+    }
+}
+
+fn undisturbed(folder: &Path, videos: &Path) -> (BTreeMap<&'static str, Vec<String>>, Duration) {
+    let chaos = chaos(folder, videos, "undisturbed");
+    let started = Instant::now();
+    succeed(&mut command(&chaos, &workers(1)));
+    (tables(&chaos.output), started.elapsed())
+}
+
+#[test]
+fn killed_at_random_moments_it_ends_as_if_nothing_had_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, whole) = undisturbed(dir.path(), &videos);
+    let mut kills = 0;
+    let mut round = 0;
+    // Moments are spread over the whole run by a fixed sequence; a table is killed until it is finished, then the next one is begun.
+    while kills < RANDOM_KILLS {
+        let chaos = chaos(dir.path(), &videos, &format!("random-{round}"));
+        loop {
+            let before = if kills == 0 || !chaos.output.exists() { BTreeSet::new() } else { committed(&chaos) };
+            let after = whole.mul_f64(((kills * 37 + 11) % 100) as f64 / 100.0);
+            let kill = (kills < RANDOM_KILLS).then_some(after);
+            let (opened, finished) = run(&chaos, &workers(kills + round), None, kill);
+            assert_nothing_redone(&format!("round {round}, kill {kills}"), &before, &opened);
+            if finished {
+                break;
+            }
+            kills += 1;
+        }
+        assert_same(&format!("round {round}"), &want, &tables(&chaos.output));
+        round += 1;
+    }
+}
+
+#[test]
+fn killed_at_every_labelled_point_it_ends_as_if_nothing_had_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let points = ["split_opened", "split_complete", "before_shard_finish", "after_shard_finish", "before_commit", "after_commit", "between_tables"];
+    for (i, point) in points.into_iter().enumerate() {
+        let chaos = chaos(dir.path(), &videos, point);
+        for pass in [1, 3, 6] {
+            let before = if chaos.output.exists() { committed(&chaos) } else { BTreeSet::new() };
+            let (opened, finished) = run(&chaos, &workers(i as u64 + pass), Some(&format!("{point}:{pass}")), None);
+            assert_nothing_redone(&format!("{point}:{pass}"), &before, &opened);
+            assert!(!finished || pass > 1, "{point} was never passed: nothing was killed");
+        }
+        let before = committed(&chaos);
+        let (opened, finished) = run(&chaos, &workers(i as u64 + 1), None, None);
+        assert!(finished);
+        assert_nothing_redone(point, &before, &opened);
+        assert_same(point, &want, &tables(&chaos.output));
+    }
+}
+
+#[test]
+fn a_killed_process_of_a_local_cluster_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, whole) = undisturbed(dir.path(), &videos);
+    let chaos = chaos(dir.path(), &videos, "one-of-two");
+    let text = std::fs::read_to_string(&chaos.pipeline).unwrap();
+    std::fs::write(&chaos.pipeline, text.replace("max_restarts = 0", "max_restarts = 3")).unwrap();
+    let mut child = command(&chaos, &workers(2)).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    std::thread::sleep(whole / 3);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+    let victim: Option<i32> = children.split_whitespace().next_back().and_then(|p| p.parse().ok());
+    let victim = victim.expect("the parent has children a third into the run");
+    // SAFETY: the process is a child of our child, which is alive.
+    unsafe { libc::kill(victim, libc::SIGKILL) };
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < LIMIT, "the cluster hangs after a process was killed");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success(), "{status}");
+    assert_same("one of two killed", &want, &tables(&chaos.output));
+}

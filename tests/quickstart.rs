@@ -1,0 +1,112 @@
+//! The main job on the sample corpus: the same rows whatever runs it, and the rows that the truth demands.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use support::{assert_same, corpus, curette, quickstart, rows, succeed, tables};
+
+/// Runs the quickstart over the sample corpus with these arguments.
+fn run(output: &Path, args: &[&str]) -> BTreeMap<&'static str, Vec<String>> {
+    let corpus = corpus();
+    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), output, "split_max_items = 4");
+    succeed(curette().arg("run").arg(pipeline).arg("--quiet").args(args));
+    tables(output)
+}
+
+#[test]
+fn rows_do_not_depend_on_threads_or_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = run(&dir.path().join("w1"), &["-w", "1"]);
+    assert!(!one["clips"].is_empty(), "the quickstart must keep some clips");
+    for (name, args) in [
+        ("w2", &["-w", "2"][..]),
+        ("w4", &["-w", "4"]),
+        ("binary2", &["-w", "2", "--binary"]),
+        ("processes2", &["--processes", "2", "-w", "1"]),
+        ("processes3", &["--processes", "3", "-w", "1"]),
+    ] {
+        assert_same(name, &one, &run(&dir.path().join(name), args));
+    }
+}
+
+#[test]
+fn the_result_is_what_the_corpus_was_drawn_to_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out");
+    run(&output, &["-w", "2"]);
+    let corpus = corpus();
+    let truth = corpus.truth();
+    let column = |table: &str, row: &str, name: &str| {
+        let cell = row.split(" | ").find_map(|c| c.strip_prefix(&format!("{name}=")));
+        cell.unwrap_or_else(|| panic!("table {table} has no column {name}: {row}")).to_string()
+    };
+
+    // Every broken file is a typed error, every readable one is not.
+    let errors = rows(&output.join("errors"));
+    let unreadable: BTreeMap<String, String> =
+        errors.iter().filter(|r| column("errors", r, "step") == "probe").map(|r| (column("errors", r, "item_id"), column("errors", r, "code"))).collect();
+    for (video, facts) in &truth {
+        let readable = facts["readable"].as_bool().unwrap();
+        assert_eq!(!unreadable.contains_key(video), readable, "{video}: {:?}", unreadable.get(video));
+    }
+
+    // Every clip lies inside one medical shot of a video with a medical title, and is as long as the rule says.
+    let clips = rows(&output.join("clips"));
+    for row in &clips {
+        let video = column("clips", row, "video_id");
+        let (start, end): (i64, i64) = (column("clips", row, "start_us").parse().unwrap(), column("clips", row, "end_us").parse().unwrap());
+        assert!(end - start >= 6_000_000, "{row}");
+        let facts = &truth[&video];
+        assert_eq!(facts["medical_title"], true, "{video}");
+        let shots = facts["shots"].as_array().unwrap();
+        let inside = shots.iter().find(|s| s["start_us"].as_i64().unwrap() <= start && end <= s["end_us"].as_i64().unwrap());
+        let shot = inside.unwrap_or_else(|| panic!("{video} {start}-{end} crosses a cut: {shots:?}"));
+        assert_eq!(shot["medical"], true, "{video} {start}-{end}: {shot}");
+    }
+
+    // Every medical shot that is long and large enough and has no border gave a clip.
+    for (video, facts) in truth.iter().filter(|(_, f)| f["readable"] == true && f["medical_title"] == true) {
+        let side = facts["width"].as_i64().unwrap().min(facts["height"].as_i64().unwrap());
+        let border = facts["borders"].as_object().is_some_and(|b| b.values().any(|v| v.as_i64().unwrap_or(0) > 0));
+        for shot in facts["shots"].as_array().unwrap() {
+            let (start, end) = (shot["start_us"].as_i64().unwrap(), shot["end_us"].as_i64().unwrap());
+            let expected = shot["medical"] == true && end - start >= 7_500_000 && side >= 480 && !border;
+            let got = clips.iter().any(|r| {
+                let (s, e): (i64, i64) = (column("clips", r, "start_us").parse().unwrap(), column("clips", r, "end_us").parse().unwrap());
+                column("clips", r, "video_id") == *video && start <= s && e <= end
+            });
+            if expected {
+                assert!(got, "{video}: the shot {start}-{end} gave no clip");
+            }
+            if border || side < 480 {
+                assert!(!got, "{video}: the shot {start}-{end} should have been rejected");
+            }
+        }
+    }
+}
+
+#[test]
+fn running_again_does_nothing_and_a_changed_threshold_is_refused_with_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out");
+    let first = run(&output, &["-w", "2"]);
+    let again = succeed(curette().arg("run").arg(output.with_extension("toml")).args(["--quiet", "--format", "json"]));
+    let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(report["splits_done"], 0);
+    assert_same("again", &first, &tables(&output));
+
+    let file = output.with_extension("toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let changed = text.replace("split_max_items = 4", "split_max_items = 5");
+    assert_ne!(text, changed);
+    std::fs::write(&file, changed).unwrap();
+    let refused = curette().arg("run").arg(&file).arg("--quiet").output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("split_max_items: 4 -> 5") && said.contains("--new-version"), "{said}");
+    assert_same("refused", &first, &tables(&output));
+    succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version"]));
+    assert_same("new version", &first, &tables(&output));
+}
