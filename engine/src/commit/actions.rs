@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, Int64Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder, StructArray};
+use arrow::array::{
+    Array as _, ArrayRef, Int64Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder, StructArray,
+};
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow_json::ReaderBuilder;
@@ -22,7 +24,8 @@ pub(crate) fn add_files(shards: &[&Shard], stats: Schema) -> Result<Box<ArrowEng
         ("modificationTime", Arc::new(Int64Array::from_iter_values(shards.iter().map(|s| s.modified_ms))), false),
         ("stats", Arc::new(stats), true),
     ];
-    let fields: Vec<Field> = columns.iter().map(|(name, a, nullable)| Field::new(*name, a.data_type().clone(), *nullable)).collect();
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, a, nullable)| Field::new(*name, a.data_type().clone(), *nullable)).collect();
     let arrays = columns.into_iter().map(|(_, array, _)| array).collect();
     Ok(Box::new(ArrowEngineData::new(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)))
 }

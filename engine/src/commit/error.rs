@@ -67,7 +67,9 @@ pub enum CommitError {
         my_generation: u64,
     },
     /// Other writers were faster, again and again, or the store failed again and again.
-    #[error("table `{table}`: gave up committing after {attempts} attempts, the last one: {last} (run the same command again: nothing that was committed is redone)")]
+    #[error(
+        "table `{table}`: gave up committing after {attempts} attempts, the last one: {last} (run the same command again: nothing that was committed is redone)"
+    )]
     GaveUp {
         /// Name of the table.
         table: String,
@@ -77,7 +79,9 @@ pub enum CommitError {
         last: String,
     },
     /// The log says something that cannot be understood. Nothing is changed then.
-    #[error("table `{table}`: its log cannot be trusted: {reason} (nothing was changed; if another program writes to this table, stop it or use another output)")]
+    #[error(
+        "table `{table}`: its log cannot be trusted: {reason} (nothing was changed; if another program writes to this table, stop it or use another output)"
+    )]
     Log {
         /// Name of the table.
         table: String,

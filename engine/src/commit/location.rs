@@ -37,23 +37,29 @@ pub(crate) struct Location {
 impl Location {
     /// Understands an absolute path or a URL. Makes the folder if it is local.
     pub fn parse(text: &str) -> Result<Self, CommitError> {
-        let error = |reason: String, help: &str| CommitError::Location { location: text.to_owned(), reason, help: help.to_owned() };
+        let error =
+            |reason: String, help: &str| CommitError::Location { location: text.to_owned(), reason, help: help.to_owned() };
         let local = match text.contains("://") {
             false => Some(PathBuf::from(text)),
             true => {
-                let url = Url::parse(text).map_err(|e| error(format!("it is not a URL: {e}"), "write it as s3://bucket/folder"))?;
+                let url =
+                    Url::parse(text).map_err(|e| error(format!("it is not a URL: {e}"), "write it as s3://bucket/folder"))?;
                 match url.scheme() {
                     "file" => Some(
-                        url.to_file_path().map_err(|()| error("it names no local folder".into(), "write it as file:///folder"))?,
+                        url.to_file_path()
+                            .map_err(|()| error("it names no local folder".into(), "write it as file:///folder"))?,
                     ),
                     _ => None,
                 }
             }
         };
         match local {
-            Some(path) => Location::local(&path).map_err(|reason| error(reason, "give an absolute path to a folder that can be written")),
-            None => Location::remote(text)
-                .map_err(|reason| error(reason, "known are local paths, file:// and s3://; credentials come from AWS_* variables")),
+            Some(path) => {
+                Location::local(&path).map_err(|reason| error(reason, "give an absolute path to a folder that can be written"))
+            }
+            None => Location::remote(text).map_err(|reason| {
+                error(reason, "known are local paths, file:// and s3://; credentials come from AWS_* variables")
+            }),
         }
     }
 
@@ -130,7 +136,10 @@ mod tests {
         let text = |location: &str| Location::parse(location).unwrap_err().to_string();
         insta::assert_snapshot!(text("out/clips"), @"table location `out/clips`: the path is not absolute (give an absolute path to a folder that can be written)");
         let unknown = text("ftp://host/clips");
-        assert!(unknown.starts_with("table location `ftp://host/clips`: ") && unknown.contains("known are local paths"), "{unknown}");
+        assert!(
+            unknown.starts_with("table location `ftp://host/clips`: ") && unknown.contains("known are local paths"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -18,6 +18,10 @@
 //! | `record` | the JSON that says which splits are done |
 //! | `decide` | pure: given what the table says, may I commit, did my commit land |
 //! | `table`, `actions` | open, create, state, commit; the retry loop |
+//! | `generation` | a new version of the table: old rows removed logically, old versions still readable |
+//! | `orphans` | deletes files that no log entry ever named |
+//! | `read` | reads small tables back |
+//! | `jsonl` | the other format: one file per split, replaced as a whole |
 //! | `killpoint` | where tests kill the process |
 //!
 //! # What can go wrong
@@ -31,8 +35,12 @@ mod actions;
 mod decide;
 mod error;
 mod folder;
+mod generation;
+mod jsonl;
 pub mod killpoint;
 mod location;
+mod orphans;
+mod read;
 mod record;
 mod schema;
 mod shard;
@@ -47,7 +55,10 @@ mod tests;
 
 pub use error::CommitError;
 pub use folder::Folder;
+pub use jsonl::JsonlDir;
 pub use killpoint::kill_point;
+pub use orphans::Orphans;
+pub use read::Batches;
 pub use schema::table_schema;
 pub use shard::{Shard, ShardWriter};
 pub use split_set::{SplitSet, SplitSetError};

@@ -121,9 +121,13 @@ mod tests {
             [Some(vec![Some(1.0), Some(2.0)]), None, Some(vec![Some(3.0), Some(4.0)])],
             2,
         );
-        let nested =
-            DataType::List(Arc::new(Field::new("item", DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 2), true)));
-        let schema = Schema::new(vec![Field::new("e", embedding.data_type().clone(), true), Field::new("n", nested.clone(), true)]);
+        let nested = DataType::List(Arc::new(Field::new(
+            "item",
+            DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 2),
+            true,
+        )));
+        let schema =
+            Schema::new(vec![Field::new("e", embedding.data_type().clone(), true), Field::new("n", nested.clone(), true)]);
         let n = arrow::array::new_null_array(&nested, 3);
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![Arc::new(embedding), n]).unwrap();
         let wanted = table_schema("t", &schema).unwrap();
@@ -160,8 +164,16 @@ mod tests {
     #[test]
     fn differences_are_told_one_by_one() {
         let field = |name: &str, t: DataType, nullable| Field::new(name, t, nullable);
-        let there = Schema::new(vec![field("id", DataType::Utf8, false), field("w", DataType::Int32, true), field("old", DataType::Utf8, true)]);
-        let wanted = Schema::new(vec![field("id", DataType::Utf8, true), field("w", DataType::Int64, true), field("new", DataType::Utf8, true)]);
+        let there = Schema::new(vec![
+            field("id", DataType::Utf8, false),
+            field("w", DataType::Int32, true),
+            field("old", DataType::Utf8, true),
+        ]);
+        let wanted = Schema::new(vec![
+            field("id", DataType::Utf8, true),
+            field("w", DataType::Int64, true),
+            field("new", DataType::Utf8, true),
+        ]);
         insta::assert_snapshot!(difference(&there, &wanted).join("\n"), @r"
         column `id` is never null in the table and may be null here
         column `w` is Int32 in the table and Int64 here

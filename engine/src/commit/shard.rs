@@ -158,11 +158,16 @@ impl ShardWriter {
 
 /// How many rows of this batch make about a slice.
 fn slice_rows(batch: &RecordBatch) -> usize {
-    let bytes: usize = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size())).sum();
+    let bytes: usize =
+        batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size())).sum();
     (SLICE_BYTES * batch.num_rows()).checked_div(bytes).unwrap_or(batch.num_rows()).max(1)
 }
 
-fn properties(schema: &SchemaRef, options: &ShardOptions, first: &RecordBatch) -> Result<WriterProperties, parquet::errors::ParquetError> {
+fn properties(
+    schema: &SchemaRef,
+    options: &ShardOptions,
+    first: &RecordBatch,
+) -> Result<WriterProperties, parquet::errors::ParquetError> {
     let row_group_bytes = usize::try_from(options.row_group_bytes).unwrap_or(usize::MAX).max(1);
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))

@@ -157,7 +157,7 @@ impl Table {
         if !table.exists()? {
             return Ok(None);
         }
-        table.schema = table.schema_there()?;
+        table.schema = table.schema_of(&table.load()?.0)?;
         Ok(Some(table))
     }
 
@@ -205,10 +205,18 @@ impl Table {
 
     /// Fails if the table that is there has other columns.
     pub(crate) fn check_schema(self) -> Result<Self, CommitError> {
-        let difference = difference(&*self.schema_there()?, &self.schema);
+        self.compare_schema(&self.load()?.0)?;
+        Ok(self)
+    }
+
+    fn compare_schema(&self, snapshot: &SnapshotRef) -> Result<(), CommitError> {
+        let difference = difference(&*self.schema_of(snapshot)?, &self.schema);
         match difference.is_empty() {
-            true => Ok(self),
-            false => Err(CommitError::SchemaMismatch { table: self.name, location: self.location.url.to_string(), difference }),
+            true => Ok(()),
+            false => {
+                let (table, location) = (self.name.clone(), self.location.url.to_string());
+                Err(CommitError::SchemaMismatch { table, location, difference })
+            }
         }
     }
 
@@ -257,6 +265,7 @@ impl Table {
         // A shard without rows would only cost readers a request.
         let shards: Vec<&Shard> = shards.iter().filter(|shard| shard.rows > 0).collect();
         let version = snapshot.version() + 1;
+        self.compare_schema(&snapshot)?;
         let mut builder = snapshot
             .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
             .with_transaction_id(APPLICATION, i64::try_from(version).unwrap_or(i64::MAX))
@@ -267,7 +276,8 @@ impl Table {
         let error = |e: delta_kernel::KernelError| self.delta_error("prepare a commit", &e);
         let mut transaction = builder.build(&*self.engine, Box::new(FileSystemCommitter::new())).map_err(error)?;
         if !shards.is_empty() {
-            let stats: Schema = transaction.stats_schema().map_err(error)?.as_ref().try_into_arrow().map_err(|e| error(e.into()))?;
+            let stats: Schema =
+                transaction.stats_schema().map_err(error)?.as_ref().try_into_arrow().map_err(|e| error(e.into()))?;
             transaction.add_files(actions::add_files(&shards, stats).map_err(|e| error(e.into()))?);
         }
         Ok(match transaction.commit(&*self.engine) {
@@ -326,10 +336,11 @@ impl Table {
         };
         *newest = Some(Arc::clone(&snapshot));
         let record = snapshot.get_domain_metadata(DOMAIN, &*self.engine).map_err(error)?;
-        let record: Option<Record> = record.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| CommitError::Log {
-            table: self.name.clone(),
-            reason: format!("the value of `{DOMAIN}` at version {} is not understood: {e}", snapshot.version()),
-        })?;
+        let record: Option<Record> =
+            record.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| CommitError::Log {
+                table: self.name.clone(),
+                reason: format!("the value of `{DOMAIN}` at version {} is not understood: {e}", snapshot.version()),
+            })?;
         let state = state(snapshot.version(), record);
         Ok((snapshot, state))
     }
@@ -374,11 +385,10 @@ impl Table {
         first.map_err(|error: object_store::Error| self.storage_error("list", log.as_ref(), &error))
     }
 
-    fn schema_there(&self) -> Result<SchemaRef, CommitError> {
-        let (snapshot, _) = self.load()?;
-        let schema: Schema =
-            snapshot.schema().as_ref().try_into_arrow().map_err(|e| self.delta_error("read the table's columns", &e.into()))?;
-        Ok(Arc::new(schema))
+    /// The columns of a version.
+    pub(crate) fn schema_of(&self, snapshot: &SnapshotRef) -> Result<SchemaRef, CommitError> {
+        let schema: Result<Schema, _> = snapshot.schema().as_ref().try_into_arrow();
+        Ok(Arc::new(schema.map_err(|e| self.delta_error("read the table's columns", &e.into()))?))
     }
 
     /// Sums the log up now and then. Readers and we only get slower without it, so a failure is told and no more.
@@ -415,7 +425,9 @@ impl Table {
 
 /// `00000000000000000007.json`, or a checkpoint.
 fn is_log_entry(name: Option<&str>) -> bool {
-    name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_digit()) && (name.ends_with(".json") || name.ends_with(".parquet")))
+    name.is_some_and(|name| {
+        name.starts_with(|c: char| c.is_ascii_digit()) && (name.ends_with(".json") || name.ends_with(".parquet"))
+    })
 }
 
 /// Unique over all calls of all processes.

@@ -42,9 +42,14 @@ pub(crate) struct Uploaded {
 impl Upload {
     /// Starts a file of this name in the folder.
     pub fn start(location: &Location, name: &str) -> io::Result<Self> {
+        Upload::start_aside(location, name, &format!("{name}{TEMPORARY}"))
+    }
+
+    /// As `start`, with the name that the file has on disk until it is complete; it must be unique.
+    pub fn start_aside(location: &Location, name: &str, aside: &str) -> io::Result<Self> {
         if let Some(folder) = &location.local {
-            let temporary = folder.join(format!("{name}{TEMPORARY}"));
-            // Never another attempt's file: names are unique, so one that is there is a bug and must not be overwritten.
+            let temporary = folder.join(aside);
+            // Never another attempt's file: a file that is there already is a bug and must not be overwritten.
             let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
             return Ok(Upload::Disk { file, temporary, path: folder.join(name), finished: false });
         }
