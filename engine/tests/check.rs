@@ -202,7 +202,7 @@ fn the_order_of_steps_is_that_of_the_file_where_inputs_allow() {
     insta::assert_snapshot!("dot", draw::dot(&graph));
     let svg = draw::svg(&graph);
     assert!(svg.contains("<svg") && svg.contains("parts"));
-    assert_eq!(svg, draw::svg(&graph));
+    (0..20).for_each(|_| assert_eq!(svg, draw::svg(&graph)));
 }
 
 #[test]
