@@ -73,7 +73,8 @@ pub fn dot(graph: &Graph) -> String {
 
 /// A drawing.
 pub fn svg(graph: &Graph) -> String {
-    const FONT: usize = 14;
+    // The size that the crate gives to arrows: with two sizes it would write their styles in random order.
+    const FONT: usize = 15;
     let direction = Orientation::TopToBottom;
     let mut picture = VisualGraph::new(direction);
     let boxed = |step: &Step| {
@@ -90,5 +91,5 @@ pub fn svg(graph: &Graph) -> String {
     }
     let mut writer = SVGWriter::new();
     picture.do_it(false, false, false, &mut writer);
-    writer.finalize()
+    writer.finalize().replace("Times, serif", "sans-serif")
 }

@@ -55,7 +55,6 @@ pub(super) fn wire(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) -> Wirin
             }
         }
     }
-    // In the order of the file, whatever the order in the list.
     let order = order(&inputs);
     cycles(steps, &inputs, &order, diagnostics);
     loose_ends(steps, diagnostics);

@@ -12,6 +12,7 @@ pub(super) fn mistakes(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let span = span.start.min(text.len())..span.end.min(text.len());
+        let span = visible(text, span);
         let twice = error.message().starts_with("duplicate key");
         if twice && table_again.is_some_and(|start| !text.get(start..span.start).unwrap_or_default().contains("\n[")) {
             continue;
@@ -31,14 +32,20 @@ fn mistake(text: &str, message: &str, span: Range<usize>, twice: bool) -> Diagno
         return d.help("a table or key may appear only once: rename or remove one of them");
     }
     if message.starts_with("string values must be quoted") {
-        return match what.is_empty() {
-            true => {
-                Diagnostic::new(Code::Syntax, "a value is missing", span, "after `=`").help("write a value, or remove the key")
-            }
-            false => Diagnostic::new(Code::Syntax, "text must be quoted", span, "here").help(format!("write \"{what}\"")),
+        return if what.trim_end().ends_with('=') {
+            Diagnostic::new(Code::Syntax, "a value is missing", span, "without a value").help("write a value, or remove the key")
+        } else {
+            Diagnostic::new(Code::Syntax, "text must be quoted", span, "here").help(format!("write \"{what}\""))
         };
     }
     Diagnostic::new(Code::Syntax, format!("this is not TOML: {message}"), span, "here")
+}
+
+/// Something to mark where the parser found nothing: the line up to there.
+fn visible(text: &str, span: Range<usize>) -> Range<usize> {
+    let before = line_before(text, span.start);
+    let start = span.start - before.trim_start().len();
+    if span.is_empty() { start..span.end } else { span }
 }
 
 fn line_before(text: &str, at: usize) -> &str {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::example;
+use super::pipeline_schema::tidy_default;
 use crate::check::type_name;
 use crate::config::schema::{Bounds, enum_names, first_sentence};
 use crate::operator::{Entry, Kind};
@@ -93,7 +94,11 @@ fn keys(out: &mut String, prefix: &str, schema: &Value) {
             Some(Value::Null | Value::Object(_)) | None => {}
             // A secret's default is masked like any secret.
             Some(Value::String(s)) if s == "***" => {}
-            Some(default) => facts.push(format!("default {default}")),
+            Some(default) => {
+                let mut default = default.clone();
+                tidy_default(&mut default);
+                facts.push(format!("default {default}"));
+            }
         }
         let bounds = Bounds::of(property);
         let number = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"].iter().any(|k| property.get(*k).is_some());

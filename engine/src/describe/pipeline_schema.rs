@@ -27,17 +27,37 @@ pub fn json_schema(registry: &[Entry]) -> Value {
         "required": ["pipeline", "step"],
         "additionalProperties": false,
     });
-    without_null(&mut schema);
+    for_toml(&mut schema);
     schema
 }
 
+/// A default as a person would write it: no null (TOML has none), no masked secret, and 0.3 instead of 0.30000001192092896.
+pub(super) fn tidy_default(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null() && v != "***");
+            map.values_mut().for_each(tidy_default);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy_default),
+        Value::Number(n) if n.is_f64() => {
+            #[expect(clippy::cast_possible_truncation, reason = "looks whether it was a Float32")]
+            let narrow = n.as_f64().map(|wide| (wide, wide as f32)).filter(|(wide, narrow)| f64::from(*narrow) == *wide);
+            if let Some(short) = narrow.and_then(|(_, narrow)| narrow.to_string().parse::<f64>().ok()) {
+                *value = json!(short);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// TOML has no null: an editor should offer neither the type nor the value. Nor the mask of a secret as its default.
-fn without_null(schema: &mut Value) {
+fn for_toml(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
             if map.get("default").is_some_and(|d| d.is_null() || d == "***") {
                 map.shift_remove("default");
             }
+            map.get_mut("default").into_iter().for_each(tidy_default);
             if let Some(Value::Array(types)) = map.get_mut("type") {
                 types.retain(|t| t != "null");
                 if let [one] = types.as_slice() {
@@ -53,9 +73,9 @@ fn without_null(schema: &mut Value) {
             if let Some(Value::Array(names)) = map.get_mut("enum") {
                 names.retain(|n| !n.is_null());
             }
-            map.values_mut().for_each(without_null);
+            map.values_mut().for_each(for_toml);
         }
-        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Array(items) => items.iter_mut().for_each(for_toml),
         _ => {}
     }
 }

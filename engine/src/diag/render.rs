@@ -1,6 +1,5 @@
 //! Diagnostics as text for people and as JSON for editors and CI.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -44,7 +43,7 @@ pub fn render_json(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String
     serde_json::to_string_pretty(&list).unwrap_or_else(|_| "[]".to_owned())
 }
 
-fn json<'a>(file: &'a str, text: &'a Cow<'_, str>, diagnostic: &'a Diagnostic) -> JsonDiagnostic<'a> {
+fn json<'a>(file: &'a str, text: &'a str, diagnostic: &'a Diagnostic) -> JsonDiagnostic<'a> {
     let span = diagnostic.labels.first().map(|l| clamp(text, &l.span));
     let before = span.as_ref().and_then(|s| text.get(..s.start));
     let column = |before: &str| before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

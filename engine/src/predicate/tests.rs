@@ -86,13 +86,20 @@ fn a_failed_row_fails_its_batch() {
     let rows = batch();
     let predicate = Predicate::compile("width / (width - 640) > 0", &rows.schema()).unwrap();
     assert!(predicate.evaluate(&rows).unwrap_err().contains("Divide by zero"));
-    assert_eq!(predicate.evaluate(&rows.slice(2, 1)).unwrap().value(0), false);
+    assert!(!predicate.evaluate(&rows.slice(2, 1)).unwrap().value(0));
 }
 
 #[test]
 fn columns_are_found_without_a_schema() {
     assert_eq!(referenced_columns("b > 1 and (A < b or clip.path is null) and abs(c) = 1").unwrap(), ["b", "A", "clip", "c"]);
     assert!(referenced_columns("b >").is_err());
+}
+
+#[test]
+fn all_unknown_names_are_told_at_once() {
+    let errors = Predicate::compile_all("foo > 1 and lowr(title) = bar", &batch().schema()).unwrap_err();
+    let messages: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
+    assert_eq!(messages, ["no column is called `foo`", "no function is called `lowr`", "no column is called `bar`"]);
 }
 
 #[test]
@@ -140,7 +147,7 @@ fn huge_conditions_are_refused_and_the_largest_allowed_ones_work() {
     let deep = format!("{}width > 0{}", "(".repeat(200), ")".repeat(200));
     assert!(Predicate::compile(&deep, &schema).unwrap_err().message.contains("deeper"));
     let most = Predicate::compile(&sum(63), &schema).unwrap();
-    assert_eq!(most.evaluate(&batch()).unwrap().value(0), true);
+    assert!(most.evaluate(&batch()).unwrap().value(0));
     assert!(Predicate::compile(&sum(200), &schema).unwrap_err().message.contains("more than"));
     let nots = format!("{} width > 0", "not ".repeat(490));
     assert!(Predicate::compile(&nots, &schema).is_err());

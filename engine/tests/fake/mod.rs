@@ -137,6 +137,10 @@ pub struct Score {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     max_score: Option<f32>,
+    /// How much the title counts (0 to 1).
+    #[serde(default = "third")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    title_weight: f32,
     /// Key of the service.
     #[serde(default)]
     api_key: Secret,
@@ -149,6 +153,10 @@ pub struct Score {
     /// Needs a graphics card.
     #[serde(default)]
     cuda: bool,
+}
+
+fn third() -> f32 {
+    0.3
 }
 
 fn eight() -> u32 {
@@ -291,8 +299,8 @@ impl Operator for Table {
 
 /// A folder with the file that `score` needs; keep it as long as the path is used.
 pub fn folder() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("model.bin"), b"model").unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("model.bin"), b"model").expect("a temporary file");
     let file = folder.path().join("pipeline.toml");
     (folder, file)
 }
