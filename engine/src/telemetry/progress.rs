@@ -138,7 +138,8 @@ struct View {
 impl View {
     fn new(mode: ProgressMode, total: Total) -> View {
         let bar = (mode == ProgressMode::Bar).then(|| {
-            let style = ProgressStyle::with_template("{spinner} [{bar:30}] {msg}").map(|s| s.progress_chars("=> "));
+            // `wide_msg` cuts what does not fit: one line that wraps would be drawn again and again.
+            let style = ProgressStyle::with_template("{spinner} [{bar:20}] {wide_msg}").map(|s| s.progress_chars("=> "));
             bars().add(ProgressBar::new(total.items.max(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
         View { total, bar, rate: Rate::default(), started: Instant::now() }
