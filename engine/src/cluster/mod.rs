@@ -7,6 +7,7 @@
 //! | `handshake` | what two processes tell each other before they trust a connection |
 //! | `frame` | the bytes of that, each with a magic, a version, a size limit and a deadline |
 //! | `hosts` | the file of `--hosts` |
+//! | [`local`] | `--processes N`: the parent that starts, watches and restarts a cluster on this machine |
 //! | `abort` | makes a panic end the process instead of hanging it |
 //!
 //! Why not leave it to timely: its own start-up prints on stdout, waits for ever, and trusts whoever connects. Why everything ends when one
@@ -17,6 +18,7 @@ mod error;
 mod frame;
 mod handshake;
 mod hosts;
+pub mod local;
 mod sockets;
 mod workers;
 

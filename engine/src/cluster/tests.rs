@@ -1,3 +1,4 @@
 //! Tests over real sockets and real processes.
 
 mod connecting;
+mod processes;
