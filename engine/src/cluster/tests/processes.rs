@@ -102,8 +102,12 @@ fn role() {
             panic!("timely communication error: reading data: socket closed");
         }
         "member" | "member-mistake" | "member-crash" => member(&role, &dir),
-        "supervise-trap" | "supervise-plain" => {
-            let trap = if role == "supervise-trap" { "trap 'echo told >> $D/told; exit 7' TERM INT;" } else { "" };
+        "supervise-trap" | "supervise-plain" | "supervise-deaf" => {
+            let trap = match role.as_str() {
+                "supervise-trap" => "trap 'echo told >> $D/told; exit 7' TERM INT;",
+                "supervise-deaf" => "trap 'echo told >> $D/told' TERM INT;",
+                _ => "",
+            };
             let script = format!("{trap} echo $$ >> $D/pids; while :; do sleep 0.05; done");
             let outcome = supervise(&shell(2, 5, &dir, &script)).unwrap();
             std::process::exit(i32::from(outcome.code));
@@ -284,6 +288,18 @@ fn a_stop_of_children_that_do_not_listen_gives_the_code_of_the_signal() {
     let (child, pids) = supervisor("supervise-plain", dir.path());
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     assert_eq!(output_within(child, Duration::from_secs(20)).status.code(), Some(130));
+    assert!(!pids.iter().any(|pid| is_alive(pid)));
+}
+
+#[test]
+fn a_second_signal_kills_children_that_do_not_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, pids) = supervisor("supervise-deaf", dir.path());
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    wait_for("both to be told", || lines(dir.path().join("told")).len() == 2);
+    assert!(pids.iter().all(|pid| is_alive(pid)), "the first signal asks");
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(output_within(child, Duration::from_secs(20)).status.code(), Some(143));
     assert!(!pids.iter().any(|pid| is_alive(pid)));
 }
 
