@@ -16,6 +16,8 @@ pub mod names;
 mod progress;
 mod rate;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use logs::{LogFormat, LogOptions, init_logs};
 pub use progress::{Progress, ProgressMode, Snapshot, Total};

@@ -79,6 +79,15 @@ enum End {
 impl Progress {
     /// Starts to show what `look` sees. `look` is called from another thread up to five times a second.
     pub fn start(total: Total, mode: ProgressMode, look: impl Fn() -> Snapshot + Send + 'static) -> Progress {
+        Progress::start_every(LINE_EVERY, total, mode, look)
+    }
+
+    pub(super) fn start_every(
+        line_every: Duration,
+        total: Total,
+        mode: ProgressMode,
+        look: impl Fn() -> Snapshot + Send + 'static,
+    ) -> Progress {
         let mode = match mode {
             ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressMode::Bar,
             ProgressMode::Auto => ProgressMode::Lines,
@@ -90,7 +99,7 @@ impl Progress {
         let (stop, ended) = mpsc::channel();
         let work = move || {
             let mut view = View::new(mode, total);
-            let every = if mode == ProgressMode::Bar { BAR_EVERY } else { LINE_EVERY };
+            let every = if mode == ProgressMode::Bar { BAR_EVERY } else { line_every };
             view.note(Instant::now(), &look());
             loop {
                 match ended.recv_timeout(every) {
@@ -138,7 +147,8 @@ struct View {
 impl View {
     fn new(mode: ProgressMode, total: Total) -> View {
         let bar = (mode == ProgressMode::Bar).then(|| {
-            let style = ProgressStyle::with_template("{spinner} [{bar:30}] {msg}").map(|s| s.progress_chars("=> "));
+            // `wide_msg` cuts what does not fit: one line that wraps would be drawn again and again.
+            let style = ProgressStyle::with_template("{spinner} [{bar:20}] {wide_msg}").map(|s| s.progress_chars("=> "));
             bars().add(ProgressBar::new(total.items.max(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
         View { total, bar, rate: Rate::default(), started: Instant::now() }
@@ -212,10 +222,19 @@ fn counts(total: &Total, seen: &Snapshot) -> String {
     text
 }
 
+/// Hours of surgery go by the hour, records by the second.
+fn per_time(per_second: f64) -> String {
+    match per_second {
+        s if s <= 0.0 || s >= 1.0 => format!("{s:.1}/s"),
+        s if s >= 1.0 / 60.0 => format!("{:.1}/min", s * 60.0),
+        s => format!("{:.1}/h", s * 3600.0),
+    }
+}
+
 fn line(total: &Total, seen: &Snapshot, rate: &Rate) -> String {
     let mut text = counts(total, seen);
     if let Some(speed) = rate.per_second() {
-        text += &format!(", {speed:.1}/s");
+        text += &format!(", {}", per_time(speed));
     }
     if let Some(left) = rate.time_left(total.items.saturating_sub(seen.items)).filter(|_| seen.items < total.items) {
         text += &format!(", {} left", human(left));
@@ -265,6 +284,11 @@ mod tests {
                 assert_eq!(Arc::strong_count(&looks), 1, "the thread is gone ({mode:?})");
             }
         }
+    }
+
+    #[test]
+    fn slow_speeds_are_readable() {
+        assert_eq!([0.0, 12.34, 0.5, 0.01].map(per_time), ["0.0/s", "12.3/s", "30.0/min", "36.0/h"]);
     }
 
     #[test]

@@ -1,0 +1,4 @@
+//! Tests over real sockets and real processes.
+
+mod connecting;
+mod processes;
