@@ -12,6 +12,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 pub use render::{render, render_json};
+pub(crate) use secrets::is_secret;
 
 /// Stable codes of all mistakes that a pipeline can have. The text of each is in [`Code::explain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +151,10 @@ const ALIKE: f64 = 0.8;
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best: Option<(f64, &str)> = None;
     for candidate in candidates {
-        let score = strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
+        let (a, b) = (name.to_lowercase(), candidate.to_lowercase());
+        // One slip of the finger is always meant, also in short names, which Jaro-Winkler finds unlike.
+        let slip = a.chars().count() > 2 && strsim::osa_distance(&a, &b) == 1;
+        let score = strsim::jaro_winkler(&a, &b).max(if slip { ALIKE } else { 0.0 });
         if score >= ALIKE && best.is_none_or(|(b, _)| score > b) {
             best = Some((score, candidate));
         }

@@ -15,3 +15,8 @@ pub mod sources;
 pub mod testing;
 pub mod text;
 pub mod video;
+
+/// The example operator of CONTRIBUTING.md must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../CONTRIBUTING.md")]
+struct Contributing;

@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{clips, filters, frames, metadata, sinks, sources};
+use crate::{captions, clips, filters, frames, metadata, sinks, sources};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -20,6 +20,7 @@ pub const ALL: &[Entry] = &[
     entry::<filters::resolution_filter::ResolutionFilter>(),
     entry::<filters::filter::Filter>(),
     // captions
+    entry::<captions::captioner::Captioner>(),
     // sinks
     entry::<sinks::parquet::Parquet>(),
     entry::<sinks::jsonl::Jsonl>(),

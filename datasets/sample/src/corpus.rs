@@ -109,7 +109,7 @@ fn whole() -> Vec<Video> {
             "surgery-variable-rate.mp4",
             "frames missing irregularly; cut at 8 s",
             24,
-            15.0,
+            16.0,
             &[(0.0, Surgery), (8.0, Ultrasound)],
         )
         .size(854, 480)
@@ -125,16 +125,15 @@ fn whole() -> Vec<Video> {
             .format(Format::WebmVp9)
             .titled("vP9h1sto_wb", 1, "Liver biopsy: what the pathologist sees")
             .described("Hepatocytes and portal triads.", &["pathology", "liver"]),
-        video("mri-subtitles.mp4", "words burnt into a medical shot", 12, 12.0, &[(0.0, Mri)])
+        video("mri-subtitles.mp4", "words burnt into a medical shot", 12, 10.0, &[(0.0, Mri)])
             .size(854, 480)
             .subtitles(&[
-                (0.5, 4.0, "THE BRAIN IS SEEN FROM BELOW"),
-                (4.5, 8.0, "DARK SPACES HOLD FLUID"),
-                (8.5, 11.5, "BRIGHT RINGS ARE THE SKULL AND THE SKIN"),
+                (0.5, 3.5, "THE BRAIN IS SEEN FROM BELOW"),
+                (4.0, 6.5, "DARK SPACES HOLD FLUID"),
+                (7.0, 9.5, "BRIGHT RINGS ARE THE SKULL AND THE SKIN"),
             ])
             .titled("mRiSubt1t12", 0, "MRI of the brain with subtitles")
-            .described("Neuroanatomy in twelve seconds.", &["MRI"])
-            .ends("clips", 1),
+            .described("Neuroanatomy in ten seconds.", &["MRI"]),
     ]
 }
 
@@ -146,11 +145,11 @@ fn not_kept() -> Vec<Video> {
             .titled("fUnd360p_sm", 0, "Diabetic retinopathy screening")
             .described("Ophthalmology clinic.", &["retina"])
             .ends("resolution_filter", 0),
-        video("ultrasound-letterbox.mp4", "black bars of 60 px above and below", 12, 9.0, &[(0.0, Ultrasound)])
+        video("histology-letterbox.mp4", "black bars of 60 px above and below", 12, 9.0, &[(0.0, Histology)])
             .size(854, 480)
             .bars(0, 0, 60, 60)
-            .titled("uSLetterBx6", 0, "Abdominal ultrasound of the liver")
-            .described("Sonography basics.", &["ultrasound"])
+            .titled("h1stLetBx60", 1, "Kidney histology: glomeruli and tubules")
+            .described("Nephrology basics.", &["histology"])
             .ends("black_border", 0),
         video("surgery-pillarbox.mp4", "black bars of 108 px left and right", 12, 9.0, &[(0.0, Surgery)])
             .size(854, 480)

@@ -25,8 +25,11 @@ pub struct Job<'a> {
     pub path: &'a Path,
     pub format: Format,
     pub size: (u32, u32),
-    /// Frame rate for the caps; `None` = variable.
-    pub fps: Option<i32>,
+    /// Frames per second, or of the grid that they lie on. Named for variable rates too: without it the muxer gives the last frame no duration, and
+    /// players drop it.
+    pub fps: i32,
+    /// Frames of that grid are missing.
+    pub variable: bool,
     /// Ticks per second of the MP4 video track.
     pub timescale: u32,
     pub times_ns: &'a [u64],
@@ -37,9 +40,9 @@ pub struct Job<'a> {
 
 fn pipeline_text(job: &Job) -> String {
     let (encoder, muxer) = match job.format {
-        Format::Mp4 => (h264(), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
-        Format::Mp4IndexFirst => (h264(), "mp4mux name=mux faststart=true".to_owned()),
-        Format::Mkv => (h264(), "matroskamux name=mux".to_owned()),
+        Format::Mp4 => (h264(job.variable), format!("mp4mux name=mux movie-timescale={}", job.timescale)),
+        Format::Mp4IndexFirst => (h264(job.variable), "mp4mux name=mux faststart=true".to_owned()),
+        Format::Mkv => (h264(job.variable), "matroskamux name=mux".to_owned()),
         // A fixed speed: in the encoder's real-time mode the bytes would depend on the clock.
         Format::WebmVp8 => {
             ("vp8enc deadline=1000000 cpu-used=4 threads=1 target-bitrate=900000".to_owned(), "webmmux name=mux".to_owned())
@@ -59,9 +62,13 @@ fn pipeline_text(job: &Job) -> String {
     text + &format!("{muxer} ! filesink name=sink sync=false")
 }
 
-fn h264() -> String {
-    "x264enc speed-preset=veryfast pass=qual quantizer=28 threads=1 key-int-max=72 ! video/x-h264,profile=high ! h264parse"
-        .to_owned()
+fn h264(variable: bool) -> String {
+    // With a variable rate, reordered frames make the muxer's duration too short and players drop the last frames: no B-frames then.
+    let b_frames = if variable { 0 } else { 3 };
+    format!(
+        "x264enc speed-preset=superfast pass=qual quantizer=28 threads=1 key-int-max=72 bframes={b_frames} \
+         ! video/x-h264,profile=high ! h264parse"
+    )
 }
 
 /// Encodes; `draw` gives the stored picture of frame `n` as planar YUV 4:2:0.
@@ -78,7 +85,7 @@ pub fn encode(job: &Job, mut draw: impl FnMut(usize) -> Vec<u8>) -> Result<(), S
     let (video, audio) = (source("video"), source("audio"));
     if let Some(video) = &video {
         let (w, h) = job.size;
-        let rate = gst::Fraction::new(job.fps.unwrap_or(0), 1);
+        let rate = gst::Fraction::new(job.fps, 1);
         let caps = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
             .field("width", w as i32)
@@ -89,7 +96,7 @@ pub fn encode(job: &Job, mut draw: impl FnMut(usize) -> Vec<u8>) -> Result<(), S
             .field("interlace-mode", "progressive")
             .build();
         video.set_caps(Some(&caps));
-        if let (None, Some(pad)) = (job.fps, pipeline.by_name("mux").and_then(|m| m.sink_pads().into_iter().next())) {
+        if let (true, Some(pad)) = (job.variable, pipeline.by_name("mux").and_then(|m| m.sink_pads().into_iter().next())) {
             pad.set_property("trak-timescale", job.timescale);
         }
     }

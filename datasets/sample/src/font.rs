@@ -69,7 +69,7 @@ pub fn text(canvas: &mut Canvas, x: i32, y: i32, scale: usize, colour: Rgb, text
 
 /// Draws a line of white letters on a dark plate, centred, as players burn subtitles in.
 pub fn subtitle(canvas: &mut Canvas, line: &str, bottom: usize) {
-    let scale = (canvas.height / 200).max(2);
+    let scale = (canvas.height / 150).max(2);
     let (w, h) = (text_width(line, scale), 7 * scale);
     let x = canvas.width.saturating_sub(w) / 2;
     let y = canvas.height.saturating_sub(bottom + h);

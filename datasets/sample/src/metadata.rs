@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn every_line_is_written_three_times_but_the_last_one_twice() {
         let vtt = rolling_vtt(&["good morning everyone", "let us begin"], 6_000_000);
-        assert!(vtt.contains("good<00:00:01.226><c> morning</c>"), "{vtt}");
+        assert!(vtt.contains("good<00:00:01.230><c> morning</c>"), "{vtt}");
         assert_eq!(vtt.matches("good morning everyone\n").count(), 2);
         assert_eq!(vtt.matches("let us begin\n").count(), 1);
         assert_eq!(vtt.matches(" --> ").count(), 4);

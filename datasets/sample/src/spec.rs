@@ -207,13 +207,15 @@ impl Video {
         let fps = self.fps.max(1) as u64;
         let count = (self.duration_us as u64 * fps).div_ceil(1_000_000);
         let mut rng = crate::rng::Rng::new(seed, &[0xF9A3]);
-        // Dropped in runs of at most three, never the first frame of the video or of a shot, so that cuts stay exact.
+        // Dropped in runs of at most three, never the first frame of the video or of a shot, nor the last one: cuts and duration stay
+        // exact.
         let mut run = 0;
         (0..count)
             .map(|n| n * 1_000_000_000 / fps)
             .filter(|&t| {
                 let first = self.shots.iter().any(|s| (s.start_us * 1000 - t as i64).abs() < 1000);
-                let keep = !self.variable || first || run >= 3 || rng.unit() >= 0.45;
+                let last = t == (count - 1) * 1_000_000_000 / fps;
+                let keep = !self.variable || first || last || run >= 3 || rng.unit() >= 0.45;
                 run = if keep { 0 } else { run + 1 };
                 keep
             })

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::generate::{video_seed, write_video, write_whole};
-use crate::spec::Video;
+use crate::spec::{Damage, Video};
 use crate::truth::{LABEL_HEADER, label_lines, truth};
 use crate::{GENERATOR_VERSION, SampleError, corpus};
 
@@ -38,7 +38,7 @@ pub enum Outcome {
     Written { files: usize, bytes: u64 },
 }
 
-/// Makes the corpus in `out`: `videos/`, `train/`, `truth.jsonl`, `labels.csv` (of `train/`), `video-labels.csv` (of `videos/`).
+/// Makes the corpus in `out`: `videos/`, `train/`, `truth.jsonl`, `train/labels.csv`, `video-labels.csv` (of `videos/`).
 pub fn write_corpus(out: &Path, seed: u64, force: bool) -> Result<Outcome, SampleError> {
     let old = read_stamp(out);
     if !force && old.generator_version == GENERATOR_VERSION && old.seed == seed && all_there(out, &old) {
@@ -60,17 +60,16 @@ pub fn write_corpus(out: &Path, seed: u64, force: bool) -> Result<Outcome, Sampl
     let (videos, training) = (corpus::videos(), corpus::training());
     let jobs: Vec<(&str, &Video)> = videos.iter().map(|v| ("videos", v)).chain(training.iter().map(|v| ("train", v))).collect();
     let mut names = write_all(&jobs, out, seed)?;
-    let table = |lines: String, name: &str, names: &mut Vec<String>| {
-        names.push(name.to_owned());
-        write_whole(out, name, lines.as_bytes())
-    };
     let truths: String = videos.iter().map(|v| serde_json::json!(truth(v, video_seed(seed, v))).to_string() + "\n").collect();
-    let labels =
-        |list: &[Video]| LABEL_HEADER.to_owned() + &list.iter().map(|v| label_lines(v, video_seed(seed, v))).collect::<String>();
-    let decodable: Vec<Video> = videos.iter().filter(|v| v.damage == crate::spec::Damage::None).cloned().collect();
-    table(truths, "truth.jsonl", &mut names)?;
-    table(labels(&training), "labels.csv", &mut names)?;
-    table(labels(&decodable), "video-labels.csv", &mut names)?;
+    let labels = |list: &[Video]| {
+        let lines: String =
+            list.iter().filter(|v| v.damage == Damage::None).map(|v| label_lines(v, video_seed(seed, v))).collect();
+        LABEL_HEADER.to_owned() + &lines
+    };
+    write_whole(out, "truth.jsonl", truths.as_bytes())?;
+    write_whole(out, "video-labels.csv", labels(&videos).as_bytes())?;
+    write_whole(&out.join("train"), "labels.csv", labels(&training).as_bytes())?;
+    names.extend(["truth.jsonl", "video-labels.csv", "train/labels.csv"].map(str::to_owned));
     let mut stamp = Stamp { generator_version: GENERATOR_VERSION, seed, files: BTreeMap::new() };
     for name in names {
         let size = fs::metadata(out.join(&name)).map_err(io(&out.join(&name)))?.len();

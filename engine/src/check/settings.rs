@@ -42,22 +42,24 @@ pub(super) fn pipeline(
 ) -> Option<PipelineSettings> {
     let Some(section) = section else {
         if complete {
-            let d = Diagnostic::new(Code::MissingKey, "a pipeline file needs a `[pipeline]` table", 0..0, "");
-            diagnostics.push(d.help("it gives at least `name` and `output`"));
+            let (message, help) = ("a pipeline file needs a `[pipeline]` table", "it gives at least `name` and `output`");
+            let labels = Vec::new();
+            diagnostics.push(Diagnostic { code: Code::MissingKey, message: message.into(), labels, help: Some(help.into()) });
         }
         return None;
     };
-    let place = |key: &str| section.table.get_ref().get(key).map(Spanned::span);
-    let (name, output) = (place("name"), place("output"));
-    let settings: PipelineSettings = parse("`[pipeline]`", text, section, unknown, diagnostics)?;
-    if let Some(span) = name.filter(|s| !is_name(&settings.name) && !unknown.contains(&s.start)) {
+    let given = |key: &str| {
+        let value = section.table.get_ref().get(key).filter(|v| !unknown.contains(&v.span().start))?;
+        Some((value.get_ref().as_str()?.to_owned(), value.span()))
+    };
+    if let Some((_, span)) = given("name").filter(|(name, _)| !is_name(name)) {
         diagnostics.push(Diagnostic::new(Code::BadName, format!("the name of a pipeline has {NAME_RULE}"), span, "not a name"));
     }
-    if let Some(span) = output.filter(|_| settings.output.trim().is_empty()) {
+    if let Some((_, span)) = given("output").filter(|(output, _)| output.trim().is_empty()) {
         let d = Diagnostic::new(Code::OutOfRange, "`output` must not be empty", span, "no folder");
         diagnostics.push(d.help("a folder, or a URL such as s3://bucket/prefix"));
     }
-    Some(settings)
+    parse("`[pipeline]`", text, section, unknown, diagnostics)
 }
 
 pub(super) fn engine(

@@ -39,6 +39,8 @@ pub(super) fn wire(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) -> Wirin
                 let d = Diagnostic::new(Code::Cycle, format!("step `{name}` reads from itself"), span.clone(), "itself");
                 diagnostics.push(d.help("name the step whose rows it should read"));
                 known[i] = false;
+            } else if step.kind() == Some(Kind::Source) {
+                // Told below: no edge leads into a source.
             } else if steps[from].kind() == Some(Kind::Sink) {
                 let d =
                     Diagnostic::new(Code::WrongInputs, format!("`{name}` is a sink and gives no rows"), span.clone(), "a sink");

@@ -9,6 +9,7 @@
 mod interpolate;
 mod places;
 pub(crate) mod schema;
+mod syntax;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -57,14 +58,8 @@ pub(crate) struct Document<'t> {
 /// Parses `text`; `lookup` gives the values of variables. Whatever can be read is returned, with all mistakes.
 pub(crate) fn parse<'t>(text: &'t str, lookup: &dyn Fn(&str) -> Option<String>) -> (Document<'t>, Vec<Diagnostic>) {
     let (root, errors) = DeTable::parse_recoverable(text);
-    let mut diagnostics = Vec::new();
-    let mut broken = Vec::new();
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        let span = span.start.min(text.len())..span.end.min(text.len());
-        diagnostics.push(Diagnostic::new(Code::Syntax, format!("this is not TOML: {}", error.message()), span.clone(), "here"));
-        broken.push(span.start);
-    }
+    let mut diagnostics = syntax::mistakes(text, &errors);
+    let broken: Vec<usize> = diagnostics.iter().filter_map(|d| Some(d.labels.first()?.span.start)).collect();
     let mut document = Document {
         pipeline: None,
         engine: None,

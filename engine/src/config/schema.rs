@@ -10,7 +10,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diag::{Code, Diagnostic, did_you_mean};
+use crate::diag::{Code, Diagnostic, did_you_mean, is_secret};
 
 /// What was found in a table, by its own keys.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl Validator<'_> {
                 value.span(),
                 is_a(value.get_ref()),
             );
-            self.diagnostics.push(match self.remedy(value, &types) {
+            self.diagnostics.push(match self.remedy(value, &types).filter(|_| !is_secret(path)) {
                 Some(help) => d.help(help),
                 None => d,
             });
@@ -190,7 +190,8 @@ impl Validator<'_> {
                     self.diagnostics.push(with_doc(d, schema));
                 }
                 let each = schema.get("items");
-                let mut good = true;
+                // A tuple of another length cannot be parsed.
+                let mut good = min != max || min.is_none_or(|n| n == items.len());
                 for (i, item) in items.iter().enumerate() {
                     let item_schema = match each {
                         Some(Value::Array(list)) => list.get(i),

@@ -90,8 +90,9 @@ fn keys(out: &mut String, prefix: &str, schema: &Value) {
             facts.push("required".to_owned());
         }
         match property.get("default") {
-            Some(Value::Null) | None => {}
-            Some(Value::Object(_)) => {}
+            Some(Value::Null | Value::Object(_)) | None => {}
+            // A secret's default is masked like any secret.
+            Some(Value::String(s)) if s == "***" => {}
             Some(default) => facts.push(format!("default {default}")),
         }
         let bounds = Bounds::of(property);

@@ -10,7 +10,7 @@ use crate::operator::{Entry, Kind};
 /// The schema of a whole file: `pipeline`, `engine`, and each step one of the registry's operators.
 pub fn json_schema(registry: &[Entry]) -> Value {
     let steps: Vec<Value> = registry.iter().map(step).collect();
-    json!({
+    let mut schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "curette pipeline",
         "type": "object",
@@ -26,7 +26,38 @@ pub fn json_schema(registry: &[Entry]) -> Value {
         },
         "required": ["pipeline", "step"],
         "additionalProperties": false,
-    })
+    });
+    without_null(&mut schema);
+    schema
+}
+
+/// TOML has no null: an editor should offer neither the type nor the value. Nor the mask of a secret as its default.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("default").is_some_and(|d| d.is_null() || d == "***") {
+                map.shift_remove("default");
+            }
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|t| t != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    map.insert("type".into(), one);
+                }
+            }
+            for key in ["anyOf", "oneOf"] {
+                if let Some(Value::Array(alternatives)) = map.get_mut(key) {
+                    alternatives.retain(|a| a.get("type").and_then(Value::as_str) != Some("null"));
+                }
+            }
+            if let Some(Value::Array(names)) = map.get_mut("enum") {
+                names.retain(|n| !n.is_null());
+            }
+            map.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
 }
 
 /// A schema inside of another has no `$schema` of its own.

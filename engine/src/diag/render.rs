@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents,
+};
 
 use super::{Diagnostic, JsonDiagnostic, secrets};
 
@@ -15,8 +17,8 @@ const WIDTH: usize = 110;
 pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic], color: bool) -> String {
     let masked = secrets::mask(text);
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).with_context_lines(0);
-    let source = NamedSource::new(file, masked.into_owned());
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).with_context_lines(1);
+    let source = Source { file, text: &masked };
     let mut out = String::new();
     for diagnostic in diagnostics {
         let report = Report { diagnostic, source: &source };
@@ -71,9 +73,39 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
     start..down(span.end.max(start))
 }
 
+/// Shows each marked line whole, and no line around it: what is around a mistake in a list of keys says nothing about it.
+struct Source<'s> {
+    file: &'s str,
+    text: &'s str,
+}
+
+impl SourceCode for Source<'_> {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let (start, end) = (span.offset(), span.offset() + span.len());
+        let (Some(head), Some(tail)) = (self.text.get(..start), self.text.get(end..)) else {
+            return Err(MietteError::OutOfBounds);
+        };
+        let line_start = head.rfind('\n').map_or(0, |at| at + 1);
+        // Without lines around it is the place that is asked for.
+        let (from, to, column) = match (before, after) {
+            (0, 0) => (start, end, head[line_start..].chars().count()),
+            _ => (line_start, end + tail.find('\n').unwrap_or(tail.len()), 0),
+        };
+        let shown = self.text.get(from..to).unwrap_or_default();
+        let (line, lines) = (head.matches('\n').count(), shown.matches('\n').count() + 1);
+        let place = SourceSpan::from((from, to - from));
+        Ok(Box::new(MietteSpanContents::new_named(self.file.to_owned(), shown.as_bytes(), place, line, column, lines)))
+    }
+}
+
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
-    source: &'a NamedSource<String>,
+    source: &'a Source<'a>,
 }
 
 impl fmt::Debug for Report<'_> {
@@ -100,7 +132,7 @@ impl miette::Diagnostic for Report<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let text = self.source.inner();
+        let text = self.source.text;
         let labels = self.diagnostic.labels.iter().enumerate().map(move |(i, label)| {
             let span = clamp(text, &label.span);
             let words = (!label.text.is_empty()).then(|| label.text.clone());

@@ -10,7 +10,8 @@ const SECRET: &[&str] = &["token", "secret", "password", "passwd", "credential",
 /// `api_key`, but not `key` or `partition_key`.
 const KEYS: &[&str] = &["api_key", "apikey", "access_key", "private_key", "auth_key"];
 
-fn is_secret(key: &str) -> bool {
+/// True if values of this key are not to be shown.
+pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
     key.split('_').any(|part| SECRET.contains(&part)) || KEYS.iter().any(|k| key.contains(k))
 }
@@ -39,8 +40,16 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
             }
             let key = line[start..eq].rsplit(['{', ',', '.', '[']).next().unwrap_or_default();
             let value = eq + 1 + (line[eq + 1..].len() - line[eq + 1..].trim_start().len());
+            if !is_secret(key.trim().trim_matches(['"', '\''])) {
+                continue;
+            }
             let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| line[value..].starts_with(q));
-            if let Some(quote) = quote.filter(|_| is_secret(key.trim().trim_matches(['"', '\'']))) {
+            if quote.is_none() {
+                let end = line[value..].find([',', '}', '#', '\n', '\r']).map_or(line.len(), |at| value + at);
+                out.push_str(&line[start..value]);
+                out.push_str(&stars(&line[value..end]));
+                start = end;
+            } else if let Some(quote) = quote {
                 let open = value + quote.len();
                 let close = closing(&line[open..], quote).map(|at| open + at);
                 let secret = &line[open..close.unwrap_or(line.len())];
@@ -91,6 +100,7 @@ mod tests {
         );
         assert_eq!(mask("token = \"${TOKEN}\""), "token = \"${TOKEN}\"");
         assert_eq!(mask("token = \"${TOKEN:-abc}\""), "token = \"*************\"");
+        assert_eq!(mask("{ token = 17, n = 1 }\ntoken = 5\n"), "{ token = **, n = 1 }\ntoken = *\n");
         assert_eq!(mask("token = \"open"), "token = \"****");
     }
 }

@@ -28,7 +28,8 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
-use crate::diag::did_you_mean;
+use crate::diag::{Code, did_you_mean};
+use crate::operator::StepCheck;
 use parse::Parsed;
 
 /// A condition that cannot be understood.
@@ -47,18 +48,25 @@ impl PredicateError {
     fn new(range: Option<Range<usize>>, message: impl Into<String>, help: Option<String>) -> Self {
         PredicateError { range, message: message.into(), help }
     }
-
-    /// Reports it at a config key, for [`crate::operator::Operator::check_input`].
-    pub fn report(&self, key: &str, check: &mut dyn crate::operator::StepCheck) {
-        let code = crate::diag::Code::BadPredicate;
-        check.error_in(key, self.range.clone(), code, self.message.clone(), self.help.clone());
-    }
 }
 
 /// The columns that a condition reads, each once, in the order of their first use. Needs no schema: made for
 /// [`crate::operator::Operator::columns`].
 pub fn referenced_columns(sql: &str) -> Result<Vec<String>, PredicateError> {
-    on_a_large_stack(|| Ok(parse::parse(sql)?.column_names()))
+    on_a_large_stack(|| Ok(parse::parse(sql)?.column_names()))?
+}
+
+/// Compiles the condition that stands at a config key and reports every mistake there: for [`crate::operator::Operator::check_input`].
+pub fn check(key: &str, sql: &str, schema: &SchemaRef, check: &mut dyn StepCheck) -> Option<Predicate> {
+    match Predicate::compile_all(sql, schema) {
+        Ok(predicate) => Some(predicate),
+        Err(errors) => {
+            for e in errors {
+                check.error_in(key, e.range, Code::BadPredicate, e.message, e.help);
+            }
+            None
+        }
+    }
 }
 
 /// Stack of the thread that parses and plans.
@@ -66,11 +74,11 @@ const STACK_BYTES: usize = 64 << 20;
 
 /// Parser and planner walk trees recursively, in frames of many kilobytes. The limits in `parse` bound the depth; this makes it fit whatever thread
 /// the caller is on. Evaluating needs far less.
-fn on_a_large_stack<T: Send>(work: impl FnOnce() -> Result<T, PredicateError> + Send) -> Result<T, PredicateError> {
+fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PredicateError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("sql".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Ok(thread) => Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
             Err(e) => Err(PredicateError::new(None, format!("cannot start a thread to read the condition: {e}"), None)),
         }
     })
@@ -91,15 +99,32 @@ impl std::fmt::Debug for Predicate {
 }
 
 impl Predicate {
-    /// Compiles `sql` against the columns of `schema`; it must be a boolean expression.
+    /// Compiles `sql` against the columns of `schema`; it must be a boolean expression. Of several mistakes gives the first.
     pub fn compile(sql: &str, schema: &SchemaRef) -> Result<Predicate, PredicateError> {
-        on_a_large_stack(|| Self::compile_here(sql, schema))
+        Predicate::compile_all(sql, schema).map_err(|errors| {
+            let first = errors.into_iter().next();
+            first.unwrap_or_else(|| PredicateError::new(None, "the condition cannot be understood", None))
+        })
     }
 
-    fn compile_here(sql: &str, schema: &SchemaRef) -> Result<Predicate, PredicateError> {
-        let parsed = parse::parse(sql)?;
-        check_functions(&parsed)?;
-        let schema = project(&parsed, schema)?;
+    /// As [`Predicate::compile`], with every unknown column and function.
+    pub fn compile_all(sql: &str, schema: &SchemaRef) -> Result<Predicate, Vec<PredicateError>> {
+        on_a_large_stack(|| {
+            let parsed = parse::parse(sql).map_err(|e| vec![e])?;
+            let mut errors = unknown_columns(&parsed, schema);
+            errors.extend(unknown_functions(&parsed));
+            if !errors.is_empty() {
+                errors.sort_by_key(|e| e.range.as_ref().map(|r| r.start));
+                return Err(errors);
+            }
+            Self::plan(sql, parsed, schema).map_err(|e| vec![e])
+        })
+        .map_err(|e| vec![e])?
+    }
+
+    fn plan(sql: &str, parsed: Parsed, schema: &SchemaRef) -> Result<Predicate, PredicateError> {
+        let fields = parsed.column_names().into_iter().filter_map(|name| schema.field_with_name(&name).ok().cloned());
+        let schema = Arc::new(Schema::new(fields.map(|f| f.with_nullable(true)).collect::<Vec<_>>()));
         let df_schema = Arc::new(DFSchema::try_from(Arc::clone(&schema)).map_err(|e| explain(sql, e))?);
 
         let options = ParserOptions::new()
@@ -219,8 +244,8 @@ fn without_nan(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// The referenced columns of `schema`, or the first that it does not have.
-fn project(parsed: &Parsed, schema: &Schema) -> Result<SchemaRef, PredicateError> {
+fn unknown_columns(parsed: &Parsed, schema: &Schema) -> Vec<PredicateError> {
+    let mut errors = Vec::new();
     for (name, range) in &parsed.columns {
         if schema.field_with_name(name).is_err() {
             let names = schema.fields().iter().map(|f| f.name().as_str());
@@ -233,11 +258,10 @@ fn project(parsed: &Parsed, schema: &Schema) -> Result<SchemaRef, PredicateError
             } else {
                 format!("the columns are: {}", names.collect::<Vec<_>>().join(", "))
             };
-            return Err(PredicateError::new(Some(range.clone()), format!("no column is called `{name}`"), Some(help)));
+            errors.push(PredicateError::new(Some(range.clone()), format!("no column is called `{name}`"), Some(help)));
         }
     }
-    let fields = parsed.column_names().into_iter().filter_map(|name| schema.field_with_name(&name).ok().cloned());
-    Ok(Arc::new(Schema::new(fields.map(|f| f.with_nullable(true)).collect::<Vec<_>>())))
+    errors
 }
 
 /// A "column" with spaces or other signs that no column has: the user meant text.
@@ -246,7 +270,8 @@ fn sql_quotes_it(name: &str, schema: &Schema) -> bool {
     !word(name) && schema.fields().iter().all(|f| word(f.name()))
 }
 
-fn check_functions(parsed: &Parsed) -> Result<(), PredicateError> {
+fn unknown_functions(parsed: &Parsed) -> Vec<PredicateError> {
+    let mut errors = Vec::new();
     for (name, range) in &parsed.functions {
         if functions::find(name).is_none() {
             let help = if functions::is_aggregate(name) {
@@ -257,10 +282,10 @@ fn check_functions(parsed: &Parsed) -> Result<(), PredicateError> {
             } else {
                 "see the scalar functions in DataFusion's SQL reference".to_owned()
             };
-            return Err(PredicateError::new(Some(range.clone()), format!("no function is called `{name}`"), Some(help)));
+            errors.push(PredicateError::new(Some(range.clone()), format!("no function is called `{name}`"), Some(help)));
         }
     }
-    Ok(())
+    errors
 }
 
 /// Functions such as `now` and `random` would make a resumed run differ from an undisturbed one.

@@ -15,7 +15,9 @@ pub const NEWS_LINES: [&str; 2] = ["CITY COUNCIL PASSES BUDGET", "LIVE FROM THE 
 pub struct Landscape {
     sky: Canvas,
     clouds: Canvas,
-    hills: Vec<(Vec<f32>, Rgb)>,
+    /// First row of the hills in each column.
+    ridge: Vec<usize>,
+    hills: Canvas,
     sun: (f32, f32),
 }
 
@@ -25,41 +27,40 @@ impl Landscape {
         let (w, h) = (width as f32, height as f32);
         let deep = blend([46, 120, 214], [78, 150, 232], rng.unit());
         let sky = Canvas::from_fn(width, height, |_, y| blend(deep, [206, 230, 250], y / h * 1.5));
-        let clouds = Canvas::from_fn((w * 1.3) as usize, height, |x, y| {
-            [(255.0 * step(0.5, 0.72, fbm(x / h * 3.0, y / h * 6.0, seed))) as u8; 3]
+        let clouds = Canvas::from_fn((w * 1.3) as usize, height / 2, |x, y| {
+            let cover = step(0.5, 0.72, fbm(x / h * 3.0, y / h * 6.0, seed)) * 0.8 * (1.0 - y / (h * 0.5));
+            [(255.0 * cover) as u8; 3]
         });
-        let hills = [(0.55, [126, 172, 96]), (0.66, [84, 148, 62]), (0.8, [52, 112, 40])]
-            .into_iter()
-            .enumerate()
-            .map(|(i, (top, colour))| {
-                let ridge = (0..width)
-                    .map(|x| h * (top - 0.14 * (fbm(x as f32 / w * 3.0 + i as f32 * 9.0, 0.5, seed ^ 1) - 0.4)))
-                    .collect();
-                (ridge, colour)
-            })
-            .collect();
-        Landscape { sky, clouds, hills, sun: (w * rng.range(0.6, 0.85), h * 0.16) }
+        let mut hills = Canvas::new(width, height, [0; 3]);
+        let mut ridge = vec![height; width];
+        for (i, (top, colour)) in [(0.55, [126, 172, 96]), (0.66, [84, 148, 62]), (0.8, [52, 112, 40])].into_iter().enumerate() {
+            for (x, first) in ridge.iter_mut().enumerate() {
+                let crest = h * (top - 0.14 * (fbm(x as f32 / w * 3.0 + i as f32 * 9.0, 0.5, seed ^ 1) - 0.4));
+                *first = (*first).min(crest as usize);
+                for y in crest as usize..height {
+                    hills.pixels[y * width + x] = shade(colour, 0.9 + 0.2 * (((x * 7 + y * 13) % 11) as f32 / 11.0));
+                }
+            }
+        }
+        Landscape { sky, clouds, ridge, hills, sun: (w * rng.range(0.6, 0.85), h * 0.16) }
     }
 }
 
 impl Scene for Landscape {
     fn draw(&self, canvas: &mut Canvas, seconds: f32) {
         canvas.pixels.copy_from_slice(&self.sky.pixels);
-        let (w, h) = (canvas.width as f32, canvas.height as f32);
+        let (width, w, h) = (canvas.width, canvas.width as f32, canvas.height as f32);
         canvas.disc(self.sun.0, self.sun.1 + seconds * h * 0.001, h * 0.08, h * 0.02, [255, 236, 120], 1.0);
-        let drift = ((seconds * w * 0.004) as usize).min(self.clouds.width - canvas.width);
-        for y in 0..canvas.height / 2 {
-            for x in 0..canvas.width {
-                let cover = self.clouds.pixels[y * self.clouds.width + x + drift][0] as f32 / 255.0;
-                let p = &mut canvas.pixels[y * canvas.width + x];
-                *p = blend(*p, [250, 252, 255], cover * 0.8 * (1.0 - y as f32 / (h * 0.5)));
+        let drift = ((seconds * w * 0.004) as usize).min(self.clouds.width - width);
+        for (row, clouds) in canvas.pixels.chunks_exact_mut(width).zip(self.clouds.pixels.chunks_exact(self.clouds.width)) {
+            for (p, cover) in row.iter_mut().zip(&clouds[drift..]).filter(|(_, cover)| cover[0] > 0) {
+                *p = blend(*p, [250, 252, 255], cover[0] as f32 / 255.0);
             }
         }
-        for (ridge, colour) in &self.hills {
-            for (x, &top) in ridge.iter().enumerate() {
-                for y in (top.max(0.0) as usize)..canvas.height {
-                    let grass = 0.9 + 0.2 * (((x * 7 + y * 13) % 11) as f32 / 11.0);
-                    canvas.pixels[y * canvas.width + x] = shade(*colour, grass);
+        for (y, row) in canvas.pixels.chunks_exact_mut(width).enumerate() {
+            for ((p, &first), hill) in row.iter_mut().zip(&self.ridge).zip(&self.hills.pixels[y * width..]) {
+                if y >= first {
+                    *p = *hill;
                 }
             }
         }

@@ -1,0 +1,206 @@
+//! Answers of captioning services, kept by what was asked: a split that is redone costs lookups, not money.
+//!
+//! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes of a
+//! machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
+//!
+//! What can go wrong: a full or read-only disk costs a warning, never a caption. Above its byte limit the oldest entries go. A damaged entry is a miss.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// An entry of more bytes than this is neither written nor read.
+const MAX_ENTRY_BYTES: u64 = 1 << 20;
+
+/// Unfinished files of killed processes are removed when they are this old.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+
+/// After the oldest entries went, the cache is this full, in percent: so that not every write has to make room.
+const FULL_AFTER_EVICTION_PERCENT: u64 = 90;
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its own key: an entry that was copied to another name is a miss.
+    pub key: String,
+    /// The text of the answer.
+    pub text: String,
+    /// The model that the service says it used.
+    pub model: String,
+    /// Times of the frames that were shown, microseconds.
+    pub frames_us: Vec<i64>,
+}
+
+/// A folder of answers.
+pub struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+    /// Bytes of all entries; `None` until the folder was looked through.
+    bytes: Mutex<Option<u64>>,
+    written: AtomicU64,
+    warned: AtomicBool,
+}
+
+impl Cache {
+    /// A cache in `folder`, which is made on the first write.
+    pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
+        Cache { folder, max_bytes, bytes: Mutex::new(None), written: AtomicU64::new(0), warned: AtomicBool::new(false) }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        // 256 folders: no folder gets too large to list.
+        self.folder.join(key.get(..2).unwrap_or("00")).join(format!("{key}.json"))
+    }
+
+    /// The answer, if it is there and whole.
+    pub fn get(&self, key: &str) -> Option<Entry> {
+        let path = self.path(key);
+        if std::fs::metadata(&path).ok()?.len() > MAX_ENTRY_BYTES {
+            return None;
+        }
+        let entry: Entry = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        (entry.key == key).then_some(entry)
+    }
+
+    /// Keeps an answer. A failure is logged once and otherwise ignored.
+    pub fn put(&self, entry: &Entry) {
+        if let Err(e) = self.try_put(entry)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(folder = %self.folder.display(), error = %e, "captions are not cached");
+        }
+    }
+
+    fn try_put(&self, entry: &Entry) -> std::io::Result<()> {
+        let json = serde_json::to_vec(entry)?;
+        let len = json.len() as u64;
+        if len > MAX_ENTRY_BYTES.min(self.max_bytes) {
+            return Ok(());
+        }
+        let path = self.path(&entry.key);
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder)?;
+        self.make_room(len)?;
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = folder.join(format!("{}.{}-{number}.tmp", entry.key, std::process::id()));
+        std::fs::write(&unfinished, json).and_then(|()| std::fs::rename(&unfinished, &path)).inspect_err(|_| {
+            // Nothing more can be done about a file that cannot even be removed; the next look-through does it.
+            let _ = std::fs::remove_file(&unfinished);
+        })
+    }
+
+    /// Counts `len` more bytes and removes the oldest entries if that is too much. Other processes are seen only when the folder is looked through again,
+    /// so several of them together may exceed the limit for a while.
+    fn make_room(&self, len: u64) -> std::io::Result<()> {
+        let mut bytes = self.bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = match *bytes {
+            Some(known) => known,
+            None => self.look_through()?.iter().map(|f| f.bytes).sum(),
+        };
+        let mut total = known + len;
+        if total > self.max_bytes {
+            let mut files = self.look_through()?;
+            files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+            total = files.iter().map(|f| f.bytes).sum::<u64>() + len;
+            let goal = self.max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+            for file in files {
+                if total <= goal {
+                    break;
+                }
+                // Another process may have removed it already: gone is gone.
+                let _ = std::fs::remove_file(&file.path);
+                total -= file.bytes;
+            }
+        }
+        *bytes = Some(total);
+        Ok(())
+    }
+
+    fn look_through(&self) -> std::io::Result<Vec<File>> {
+        let mut files = Vec::new();
+        let now = SystemTime::now();
+        for folder in std::fs::read_dir(&self.folder)?.flatten() {
+            let Ok(entries) = std::fs::read_dir(folder.path()) else { continue };
+            for entry in entries.flatten() {
+                let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                match path.extension().and_then(|e| e.to_str()) {
+                    Some("json") => files.push(File { path, bytes: metadata.len(), modified }),
+                    Some("tmp") if now.duration_since(modified).is_ok_and(|age| age > STALE_AFTER) => {
+                        drop(std::fs::remove_file(&path))
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+struct File {
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+/// Where captions are kept when the pipeline does not say: `$XDG_CACHE_HOME/curette/captions`, else `~/.cache/curette/captions`.
+pub fn default_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| Path::new(v).is_absolute()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(base.join("curette").join("captions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: usize) -> Entry {
+        let key = blake3::hash(&n.to_le_bytes()).to_hex().to_string();
+        Entry { key, text: format!("{n} {}", "x".repeat(900)), model: "m".into(), frames_us: vec![0, 1] }
+    }
+
+    #[test]
+    fn an_answer_is_found_by_another_process_and_a_damaged_one_is_a_miss() {
+        let dir = tempfile::tempdir().unwrap();
+        Cache::new(dir.path().join("c"), 1 << 20).put(&entry(1));
+        let other = Cache::new(dir.path().join("c"), 1 << 20);
+        assert_eq!(other.get(&entry(1).key), Some(entry(1)));
+        assert_eq!(other.get(&entry(2).key), None);
+
+        let path = other.path(&entry(1).key);
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() / 2], b"", b"null"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(other.get(&entry(1).key), None);
+        }
+        let renamed = other.path(&entry(3).key);
+        std::fs::create_dir_all(renamed.parent().unwrap()).unwrap();
+        std::fs::write(renamed, whole).unwrap();
+        assert_eq!(other.get(&entry(3).key), None, "another key's answer");
+    }
+
+    #[test]
+    fn the_cache_never_exceeds_its_limit_and_keeps_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().to_path_buf(), 10_000);
+        for n in 0..50 {
+            cache.put(&entry(n));
+            assert!(cache.look_through().unwrap().iter().map(|f| f.bytes).sum::<u64>() <= 10_000);
+        }
+        assert_eq!(cache.get(&entry(49).key), Some(entry(49)));
+        assert_eq!(cache.get(&entry(0).key), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_costs_nothing_but_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let cache = Cache::new(file, 10_000);
+        cache.put(&entry(1));
+        assert_eq!(cache.get(&entry(1).key), None);
+    }
+}

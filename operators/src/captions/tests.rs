@@ -1,0 +1,413 @@
+//! The captioner against a real HTTP server on loopback that speaks chat completions and misbehaves on demand.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use curette_engine::operator::{BuildContext, Operator, Paths, Runtime, Secret, StepCheck, Task, Transform};
+use curette_engine::resources::Resources;
+use curette_engine::verdict::{Processed, Verdict};
+use serde_json::{Value, json};
+
+use super::cache::Cache;
+use super::captioner::{Captioner, Writer};
+use super::pictures::Picture;
+
+const KEY: &str = "sk-very-secret";
+
+/// What the server does with one request.
+enum Act {
+    Say(u16, Option<&'static str>, String),
+    Hang,
+}
+
+/// A normal answer.
+fn text(content: &str) -> Act {
+    let body = json!({"model": "vlm-2026-01", "choices": [{"finish_reason": "stop", "message": {"content": content}}]});
+    Act::Say(200, None, body.to_string())
+}
+
+fn finish(reason: &str) -> Act {
+    Act::Say(200, None, json!({"choices": [{"finish_reason": reason, "message": {"content": "half a"}}]}).to_string())
+}
+
+#[derive(Default)]
+struct Script {
+    acts: Mutex<VecDeque<Act>>,
+    requests: Mutex<Vec<(Option<String>, Value)>>,
+}
+
+async fn answer(State(script): State<Arc<Script>>, headers: HeaderMap, body: String) -> Response {
+    let key = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+    script.requests.lock().unwrap().push((key.clone(), serde_json::from_str(&body).unwrap()));
+    if key.as_deref() != Some(&format!("Bearer {KEY}")) {
+        let body = json!({"error": {"message": format!("Incorrect API key provided: {}", key.unwrap_or_default())}});
+        return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
+    }
+    let act = script.acts.lock().unwrap().pop_front().expect("one request too many");
+    match act {
+        Act::Hang => std::future::pending().await,
+        Act::Say(status, retry_after, body) => {
+            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert("retry-after", seconds.parse().unwrap());
+            }
+            response
+        }
+    }
+}
+
+struct Server {
+    script: Arc<Script>,
+    base_url: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn serve(acts: impl IntoIterator<Item = Act>) -> Server {
+    let script = Arc::new(Script { acts: Mutex::new(acts.into_iter().collect()), requests: Mutex::default() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let app = axum::Router::new().route("/v1/chat/completions", axum::routing::post(answer)).with_state(Arc::clone(&script));
+    // Eight JPEG frames are larger than axum's default limit.
+    let app = app.layer(axum::extract::DefaultBodyLimit::max(64 << 20));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    Server { script, base_url, _runtime: runtime }
+}
+
+impl Server {
+    fn requests(&self) -> Vec<(Option<String>, Value)> {
+        self.script.requests.lock().unwrap().clone()
+    }
+    fn captioner(&self) -> Captioner {
+        captioner(&self.base_url)
+    }
+}
+
+fn captioner(base_url: &str) -> Captioner {
+    let mut captioner: Captioner =
+        toml::from_str(&format!("backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"{base_url}\"\napi_key = \"{KEY}\""))
+            .unwrap();
+    captioner.timeout_seconds = 5.0;
+    captioner.retry_initial_seconds = 0.01;
+    captioner.cache_location = Some("off".into());
+    captioner
+}
+
+/// A transform whose frames are `frames` grey pictures, and a count of how often they were asked for.
+fn writer(captioner: &Captioner, base: &Path) -> (Writer, Arc<AtomicUsize>) {
+    let resources = Arc::new(Resources::default());
+    let paths = Paths { base: base.to_path_buf() };
+    let input = rows(1).schema();
+    let context = BuildContext { step: "caption", input, id_column: "clip_id".into(), paths: &paths, resources: &resources };
+    let mut describer = captioner.describer(&context).unwrap();
+    let looked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looked);
+    describer.eyes = Arc::new(move |_, (start, end), look, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let picture = |k: usize| {
+            let mut jpeg = Vec::new();
+            let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, look.jpeg_quality);
+            encoder.encode(&[k as u8 * 20; 16 * 8 * 3], 16, 8, image::ExtendedColorType::Rgb8).unwrap();
+            Picture { at_us: start + (end - start) * k as i64 / look.frames as i64, jpeg }
+        };
+        Ok((0..look.frames).map(picture).collect())
+    });
+    (Writer { describer: Some(describer) }, looked)
+}
+
+fn rows(n: usize) -> RecordBatch {
+    let texts = |s: Option<&str>| Arc::new(StringArray::from(vec![s; n])) as ArrayRef;
+    let starts: Vec<i64> = (0..n as i64).map(|k| k * 8_000_000).collect();
+    let ends: Vec<i64> = starts.iter().map(|s| s + 8_000_000).collect();
+    RecordBatch::try_from_iter_with_nullable([
+        ("video_uri", texts(Some("/videos/a.mp4")), true),
+        ("content_blake3", texts(Some("c0ffee")), true),
+        ("title", texts(Some("Heart {Clip Transcript}")), true),
+        ("description", texts(None), true),
+        ("start_us", Arc::new(Int64Array::from(starts)), true),
+        ("end_us", Arc::new(Int64Array::from(ends)), true),
+    ])
+    .unwrap()
+}
+
+fn run(writer: &Writer, rows: &RecordBatch) -> Processed {
+    let task = Task { step: "caption", resources: &Arc::new(Resources::default()), cancelled: &AtomicBool::new(false) };
+    let out = writer.process(rows, &task).unwrap();
+    out.check(rows.num_rows()).unwrap();
+    out
+}
+
+fn problem(out: &Processed) -> (String, String) {
+    match &out.verdicts[0] {
+        Verdict::Unmeasured(p) => (p.code.to_string(), p.message.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs one row and gives its code and message.
+fn ends_with(captioner: &Captioner) -> (String, String) {
+    problem(&run(&writer(captioner, Path::new(".")).0, &rows(1)))
+}
+
+#[test]
+fn a_clip_is_shown_with_its_metadata_and_then_summarised() {
+    let server = serve([text("A detailed heart."), text("The video shows a heart.")]);
+    let mut captioner = server.captioner();
+    captioner.temperature = Some(0.0);
+    let out = run(&writer(&captioner, Path::new(".")).0, &rows(1));
+    assert_eq!(out.verdicts, [Verdict::Pass]);
+    let value = |i: usize| out.columns[i].as_string::<i32>().value(0).to_owned();
+    assert_eq!([value(0), value(1), value(2)], ["A detailed heart.", "The video shows a heart.", "vlm-2026-01"]);
+    assert_eq!(value(3).len(), 64);
+    let times = out.columns[4].as_list::<i32>().value(0);
+    assert_eq!(times.as_primitive::<Int64Type>().values()[..2], [0, 1_000_000]);
+    assert!(out.columns[5].is_null(0), "no transcript column");
+
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    let (key, first) = &requests[0];
+    assert_eq!(key.as_deref(), Some("Bearer sk-very-secret"));
+    assert_eq!((&first["model"], &first["max_tokens"], &first["temperature"]), (&json!("vlm"), &json!(1024), &json!(0.0)));
+    let content = first.pointer("/messages/0/content").unwrap().as_array().unwrap();
+    insta::assert_snapshot!(content[0]["text"].as_str().unwrap(), @r"
+    The provided images are sampled from a medical video clip (8 evenly spaced frames). This clip is taken from a video with the following metadata:
+    Video Title: Heart {Clip Transcript}
+    Video Description: None
+    The transcript of this medical clip is as follows: None
+    Using the visual content of the clip, along with the title, description, and transcript, please generate a clear, detailed, and accurate description of what is shown in this clip. Focus on visible scenes, actions, and medical elements, including any procedures, instruments, or clinical interactions shown.
+    ");
+    assert_eq!(content.len(), 9);
+    for (k, part) in content[1..].iter().enumerate() {
+        assert_eq!(part["image_url"]["detail"], "auto");
+        let data = part["image_url"]["url"].as_str().unwrap().strip_prefix("data:image/jpeg;base64,").unwrap();
+        let jpeg = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
+        let picture = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).unwrap().to_rgb8();
+        assert_eq!(picture.dimensions(), (16, 8));
+        assert!(picture.get_pixel(3, 3).0[0].abs_diff(k as u8 * 20) < 4);
+    }
+    let brief = requests[1].1.pointer("/messages/0/content").unwrap().as_str().unwrap();
+    assert!(brief.contains("\nA detailed heart.\n"), "{brief}");
+}
+
+#[test]
+fn a_busy_service_is_asked_again_after_the_time_it_wants() {
+    let busy = Act::Say(429, Some("0.4"), json!({"error": {"message": "slow down"}}).to_string());
+    let server = serve([busy, text("d"), text("b")]);
+    let started = Instant::now();
+    assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    assert_eq!(server.requests().len(), 3);
+
+    let server = serve([Act::Say(429, Some("3000"), String::new()), text("d"), text("b")]);
+    let impatient = Captioner { max_retry_after_seconds: 0.05, ..server.captioner() };
+    let started = Instant::now();
+    assert_eq!(run(&writer(&impatient, Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
+    assert!(started.elapsed() < Duration::from_secs(10), "the wait is bounded by the step");
+}
+
+#[test]
+fn a_service_that_stays_broken_is_given_up_after_the_attempts() {
+    let server = serve((0..3).map(|_| Act::Say(500, None, json!({"error": {"message": "boom"}}).to_string())));
+    let (code, message) = ends_with(&Captioner { max_attempts: 3, ..server.captioner() });
+    assert_eq!((code.as_str(), message.as_str()), ("caption_service_error", "127.0.0.1 answered 500: boom (attempt 3 of 3)"));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_service_that_never_answers_is_a_time_out() {
+    let server = serve([Act::Hang, Act::Hang]);
+    let (code, message) = ends_with(&Captioner { timeout_seconds: 0.2, max_attempts: 2, ..server.captioner() });
+    assert_eq!(code, "caption_timeout");
+    assert!(message.contains("200ms") && message.contains("timeout_seconds"), "{message}");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn nobody_listening_is_a_service_error_that_was_tried_again() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let captioner = Captioner { max_attempts: 2, ..captioner(&format!("http://{address}/v1")) };
+    let (code, message) = problem(&run(&writer(&captioner, Path::new(".")).0, &rows(1)));
+    assert_eq!(code, "caption_service_error");
+    assert!(message.contains("cannot be reached") && message.contains("attempt 2"), "{message}");
+}
+
+#[test]
+fn answers_that_are_no_captions_have_their_own_codes_and_are_not_asked_again() {
+    for (act, code) in [
+        (finish("content_filter"), "caption_refused"),
+        (finish("length"), "caption_truncated"),
+        (text("   "), "caption_empty"),
+        (Act::Say(200, None, "<html>".into()), "caption_service_error"),
+        (Act::Say(400, None, "{}".into()), "caption_service_error"),
+    ] {
+        let server = serve([act]);
+        assert_eq!(ends_with(&server.captioner()).0, code);
+        assert_eq!(server.requests().len(), 1, "{code}");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_named_and_never_shown() {
+    let server = serve([]);
+    let wrong: Secret = serde_json::from_value(json!("sk-wrong")).unwrap();
+    let captioner = Captioner { api_key: wrong, ..server.captioner() };
+    let (code, message) = ends_with(&captioner);
+    assert_eq!(code, "caption_auth");
+    assert_eq!(message, "127.0.0.1 answered 401: Incorrect API key provided: Bearer ***; check `api_key`, and what it may use");
+    let shown = format!("{captioner:?}{}", serde_json::to_string(&captioner).unwrap());
+    assert!(!shown.contains("sk-wrong"));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_redone_clip_costs_no_call_and_no_decoding() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve([text("d"), text("b"), text("d2"), text("b2")]);
+    let cached = Captioner { cache_location: Some("cache".into()), ..server.captioner() };
+    let first = run(&writer(&cached, dir.path()).0, &rows(1));
+    let (again, looked) = writer(&cached, dir.path());
+    let second = run(&again, &rows(1));
+    assert_eq!(first.columns, second.columns);
+    assert_eq!((server.requests().len(), looked.load(Ordering::Relaxed)), (2, 0));
+    // Another meaning is another answer; a patient client is the same one.
+    let patient = Captioner { max_attempts: 9, ..cached.clone() };
+    assert_eq!(run(&writer(&patient, dir.path()).0, &rows(1)).columns, first.columns);
+    let warmer = Captioner { temperature: Some(1.0), ..cached };
+    assert_eq!(run(&writer(&warmer, dir.path()).0, &rows(1)).columns[0].as_string::<i32>().value(0), "d2");
+}
+
+#[test]
+fn a_paid_detailed_caption_is_kept_when_the_brief_one_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve([text("d"), finish("length"), text("b")]);
+    let cached = Captioner { cache_location: Some("cache".into()), ..server.captioner() };
+    assert_eq!(problem(&run(&writer(&cached, dir.path()).0, &rows(1))).0, "caption_truncated");
+    assert_eq!(run(&writer(&cached, dir.path()).0, &rows(1)).verdicts, [Verdict::Pass]);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn without_a_content_hash_the_frames_tell_videos_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve([text("d"), text("b")]);
+    let cached = Captioner { cache_location: Some("cache".into()), ..server.captioner() };
+    let rows = rows(1).project(&[0, 2, 3, 4, 5]).unwrap();
+    let first = run(&writer(&cached, dir.path()).0, &rows);
+    let (again, looked) = writer(&cached, dir.path());
+    assert_eq!(run(&again, &rows).columns, first.columns);
+    assert_eq!((server.requests().len(), looked.load(Ordering::Relaxed)), (2, 1));
+}
+
+#[test]
+fn a_stopped_run_does_not_wait_for_the_service() {
+    let server = serve([Act::Hang]);
+    let (writer, _) = writer(&Captioner { timeout_seconds: 60.0, ..server.captioner() }, Path::new("."));
+    let cancelled = AtomicBool::new(false);
+    let resources = Arc::new(Resources::default());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            cancelled.store(true, Ordering::Relaxed);
+        });
+        let out = writer.process(&rows(3), &Task { step: "caption", resources: &resources, cancelled: &cancelled }).unwrap();
+        assert_eq!(problem(&out).0, "cancelled");
+    });
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_cache_can_be_switched_off_or_be_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::new(dir.path().join("cache"), 1 << 20);
+    assert!(cache.get("none").is_none());
+    let off = captioner("http://127.0.0.1:1/v1");
+    assert!(writer(&off, dir.path()).0.describer.unwrap().cache.is_none());
+}
+
+#[derive(Default)]
+struct Said(Vec<String>);
+
+impl StepCheck for Said {
+    fn error(&mut self, key: Option<&str>, code: curette_engine::diag::Code, message: String, _help: Option<String>) {
+        self.0.push(format!("{} {code:?}: {message}", key.unwrap_or("-")));
+    }
+    fn error_in(
+        &mut self,
+        key: &str,
+        _: Option<std::ops::Range<usize>>,
+        code: curette_engine::diag::Code,
+        message: String,
+        help: Option<String>,
+    ) {
+        self.error(Some(key), code, message, help);
+    }
+    fn paths(&self) -> &Paths {
+        static HERE: std::sync::LazyLock<Paths> = std::sync::LazyLock::new(|| Paths { base: ".".into() });
+        &HERE
+    }
+}
+
+#[test]
+fn contradictions_are_found_before_the_run() {
+    let said = |toml: &str| {
+        let captioner: Captioner = toml::from_str(toml).unwrap();
+        let mut said = Said::default();
+        captioner.validate(&mut said);
+        captioner.check_input(&Arc::new(arrow::datatypes::Schema::empty()), &mut said);
+        said.0.join("\n")
+    };
+    let all = [
+        said("backend = \"template\""),
+        said("backend = \"template\"\nmodel = \"m\"\napi_key = \"k\""),
+        said("backend = \"openai\""),
+        said("backend = \"openai\"\nmodel = \"m\"\nbase_url = \"ftp://x\""),
+        said("backend = \"openai\"\nmodel = \"m\"\nbase_url = \"https://user:pass@x/v1\""),
+        said("backend = \"openai\"\nmodel = \"m\"\nbase_url = \"nowhere\""),
+    ];
+    insta::assert_snapshot!(all.join("\n--\n"), @r#"
+        --
+        model Contradiction: backend `template` asks no model, so `model` has no effect
+        api_key Contradiction: backend `template` asks no model, so `api_key` has no effect
+        --
+        - MissingKey: backend `openai` needs `model`
+        - MissingKey: backend `openai` needs `base_url`
+        - MissingColumn: rows have neither `start_us` and `end_us` (a clip) nor `duration_us` (a video): there is no span to look at
+        --
+        base_url OutOfRange: `ftp://x` is not an http or https URL
+        - MissingColumn: rows have neither `start_us` and `end_us` (a clip) nor `duration_us` (a video): there is no span to look at
+        --
+        base_url OutOfRange: `base_url` holds a user name or password, which logs would show; use `api_key`
+        - MissingColumn: rows have neither `start_us` and `end_us` (a clip) nor `duration_us` (a video): there is no span to look at
+        --
+        base_url OutOfRange: `nowhere` is not a URL: relative URL without a base
+        - MissingColumn: rows have neither `start_us` and `end_us` (a clip) nor `duration_us` (a video): there is no span to look at
+        "#);
+}
+
+#[test]
+fn templates_are_honest_about_themselves() {
+    let template: Captioner = toml::from_str("backend = \"template\"").unwrap();
+    let paths = Paths { base: ".".into() };
+    let resources = Arc::new(Resources::default());
+    let context =
+        BuildContext { step: "c", input: rows(1).schema(), id_column: "clip_id".into(), paths: &paths, resources: &resources };
+    let Runtime::Transform(transform) = template.build(&context).unwrap() else { panic!() };
+    let out =
+        transform.process(&rows(2), &Task { step: "c", resources: &resources, cancelled: &AtomicBool::new(false) }).unwrap();
+    assert_eq!(out.verdicts, [Verdict::Pass, Verdict::Pass]);
+    assert_eq!(out.columns[2].as_string::<i32>().value(0), "curette-template/1");
+    assert!(out.columns[0].as_string::<i32>().value(1).ends_with("no model has seen the frames."));
+    assert!(out.columns[3].is_null(0) && out.columns[4].is_null(0), "no prompt, no frames");
+}
