@@ -56,6 +56,14 @@ pub enum FileError {
         /// The limit.
         limit: u64,
     },
+    /// An address that cannot be one: an unknown kind of store, an impossible key.
+    #[error("{uri} is no usable address: {reason}")]
+    BadAddress {
+        /// The file.
+        uri: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store or disk refused.
     #[error("{uri} cannot be read: {reason}")]
     Unreadable {
@@ -73,6 +81,7 @@ impl FileError {
             FileError::Missing { .. } => "file_missing",
             FileError::NotAFile { .. } => "not_a_file",
             FileError::TooLarge { .. } => "file_too_large",
+            FileError::BadAddress { .. } => "bad_address",
             FileError::Unreadable { .. } => "file_unreadable",
         }
     }
@@ -92,6 +101,7 @@ pub fn split_name(uri: &str) -> (&str, &str) {
 #[derive(Default)]
 pub struct Files {
     stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    store_options: Option<Vec<(String, String)>>,
     runtime: OnceLock<Result<tokio::runtime::Runtime, String>>,
 }
 
@@ -105,6 +115,11 @@ impl Drop for Files {
 }
 
 impl Files {
+    /// With the given object-store options (such as `aws_endpoint`) instead of those of the environment.
+    pub fn with_store_options(options: Vec<(String, String)>) -> Files {
+        Files { store_options: Some(options), stores: Mutex::default(), runtime: OnceLock::new() }
+    }
+
     /// Size and identity of a file.
     pub fn stat(&self, uri: &str) -> Result<FileStat, FileError> {
         if is_url(uri) {
@@ -181,20 +196,18 @@ impl Files {
         let bad = |reason: String| FileError::Unreadable { uri: uri.into(), reason };
         let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
         let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let path = Path::parse(key).map_err(|e| bad(format!("it is not a valid object key: {e}")))?;
+        let path = Path::parse(key).map_err(|e| FileError::BadAddress { uri: uri.into(), reason: e.to_string() })?;
         let root = format!("{scheme}://{authority}");
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores.get(&root) {
             return Ok((Arc::clone(store), path));
         }
         if !matches!(scheme, "s3" | "s3a") {
-            return Err(bad(format!("`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY")));
+            let reason = format!("`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY");
+            return Err(FileError::BadAddress { uri: uri.into(), reason });
         }
         let url = url::Url::parse(&root).map_err(|e| bad(e.to_string()))?;
-        let options = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .filter(|(k, _)| k.starts_with("AWS_"))
-            .map(|(k, v)| (k.to_ascii_lowercase(), v));
+        let options = self.store_options.clone().unwrap_or_else(from_environment);
         let (store, _) = object_store::parse_url_opts(&url, options).map_err(|e| bad(e.to_string()))?;
         let store: Arc<dyn ObjectStore> = Arc::from(store);
         stores.insert(root, Arc::clone(&store));
@@ -232,6 +245,15 @@ impl Files {
             Err(_) => Err(bad("the request was abandoned".into())),
         }
     }
+}
+
+/// `AWS_REGION=x` as `("aws_region", "x")`; names that are not UTF-8 are none of ours.
+fn from_environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| k.starts_with("AWS_"))
+        .map(|(k, v)| (k.to_ascii_lowercase(), v))
+        .collect()
 }
 
 fn local(uri: &str) -> &LocalPath {
@@ -322,3 +344,7 @@ fn leads_back(entry: &std::fs::DirEntry, path: &LocalPath) -> bool {
             _ => false,
         }
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+pub(super) mod tests;

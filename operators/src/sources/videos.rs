@@ -19,7 +19,7 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::{FileError, Files, is_url, split_name};
+use super::files::{FileError, FileStat, Files, is_url, split_name};
 use super::info_json::{self, Info, MAX_INFO_JSON_BYTES};
 use super::metadata::{self, Metadata};
 use super::sidecars::{self, Origin, Role};
@@ -35,8 +35,8 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 /// removed. A missing sidecar or field is null.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
-/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_info_json`, `bad_transcript`, `file_too_large` (a sidecar above 64 MiB, a
-/// transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
+/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address`, `bad_info_json`, `bad_transcript`, `file_too_large` (an info
+/// file above 64 MiB, a transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Videos {
@@ -171,7 +171,6 @@ fn absolute(paths: &Paths, given: &str) -> Result<String, OperatorError> {
         return Ok(given.to_string());
     }
     let full = std::path::absolute(paths.resolve(given)).map_err(|e| OperatorError::new(format!("`{given}`: {e}")))?;
-    // `absolute` drops nothing that matters, but a final `/` says "folder" and `Path` forgets it; listing does not need it.
     full.into_os_string().into_string().map_err(|p| OperatorError::new(format!("{} is not UTF-8", p.to_string_lossy())))
 }
 
@@ -214,7 +213,7 @@ impl Source for VideoSource {
 
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
         let root = match self.config.manifest {
-            Some(_) => split_name(&self.location).0.to_string(),
+            Some(_) => self.manifest_folder(),
             None => listing::root(&self.files, &self.location)?,
         };
         let mut rows = Vec::with_capacity(items.len());
@@ -243,30 +242,45 @@ impl VideoSource {
             .keys
             .iter()
             .map(|key| {
-                let stat = listing.files.get(key).cloned();
+                // A single file whose name starts with `.` is not in the listing.
+                let looked = || self.files.stat(&join(&listing.root, key));
+                let stat = listing.files.get(key).cloned().unwrap_or_else(looked);
                 let sidecars = if self.config.sidecars { sidecars::find(key, &listing.files) } else { BTreeMap::new() };
-                item(key, stat, &Payload { sidecars, ..Payload::default() })
+                item(key, &stat, &Payload { sidecars, ..Payload::default() })
             })
             .collect()
     }
 
+    /// Where relative entries start: the folder that the manifest is named in, also if it is a link to elsewhere.
+    fn manifest_folder(&self) -> String {
+        let folder = split_name(&self.location).0;
+        if is_url(folder) {
+            return folder.to_string();
+        }
+        let folder = if folder.is_empty() { "/" } else { folder };
+        std::fs::canonicalize(folder).ok().and_then(|p| p.into_os_string().into_string().ok()).unwrap_or(folder.to_string())
+    }
+
     fn list_manifest(&self) -> Result<Vec<InputItem>, OperatorError> {
-        let base = split_name(&self.location).0;
+        let base = self.manifest_folder();
         let mut folders = BTreeMap::new();
         let mut items = Vec::new();
         for row in manifest::read(&self.files, &self.location)? {
-            let uri = join(base, &row.uri);
+            let uri = join(&base, &row.uri);
             let (folder, name) = split_name(&uri);
-            // Looking at each folder once instead of at each file finds the sidecars too. What cannot be listed is left to reading.
+            // Looking at each folder once instead of at each file finds the sidecars too.
             if !folders.contains_key(folder) {
-                folders.insert(folder.to_string(), self.files.list(folder, 1).unwrap_or_default());
+                folders.insert(folder.to_string(), unless_store_fails(self.files.list(folder, 1))?.unwrap_or_default());
             }
             let beside = &folders[folder];
-            let stat = beside.get(name).cloned().or_else(|| Some(self.files.stat(&uri)));
+            let stat = match beside.get(name) {
+                Some(stat) => stat.clone(),
+                None => unless_store_fails(self.files.stat(&uri))?,
+            };
             let sidecars = if self.config.sidecars { sidecars::find(name, beside) } else { BTreeMap::new() };
             let key = row.key().to_string();
             let own_uri = (key != row.uri).then_some(row.uri);
-            items.push(item(&key, stat, &Payload { uri: own_uri, sidecars, metadata: row.metadata })?);
+            items.push(item(&key, &stat, &Payload { uri: own_uri, sidecars, metadata: row.metadata })?);
         }
         Ok(items)
     }
@@ -343,25 +357,46 @@ impl VideoSource {
     }
 }
 
-/// `None` as `stat`: the listing did not hold it, which reading will notice.
-fn item(
-    key: &str,
-    stat: Option<Result<super::files::FileStat, FileError>>,
-    payload: &Payload,
-) -> Result<InputItem, OperatorError> {
-    let payload = serde_json::to_string(payload).map_err(|e| OperatorError::new(format!("`{key}`: {e}")))?;
-    let payload = if payload == "{}" { String::new() } else { payload };
-    Ok(match stat {
-        Some(Ok(stat)) => InputItem { key: key.into(), identity: stat.identity, cost: stat.bytes, payload },
-        Some(Err(error)) => InputItem { key: key.into(), identity: error.code().into(), cost: 0, payload },
-        None => InputItem { key: key.into(), identity: "file_missing".into(), cost: 0, payload },
-    })
+/// What is wrong with one file is left to its reading. A store that does not answer is not: the whole plan would be wrong.
+fn unless_store_fails<T>(found: Result<T, FileError>) -> Result<Result<T, FileError>, OperatorError> {
+    match found {
+        Err(FileError::Unreadable { uri, reason }) if is_url(&uri) => {
+            let help = "check the credentials and the endpoint (`AWS_*` environment variables)";
+            Err(OperatorError::new(format!("{uri} cannot be looked at: {reason}")).help(help))
+        }
+        other => Ok(other),
+    }
 }
 
-/// `name` from a folder; absolute ones and URLs stay.
+fn item(key: &str, stat: &Result<FileStat, FileError>, payload: &Payload) -> Result<InputItem, OperatorError> {
+    let payload = serde_json::to_string(payload).map_err(|e| OperatorError::new(format!("`{key}`: {e}")))?;
+    let payload = if payload == "{}" { String::new() } else { payload };
+    let (identity, cost) = match stat {
+        Ok(stat) => (stat.identity.clone(), stat.bytes),
+        Err(error) => (error.code().to_string(), 0),
+    };
+    Ok(InputItem { key: key.into(), identity, cost, payload })
+}
+
+/// `name` from a folder; absolute ones and URLs stay. Stores know no `..`, so it is resolved here; on disks it is left to the system, which
+/// knows links.
 fn join(folder: &str, name: &str) -> String {
     let name = name.strip_prefix("file://").unwrap_or(name);
-    if name.starts_with('/') || is_url(name) { name.to_string() } else { format!("{folder}/{}", name.trim_start_matches("./")) }
+    if name.starts_with('/') || is_url(name) {
+        return name.to_string();
+    }
+    let Some((scheme, rest)) = folder.split_once("://") else {
+        return format!("{folder}/{}", name.trim_start_matches("./"));
+    };
+    let mut parts: Vec<&str> = rest.split('/').collect();
+    for part in name.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.len() > 1 => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    format!("{scheme}://{}", parts.join("/"))
 }
 
 fn of_file(error: &FileError) -> Problem {

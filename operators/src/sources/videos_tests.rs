@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use super::*;
+use crate::sources::files::tests::FakeS3;
 use crate::testing;
 
 fn write(dir: &Path, name: &str, text: &str) {
@@ -151,7 +152,7 @@ fn a_manifest_names_videos_anywhere_and_its_values_win() {
         [("far", 5), ("ftp://x/y.mp4", 0), ("v/near.mp4", 1), ("v/none.mp4", 0)]
     );
     let (batch, codes) = read(&*source, &items);
-    assert_eq!(codes, ["pass", "unmeasured file_unreadable", "pass", "unmeasured file_missing"]);
+    assert_eq!(codes, ["pass", "unmeasured bad_address", "pass", "unmeasured file_missing"]);
     assert_eq!(text(&batch, "title", 2).as_deref(), Some("Mine"));
     assert_eq!(text(&batch, "source_id", 2).as_deref(), Some("abc"));
     assert_eq!(text(&batch, "video_uri", 0), Some(format!("{}/far.mp4", far.path().display())));
@@ -174,4 +175,45 @@ fn mistakes_are_found_before_anything_runs() {
     assert_eq!(environment("path = 's3://bucket/x'"), Vec::<String>::new());
     let error = source(Path::new("/"), "path = '/nowhere/at/all'").list().unwrap_err().to_string();
     assert!(error.starts_with("step test: /nowhere/at/all does not exist"), "{error}");
+}
+
+#[test]
+fn videos_in_a_bucket_are_listed_page_by_page_and_read_with_their_sidecars() {
+    let bucket = FakeS3::start();
+    for (key, body) in [
+        ("in/a/x.mp4", "video"),
+        ("in/a/x.info.json", INFO),
+        ("in/a/x.en.vtt", VTT),
+        ("in/b & c/Title [é+%41].mp4", "longer video"),
+        ("in/notes.txt", "n"),
+        ("in/z.mp4", "v"),
+        ("inside.mp4", "not below the prefix"),
+    ] {
+        bucket.put(key, body);
+    }
+    let source = bucket.source("path = 's3://corpus/in'");
+    let items = source.list().unwrap();
+    assert_eq!(
+        items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(),
+        [("a/x.mp4", 5), ("b & c/Title [é+%41].mp4", 12), ("z.mp4", 1)]
+    );
+    assert_eq!(bucket.source("path = 's3://corpus/in/**/*.mp4'").list().unwrap(), items);
+    bucket.put("in/z.mp4", "w");
+    let (batch, codes) = read(&*source, &items);
+    assert_eq!(codes, ["pass", "pass", "unmeasured input_changed"], "same size, other etag");
+    assert_eq!(text(&batch, "video_uri", 1).as_deref(), Some("s3://corpus/in/b & c/Title [é+%41].mp4"));
+    assert_eq!(text(&batch, "title", 0).as_deref(), Some("T"));
+    assert_eq!(text(&batch, "transcript_kind", 0).as_deref(), Some("automatic"));
+    bucket.remove("in/a/x.mp4");
+    assert_eq!(read(&*source, &items).1[0], "unmeasured file_missing");
+    let one = bucket.source("path = 's3://corpus/in/z.mp4'").list().unwrap();
+    assert_eq!(one.iter().map(|i| i.key.as_str()).collect::<Vec<_>>(), ["z.mp4"]);
+    let error = bucket.source("path = 's3://corpus/nowhere'").list().unwrap_err().to_string();
+    assert!(error.contains("holds no video: 0 files lie below s3://corpus/nowhere"), "{error}");
+
+    bucket.put("lists/m.jsonl", "{\"uri\": \"../in/z.mp4\"}\n{\"uri\": \"s3://corpus/in/z.mp4\", \"id\": \"z\"}\n");
+    let source = bucket.source("manifest = 's3://corpus/lists/m.jsonl'");
+    let items = source.list().unwrap();
+    assert_eq!(items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(), [("../in/z.mp4", 1), ("z", 1)]);
+    assert_eq!(read(&*source, &items).1, ["pass", "pass"]);
 }
