@@ -98,7 +98,7 @@ fn whole() -> Vec<Video> {
         .described("Epidermis and dermis under the microscope.", &["histology"]),
         video("fundus-portrait.mp4", "portrait", 12, 9.0, &[(0.0, Fundus)])
             .size(480, 854)
-            .titled("fUndPort_9x", 0, "Fundus examination: healthy retina")
+            .titled("fUndPort_9x", 0, "Fundus photography: a healthy eye")
             .sparse(),
         video("endoscopy-rotated.mp4", "stored lying, marked to be turned: displayed portrait", 12, 9.0, &[(0.0, Endoscopy)])
             .size(480, 854)
@@ -246,8 +246,12 @@ pub fn training() -> Vec<Video> {
         .enumerate()
         .map(|(i, (file, looks))| {
             let shots: Vec<(f64, Look)> = looks.iter().enumerate().map(|(n, look)| (n as f64 * 3.0, *look)).collect();
-            let sizes = [(640, 480), (640, 360), (426, 240), (480, 640)];
-            let (width, height) = sizes[i % sizes.len()];
+            // Round views fill a portrait picture differently: some of every shape must be seen.
+            let (width, height) = match i {
+                2 | 7 | 12 | 13 => (360, 640),
+                _ if i % 2 == 0 => (640, 480),
+                _ => (640, 360),
+            };
             video(file, "labelled frames", 6, 12.0, &shots).size(width, height).ends("", 0)
         })
         .collect()
