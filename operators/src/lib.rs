@@ -12,4 +12,5 @@ pub mod registry;
 pub mod sinks;
 pub mod sources;
 pub mod text;
+pub mod train_head;
 pub mod video;
