@@ -3,9 +3,16 @@
 //! Every mistake has a stable code, so that editors and CI can match it and `curette explain CODE` can say more. All mistakes of all phases are
 //! collected and shown together; nothing stops at the first.
 
+mod codes;
+mod render;
+mod secrets;
+
 use std::ops::Range;
 
 use serde::Serialize;
+
+pub use render::{render, render_json};
+pub(crate) use secrets::is_secret;
 
 /// Stable codes of all mistakes that a pipeline can have. The text of each is in [`Code::explain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,4 +116,48 @@ pub struct JsonDiagnostic<'a> {
     pub span: Option<(usize, usize)>,
     /// What to do.
     pub help: Option<&'a str>,
+}
+
+impl Diagnostic {
+    /// A mistake with its main place.
+    pub fn new(code: Code, message: impl Into<String>, span: Range<usize>, label: impl Into<String>) -> Self {
+        Diagnostic { code, message: message.into(), labels: vec![Label { span, text: label.into() }], help: None }
+    }
+
+    /// Adds the remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place that explains the mistake.
+    pub fn also(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+}
+
+/// Brings diagnostics into the order of the file and removes what was found twice.
+pub fn sort(diagnostics: &mut Vec<Diagnostic>) {
+    let place = |d: &Diagnostic| d.labels.first().map_or((0, 0), |l| (l.span.start, l.span.end));
+    diagnostics.sort_by(|a, b| (place(a), a.code, &a.message).cmp(&(place(b), b.code, &b.message)));
+    diagnostics.dedup();
+}
+
+/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be offered for the other.
+const ALIKE: f64 = 0.8;
+
+/// The name most like `name` among `candidates`, if one is alike enough; the first of equals.
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best: Option<(f64, &str)> = None;
+    for candidate in candidates {
+        let (a, b) = (name.to_lowercase(), candidate.to_lowercase());
+        // One slip of the finger is always meant, also in short names, which Jaro-Winkler finds unlike.
+        let slip = a.chars().count() > 2 && strsim::osa_distance(&a, &b) == 1;
+        let score = strsim::jaro_winkler(&a, &b).max(if slip { ALIKE } else { 0.0 });
+        if score >= ALIKE && best.is_none_or(|(b, _)| score > b) {
+            best = Some((score, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }

@@ -28,13 +28,16 @@
 //! * A panic ends the process; data never panics.
 
 pub mod check;
+pub mod cluster;
 pub mod commit;
 pub mod config;
 pub mod describe;
 pub mod diag;
 pub mod draw;
+pub mod exit;
 pub mod graph;
 pub mod operator;
 pub mod predicate;
 pub mod resources;
+pub mod telemetry;
 pub mod verdict;

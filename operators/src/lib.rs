@@ -11,6 +11,13 @@ pub mod metadata;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+#[cfg(test)]
+pub mod testing;
 pub mod text;
 pub mod train_head;
 pub mod video;
+
+/// The example operator of CONTRIBUTING.md must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../CONTRIBUTING.md")]
+struct Contributing;

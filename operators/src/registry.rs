@@ -2,12 +2,14 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, frames};
+use crate::{captions, clips, filters, frames, metadata, sinks, sources};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
     // sources
+    entry::<sources::videos::Videos>(),
     // metadata
+    entry::<metadata::keyword_filter::KeywordFilter>(),
     // video
     // text
     // frames
@@ -15,7 +17,11 @@ pub const ALL: &[Entry] = &[
     // clips
     entry::<clips::temporal_split::TemporalSplit>(),
     // filters
+    entry::<filters::resolution_filter::ResolutionFilter>(),
+    entry::<filters::filter::Filter>(),
     // captions
     entry::<captions::captioner::Captioner>(),
     // sinks
+    entry::<sinks::parquet::Parquet>(),
+    entry::<sinks::jsonl::Jsonl>(),
 ];

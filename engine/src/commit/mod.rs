@@ -1,1 +1,51 @@
 //! Delta tables that are right after any kill.
+//!
+//! # What it promises
+//!
+//! A row is true only when an entry of the table's log names its file, and the same entry says which splits are done. So a process may
+//! die at any moment: what was committed stays and is never redone, what was not committed was never visible.
+//!
+//! # How
+//!
+//! | file | what |
+//! |---|---|
+//! | `split_set` | which splits, as ranges: `0-41,43` |
+//! | `location` | a path or URL becomes an object store; the async runtime that all blocking calls here share |
+//! | `synced` | the local store, with log entries flushed to disk before they become visible |
+//! | `schema` | Arrow types to what Delta can hold, and the difference between two schemas |
+//! | `shard`, `upload`, `stats` | rows to one Parquet file under a name that no other attempt can have |
+//! | `record` | the JSON that says which splits are done |
+//! | `decide` | pure: given what the table says, may I commit, did my commit land |
+//! | `table`, `actions` | open, create, state, commit; the retry loop |
+//! | `killpoint` | where tests kill the process |
+//!
+//! # What can go wrong
+//!
+//! * Everything here blocks. Call it from plain threads (a writer thread, `main`), never inside an async context or on a dataflow worker.
+//! * A store must support "create if absent". S3, GCS, Azure and local disks do; the commit is one such put. A response that got lost
+//!   is settled by reading the log entry back and comparing commit ids.
+//! * An upload that was cut off on S3 leaves an incomplete multipart upload that no listing shows: give the bucket a lifecycle rule.
+
+mod actions;
+mod decide;
+mod error;
+pub mod killpoint;
+mod location;
+mod record;
+mod schema;
+mod shard;
+mod split_set;
+mod stats;
+mod synced;
+mod table;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::CommitError;
+pub use killpoint::kill_point;
+pub use schema::table_schema;
+pub use shard::{Shard, ShardWriter};
+pub use split_set::{SplitSet, SplitSetError};
+pub use table::{Outcome, PlanStamp, Table, TableSpec, TableState};

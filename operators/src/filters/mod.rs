@@ -1,1 +1,4 @@
 //! Rules that drop rows.
+
+pub mod filter;
+pub mod resolution_filter;

@@ -10,6 +10,11 @@ pub mod clean;
 pub mod markup;
 pub mod parse;
 
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Int64Builder, ListArray, StringBuilder, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use parse::Cues;
 
 /// Larger transcript files are refused: a day of speech with word times takes about 8 MiB.
@@ -68,6 +73,47 @@ pub fn clip_transcript<'a>(items: impl IntoIterator<Item = (i64, i64, &'a str)>,
         }
     }
     out
+}
+
+/// The Arrow type of a transcript column: a list of `{start_us, end_us, text}`.
+pub fn transcript_type() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(item_fields()), true)))
+}
+
+fn item_fields() -> Fields {
+    let field = |name, data_type| Field::new(name, data_type, true);
+    Fields::from(vec![field("start_us", DataType::Int64), field("end_us", DataType::Int64), field("text", DataType::Utf8)])
+}
+
+/// A transcript column; `None` becomes null.
+pub fn transcript_column<'a>(rows: impl Iterator<Item = Option<&'a [TimedText]>>) -> ListArray {
+    let (mut starts, mut ends, mut texts) = (Int64Builder::new(), Int64Builder::new(), StringBuilder::new());
+    let (mut lengths, mut valid) = (Vec::new(), Vec::new());
+    for row in rows {
+        valid.push(row.is_some());
+        let items = row.unwrap_or(&[]);
+        lengths.push(items.len());
+        for item in items {
+            starts.append_value(item.start_us);
+            ends.append_value(item.end_us);
+            texts.append_value(&item.text);
+        }
+    }
+    let items =
+        StructArray::new(item_fields(), vec![Arc::new(starts.finish()), Arc::new(ends.finish()), Arc::new(texts.finish())], None);
+    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+    ListArray::new(field, OffsetBuffer::from_lengths(lengths), Arc::new(items), Some(valid.into()))
+}
+
+/// The items of one row of a transcript column, for [`clip_transcript`]; `None` when the row is null or the column is none of ours.
+pub fn transcript_items(column: &dyn Array, row: usize) -> Option<Vec<(i64, i64, String)>> {
+    let list = column.as_list_opt::<i32>().filter(|list| list.is_valid(row))?;
+    let items = list.value(row);
+    let items = items.as_struct_opt()?;
+    let starts = items.column_by_name("start_us")?.as_primitive_opt::<Int64Type>()?;
+    let ends = items.column_by_name("end_us")?.as_primitive_opt::<Int64Type>()?;
+    let texts = items.column_by_name("text")?.as_string_opt::<i32>()?;
+    Some((0..items.len()).map(|i| (starts.value(i), ends.value(i), texts.value(i).to_string())).collect())
 }
 
 #[cfg(test)]

@@ -98,6 +98,21 @@ fn of_two_adjacent_clips_only_one_gets_a_word_at_the_border() {
 }
 
 #[test]
+fn a_column_gives_back_what_was_put_in() {
+    let transcript = read(ROLLING.as_bytes()).unwrap();
+    let column = transcript_column([None, Some(&transcript.items[..]), Some(&[][..])].into_iter());
+    assert_eq!(*column.data_type(), transcript_type());
+    assert_eq!(transcript_items(&column, 0), None);
+    assert_eq!(transcript_items(&column, 2), Some(vec![]));
+    let items = transcript_items(&column, 1).unwrap();
+    assert_eq!(items.len(), 7);
+    assert_eq!(
+        clip_transcript(items.iter().map(|(a, b, t)| (*a, *b, t.as_str())), 700_000, 3_000_000),
+        "left ventricle contracts"
+    );
+}
+
+#[test]
 fn a_pathological_file_takes_linear_time() {
     // Unclosed tags, references, blank lines and huge cues: the naive way is quadratic in each.
     let line = "<a&".repeat(300_000);

@@ -1,0 +1,123 @@
+//! The tables `[pipeline]` and `[engine]`.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::config::Section;
+use crate::config::schema::Validator;
+use crate::diag::{Code, Diagnostic};
+use crate::graph::{EngineSettings, PipelineSettings};
+
+/// Longest name of a pipeline or step.
+const MAX_NAME: usize = 64;
+
+/// Names become parts of folders, columns and metrics.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+pub(super) const NAME_RULE: &str = "1 to 64 letters (a-z, A-Z), digits, `-` and `_`";
+
+/// The schema of a settings table.
+pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+    schemars::generate::SchemaSettings::draft07()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator()
+        .root_schema_for::<T>()
+        .to_value()
+}
+
+pub(super) fn pipeline(
+    text: &str,
+    section: Option<Section<'_>>,
+    complete: bool,
+    unknown: &BTreeSet<usize>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<PipelineSettings> {
+    let Some(section) = section else {
+        if complete {
+            let (message, help) = ("a pipeline file needs a `[pipeline]` table", "it gives at least `name` and `output`");
+            let labels = Vec::new();
+            diagnostics.push(Diagnostic { code: Code::MissingKey, message: message.into(), labels, help: Some(help.into()) });
+        }
+        return None;
+    };
+    let given = |key: &str| {
+        let value = section.table.get_ref().get(key).filter(|v| !unknown.contains(&v.span().start))?;
+        Some((value.get_ref().as_str()?.to_owned(), value.span()))
+    };
+    if let Some((_, span)) = given("name").filter(|(name, _)| !is_name(name)) {
+        diagnostics.push(Diagnostic::new(Code::BadName, format!("the name of a pipeline has {NAME_RULE}"), span, "not a name"));
+    }
+    if let Some((_, span)) = given("output").filter(|(output, _)| output.trim().is_empty()) {
+        let d = Diagnostic::new(Code::OutOfRange, "`output` must not be empty", span, "no folder");
+        diagnostics.push(d.help("a folder, or a URL such as s3://bucket/prefix"));
+    }
+    parse("`[pipeline]`", text, section, unknown, diagnostics)
+}
+
+pub(super) fn engine(
+    text: &str,
+    section: Option<Section<'_>>,
+    unknown: &BTreeSet<usize>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> EngineSettings {
+    let Some(section) = section else { return EngineSettings::default() };
+    let address = section.table.get_ref().get("metrics_address").map(Spanned::span);
+    let settings: EngineSettings = parse("`[engine]`", text, section, unknown, diagnostics).unwrap_or_default();
+    if let Some(span) = address.filter(|s| !unknown.contains(&s.start)) {
+        let given = &settings.metrics_address;
+        if !given.is_empty() && given.parse::<std::net::SocketAddr>().is_err() {
+            let d =
+                Diagnostic::new(Code::WrongType, "`metrics_address` must be an IP address and a port", span, "not an address");
+            diagnostics.push(d.help("for example \"127.0.0.1:9464\", or \"0.0.0.0:9464\" to be reached from other machines"));
+        }
+    }
+    settings
+}
+
+fn parse<T: DeserializeOwned + JsonSchema>(
+    owner: &str,
+    text: &str,
+    section: Section<'_>,
+    unknown: &BTreeSet<usize>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let Section { header, mut table } = section;
+    let found =
+        Validator { text, skip: unknown, diagnostics }.table(owner, header.clone(), table.get_ref(), &schema_of::<T>(), &[]);
+    found.unknown.iter().chain(&found.wrong).for_each(|key| drop(table.get_mut().remove(key.as_str())));
+    match T::deserialize(deserializer(table)) {
+        Ok(settings) => Some(settings),
+        Err(_) if found.missing || !found.wrong.is_empty() => None,
+        Err(error) => {
+            diagnostics.push(from_serde(owner, &error, header));
+            None
+        }
+    }
+}
+
+pub(super) fn deserializer<'t>(table: Spanned<DeTable<'t>>) -> ValueDeserializer<'t> {
+    let span = table.span();
+    ValueDeserializer::from(Spanned::new(span, DeValue::Table(table.into_inner())))
+}
+
+/// What serde says, for what no schema can express.
+pub(super) fn from_serde(owner: &str, error: &toml::de::Error, header: Range<usize>) -> Diagnostic {
+    let message = error.message().lines().next().unwrap_or_default();
+    let code = match message {
+        m if m.starts_with("unknown field") || m.starts_with("unexpected keys") => Code::UnknownKey,
+        m if m.starts_with("missing field") => Code::MissingKey,
+        m if m.starts_with("unknown variant") => Code::UnknownVariant,
+        m if m.starts_with("invalid value") => Code::OutOfRange,
+        _ => Code::WrongType,
+    };
+    let span = error.span().filter(|s| !s.is_empty() && code != Code::MissingKey).unwrap_or(header);
+    Diagnostic::new(code, format!("{owner}: {message}"), span, "here")
+}

@@ -1,0 +1,3 @@
+//! Scenarios over real folders and over a store that misbehaves.
+
+mod commits;

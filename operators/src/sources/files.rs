@@ -1,0 +1,324 @@
+//! Files by URI: absolute local paths and object-store URLs behind one face.
+//!
+//! Why: the source, its sidecars and its manifest may lie on a disk or in a bucket, and nothing above this file should care. A URI here is an
+//! absolute path, or `scheme://authority/key` with the key as the store names it (not percent-encoded).
+//!
+//! What can go wrong: a store that answers slowly. Requests are bounded by object_store's own retry and timeout defaults (10 tries within
+//! 3 minutes); credentials and endpoint come from the `AWS_*` environment variables, as everywhere.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::io::Read;
+use std::path::Path as LocalPath;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+/// Folders deeper than this are refused: a loop of links, most likely.
+pub const MAX_FOLDER_DEPTH: usize = 64;
+/// Threads that wait for object stores.
+const IO_THREADS: usize = 2;
+
+/// Size and content identity of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStat {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Changes when the content changes: size and modification time in nanoseconds, or size and etag.
+    pub identity: String,
+}
+
+/// Why a file could not be looked at or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// Nothing is there.
+    #[error("{uri} does not exist")]
+    Missing {
+        /// The file.
+        uri: String,
+    },
+    /// A folder, pipe or device.
+    #[error("{uri} is not a regular file")]
+    NotAFile {
+        /// The file.
+        uri: String,
+    },
+    /// Larger than what it is read for allows.
+    #[error("{uri} has {bytes} bytes; the limit for this kind of file is {limit}")]
+    TooLarge {
+        /// The file.
+        uri: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The store or disk refused.
+    #[error("{uri} cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        uri: String,
+        /// What the store or disk said.
+        reason: String,
+    },
+}
+
+impl FileError {
+    /// Stable code for a row's problem.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FileError::Missing { .. } => "file_missing",
+            FileError::NotAFile { .. } => "not_a_file",
+            FileError::TooLarge { .. } => "file_too_large",
+            FileError::Unreadable { .. } => "file_unreadable",
+        }
+    }
+}
+
+/// True for `scheme://...` other than `file://`.
+pub fn is_url(uri: &str) -> bool {
+    uri.contains("://") && !uri.starts_with("file://")
+}
+
+/// The folder part of a URI, without the final `/`, and the name.
+pub fn split_name(uri: &str) -> (&str, &str) {
+    uri.rsplit_once('/').unwrap_or(("", uri))
+}
+
+/// The stores of one process: put it into [`curette_engine::resources::Resources`] so that connections are shared.
+#[derive(Default)]
+pub struct Files {
+    stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    runtime: OnceLock<Result<tokio::runtime::Runtime, String>>,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where blocking is forbidden; its tasks are finished or abandoned either way.
+        if let Some(Ok(runtime)) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Files {
+    /// Size and identity of a file.
+    pub fn stat(&self, uri: &str) -> Result<FileStat, FileError> {
+        if is_url(uri) {
+            let (store, path) = self.store(uri)?;
+            let meta = self.wait(uri, async move { store.head(&path).await })?;
+            return Ok(stat_of_object(&meta));
+        }
+        let path = local(uri);
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_file() => Ok(stat_of_file(&meta)),
+            Ok(_) => Err(FileError::NotAFile { uri: uri.into() }),
+            Err(error) => Err(io_error(uri, &error)),
+        }
+    }
+
+    /// The whole file and what it was when it was read. Never holds more than `limit` bytes.
+    pub fn read(&self, uri: &str, limit: u64) -> Result<(Vec<u8>, FileStat), FileError> {
+        let too_large = |bytes| FileError::TooLarge { uri: uri.into(), bytes, limit };
+        if is_url(uri) {
+            let (store, path) = self.store(uri)?;
+            let (meta, bytes) = self.wait(uri, async move {
+                let found = store.get(&path).await?;
+                let meta = found.meta.clone();
+                let bytes = if meta.size > limit { None } else { Some(found.bytes().await?) };
+                Ok((meta, bytes))
+            })?;
+            return match bytes {
+                Some(bytes) => Ok((bytes.to_vec(), stat_of_object(&meta))),
+                None => Err(too_large(meta.size)),
+            };
+        }
+        let stat = self.stat(uri)?;
+        if stat.bytes > limit {
+            return Err(too_large(stat.bytes));
+        }
+        let file = std::fs::File::open(local(uri)).map_err(|e| io_error(uri, &e))?;
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| io_error(uri, &e))?;
+        if bytes.len() as u64 > limit {
+            return Err(too_large(bytes.len() as u64));
+        }
+        Ok((bytes, stat))
+    }
+
+    /// Everything below a folder or URL prefix, down to `depth` levels (1: the folder itself), by name relative to it. Names that start with `.` are
+    /// left out. A link that leads nowhere, a pipe and so on are listed with the error that reading them would give.
+    pub fn list(&self, folder: &str, depth: usize) -> Result<BTreeMap<String, Result<FileStat, FileError>>, FileError> {
+        let mut found = BTreeMap::new();
+        if is_url(folder) {
+            let (store, prefix) = self.store(folder)?;
+            let metas: Vec<ObjectMeta> = self.wait(folder, async move {
+                match depth {
+                    1 => Ok(store.list_with_delimiter(Some(&prefix)).await?.objects),
+                    _ => store.list(Some(&prefix)).try_collect().await,
+                }
+            })?;
+            let (_, prefix) = self.store(folder)?;
+            for meta in metas {
+                let key = meta.location.as_ref();
+                let name = key.strip_prefix(prefix.as_ref()).unwrap_or(key).trim_start_matches('/');
+                let hidden = name.split('/').any(|part| part.starts_with('.'));
+                if !name.is_empty() && !hidden && name.split('/').count() <= depth {
+                    found.insert(name.to_string(), Ok(stat_of_object(&meta)));
+                }
+            }
+            return Ok(found);
+        }
+        walk(local(folder), "", depth, MAX_FOLDER_DEPTH, &mut found)?;
+        Ok(found)
+    }
+
+    /// The store of a URL and the object's key in it.
+    fn store(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), FileError> {
+        let bad = |reason: String| FileError::Unreadable { uri: uri.into(), reason };
+        let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+        let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let path = Path::parse(key).map_err(|e| bad(format!("it is not a valid object key: {e}")))?;
+        let root = format!("{scheme}://{authority}");
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = stores.get(&root) {
+            return Ok((Arc::clone(store), path));
+        }
+        if !matches!(scheme, "s3" | "s3a") {
+            return Err(bad(format!("`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY")));
+        }
+        let url = url::Url::parse(&root).map_err(|e| bad(e.to_string()))?;
+        let options = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .filter(|(k, _)| k.starts_with("AWS_"))
+            .map(|(k, v)| (k.to_ascii_lowercase(), v));
+        let (store, _) = object_store::parse_url_opts(&url, options).map_err(|e| bad(e.to_string()))?;
+        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        stores.insert(root, Arc::clone(&store));
+        Ok((store, path))
+    }
+
+    /// Runs a request on the I/O threads while this thread waits; right on any thread, also inside an async runtime.
+    fn wait<T, F>(&self, uri: &str, future: F) -> Result<T, FileError>
+    where
+        T: Send + 'static,
+        F: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        let bad = |reason: String| FileError::Unreadable { uri: uri.into(), reason };
+        let runtime = self
+            .runtime
+            .get_or_init(|| {
+                tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(IO_THREADS)
+                    .thread_name("object-store")
+                    .enable_all()
+                    .build()
+                    .map_err(|e| e.to_string())
+            })
+            .as_ref()
+            .map_err(|e| bad(format!("I/O threads cannot be started: {e}")))?;
+        let (answer, wait) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            // The receiver only goes away together with its thread.
+            let _ = answer.send(future.await);
+        });
+        match wait.recv() {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(object_store::Error::NotFound { .. })) => Err(FileError::Missing { uri: uri.into() }),
+            Ok(Err(error)) => Err(bad(error.to_string())),
+            Err(_) => Err(bad("the request was abandoned".into())),
+        }
+    }
+}
+
+fn local(uri: &str) -> &LocalPath {
+    LocalPath::new(uri.strip_prefix("file://").unwrap_or(uri))
+}
+
+fn io_error(uri: &str, error: &std::io::Error) -> FileError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileError::Missing { uri: uri.into() },
+        _ => FileError::Unreadable { uri: uri.into(), reason: error.to_string() },
+    }
+}
+
+fn stat_of_file(meta: &std::fs::Metadata) -> FileStat {
+    let modified = meta.modified().ok();
+    let nanos = modified.map_or(0, |time| match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    });
+    FileStat { bytes: meta.len(), identity: format!("{}-{nanos}", meta.len()) }
+}
+
+fn stat_of_object(meta: &ObjectMeta) -> FileStat {
+    let version = match &meta.e_tag {
+        Some(etag) => etag.trim_matches('"').to_string(),
+        None => meta.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string(),
+    };
+    FileStat { bytes: meta.size, identity: format!("{}-{version}", meta.size) }
+}
+
+/// Adds the files of a folder, `depth` levels down. Links are followed, except those that lead back to a folder above.
+fn walk(
+    folder: &LocalPath,
+    prefix: &str,
+    depth: usize,
+    allowed: usize,
+    found: &mut BTreeMap<String, Result<FileStat, FileError>>,
+) -> Result<(), FileError> {
+    let uri = folder.to_string_lossy();
+    if allowed == 0 {
+        let reason = format!("it is more than {MAX_FOLDER_DEPTH} folders deep");
+        return Err(FileError::Unreadable { uri: uri.into(), reason });
+    }
+    for entry in std::fs::read_dir(folder).map_err(|e| io_error(&uri, &e))? {
+        let entry = entry.map_err(|e| io_error(&uri, &e))?;
+        let path = entry.path();
+        let shown = path.to_string_lossy().into_owned();
+        let os_name = entry.file_name();
+        let name = os_name.to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        let key = format!("{prefix}{name}");
+        if os_name.to_str().is_none() {
+            let reason = "its name is not UTF-8; rename it".to_string();
+            found.insert(key, Err(FileError::Unreadable { uri: shown, reason }));
+            continue;
+        }
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_file() => {
+                found.insert(key, Ok(stat_of_file(&meta)));
+            }
+            Ok(meta) if meta.is_dir() => {
+                if leads_back(&entry, &path) {
+                    continue;
+                }
+                if depth > 1 {
+                    walk(&path, &format!("{key}/"), depth - 1, allowed - 1, found)?;
+                }
+            }
+            Ok(_) => {
+                found.insert(key, Err(FileError::NotAFile { uri: shown }));
+            }
+            Err(error) => {
+                found.insert(key, Err(io_error(&shown, &error)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A link to a folder that contains it: following it would never end.
+fn leads_back(entry: &std::fs::DirEntry, path: &LocalPath) -> bool {
+    let is_link = entry.file_type().is_ok_and(|t| t.is_symlink());
+    is_link
+        && match (std::fs::canonicalize(path), path.parent().map(std::fs::canonicalize)) {
+            (Ok(target), Some(Ok(here))) => here.starts_with(target),
+            _ => false,
+        }
+}

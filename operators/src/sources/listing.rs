@@ -1,0 +1,217 @@
+//! From `path` to the videos that it means: a file, a folder, a pattern or a URL prefix.
+//!
+//! Deciding what is taken is pure (`parse_pattern`, `Select`); only [`list`] and [`root`] look at disks and stores.
+
+use std::collections::BTreeMap;
+
+use curette_engine::operator::OperatorError;
+use glob::{MatchOptions, Pattern};
+
+use super::files::{FileError, FileStat, Files, is_url, split_name};
+use super::sidecars::SIDECAR_ENDINGS;
+
+/// Extensions that a folder listing takes for videos.
+pub const VIDEO_EXTENSIONS: &[&str] =
+    &["3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv"];
+
+/// A listing: where names start, everything that lies there, and which of it are inputs.
+#[derive(Debug)]
+pub struct Listing {
+    /// Absolute path or URL that names are relative to, without the final `/`.
+    pub root: String,
+    /// All files, inputs and others, so that sidecars can be found.
+    pub files: BTreeMap<String, Result<FileStat, FileError>>,
+    /// Names of the inputs, sorted.
+    pub keys: Vec<String>,
+}
+
+/// Which names of a listing are inputs.
+#[derive(Debug)]
+enum Select<'a> {
+    /// Those with one of these extensions, any case.
+    Extensions(&'a [String]),
+    /// The default extensions.
+    Videos,
+    /// All but sidecars.
+    Everything,
+}
+
+impl Select<'_> {
+    fn takes(&self, name: &str) -> bool {
+        let extension = name.rsplit('/').next().and_then(|n| n.rsplit_once('.')).map(|(_, e)| e.to_ascii_lowercase());
+        match self {
+            Select::Extensions(list) => {
+                extension.is_some_and(|e| list.iter().any(|x| x.trim_start_matches('.').eq_ignore_ascii_case(&e)))
+            }
+            Select::Videos => extension.is_some_and(|e| VIDEO_EXTENSIONS.contains(&e.as_str())),
+            Select::Everything => !SIDECAR_ENDINGS.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending)),
+        }
+    }
+}
+
+/// A path with wildcards: the folder before the first of them, and the pattern below it.
+#[derive(Debug, PartialEq)]
+struct Wild {
+    root: String,
+    pattern: Pattern,
+    depth: usize,
+}
+
+fn parse_pattern(path: &str) -> Result<Option<Wild>, OperatorError> {
+    let Some(first) = path.find(['*', '?', '[']) else { return Ok(None) };
+    let cut = path[..first].rfind('/').map_or(0, |i| i + 1);
+    let (root, rest) = path.split_at(cut);
+    let pattern = Pattern::new(rest).map_err(|e| {
+        OperatorError::new(format!("`{path}` is not a valid pattern: {e}"))
+            .help("`*` matches within a name, `**/` any number of folders; write `[` as `[[]`")
+    })?;
+    let depth = if rest.contains("**") { usize::MAX } else { rest.split('/').count() };
+    let root = match root.trim_end_matches('/') {
+        "" if root.is_empty() => ".",
+        "" => "/",
+        trimmed => trimmed,
+    };
+    Ok(Some(Wild { root: root.into(), pattern, depth }))
+}
+
+/// What a `path` turned out to be.
+#[derive(Debug, PartialEq)]
+enum Meaning {
+    File(String),
+    Folder,
+    Pattern(Pattern, usize),
+}
+
+/// Where the names of a `path` (absolute, or a URL) start, found without listing anything: an absolute path or URL without the final `/`.
+pub fn root(files: &Files, path: &str) -> Result<String, OperatorError> {
+    resolve(files, path).map(|(root, _)| root)
+}
+
+fn resolve(files: &Files, path: &str) -> Result<(String, Meaning), OperatorError> {
+    let trimmed = path.trim_end_matches('/');
+    // A single file first, also one whose name looks like a pattern: `Title [id].mp4`.
+    let (root, meaning) = match files.stat(trimmed) {
+        Ok(_) => {
+            let (root, name) = split_name(trimmed);
+            (root.to_string(), Meaning::File(name.to_string()))
+        }
+        Err(FileError::NotAFile { .. }) => (trimmed.to_string(), Meaning::Folder),
+        // Stores have no folders and answer oddly to a look at a bare prefix; listing it tells what is wrong.
+        Err(error) if is_url(path) || matches!(error, FileError::Missing { .. }) => match parse_pattern(path)? {
+            Some(wild) => (wild.root, Meaning::Pattern(wild.pattern, wild.depth)),
+            None => (trimmed.to_string(), Meaning::Folder),
+        },
+        Err(error) => return Err(fail(&error)),
+    };
+    if is_url(&root) {
+        return Ok((root, meaning));
+    }
+    let root = if root.is_empty() { "/" } else { root.as_str() };
+    let canonical = std::fs::canonicalize(root).map_or_else(|_| root.to_string(), |p| p.to_string_lossy().into_owned());
+    Ok((canonical.trim_end_matches('/').to_string(), meaning))
+}
+
+fn fail(error: &FileError) -> OperatorError {
+    OperatorError::new(error.to_string()).help("check `path`, its permissions, and for a store its credentials")
+}
+
+/// Lists what `path` (absolute, or a URL) means. `extensions`: as configured, empty for the defaults.
+pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing, OperatorError> {
+    let (root, meaning) = resolve(files, path)?;
+    let depth = match &meaning {
+        Meaning::File(_) => 1,
+        Meaning::Folder => usize::MAX,
+        Meaning::Pattern(_, depth) => *depth,
+    };
+    let found = files.list(if root.is_empty() { "/" } else { &root }, depth).map_err(|e| fail(&e))?;
+    let select = |default| if extensions.is_empty() { default } else { Select::Extensions(extensions) };
+    let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+    let (keys, why): (Vec<String>, _) = match meaning {
+        Meaning::File(name) => (vec![name], ""),
+        Meaning::Folder => {
+            let select = select(Select::Videos);
+            (found.keys().filter(|k| select.takes(k)).cloned().collect(), "none of them has a video extension")
+        }
+        Meaning::Pattern(pattern, _) => {
+            let select = select(Select::Everything);
+            let matches = |k: &&String| pattern.matches_with(k, options) && select.takes(k);
+            (found.keys().filter(matches).cloned().collect(), "none of them matches the pattern")
+        }
+    };
+    if keys.is_empty() {
+        let why = if found.is_empty() { String::new() } else { format!(", {why}") };
+        return Err(OperatorError::new(format!("`{path}` holds no video: {} files lie below {root}{why}", found.len()))
+            .help("set `path` to a video, a folder or a pattern; `extensions` says which files of a folder are taken"));
+    }
+    Ok(Listing { root, files: found, keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(names: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        dir
+    }
+
+    fn keys(dir: &tempfile::TempDir, path: &str, extensions: &[&str]) -> Result<Vec<String>, String> {
+        let extensions: Vec<String> = extensions.iter().map(|e| e.to_string()).collect();
+        let path = if path.is_empty() { dir.path().display().to_string() } else { format!("{}/{path}", dir.path().display()) };
+        list(&Files::default(), &path, &extensions).map(|l| l.keys).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_folder_gives_its_videos_and_a_pattern_all_that_it_matches() {
+        let dir = tree(&[
+            "b.mp4",
+            "a/c.MKV",
+            "a/d/e.webm",
+            "a/notes.txt",
+            "s.mp3",
+            "b.info.json",
+            "b.en.vtt",
+            ".hidden.mp4",
+            ".git/x.mp4",
+        ]);
+        assert_eq!(keys(&dir, "", &[]).unwrap(), ["a/c.MKV", "a/d/e.webm", "b.mp4"]);
+        assert_eq!(keys(&dir, "/", &[]).unwrap(), ["a/c.MKV", "a/d/e.webm", "b.mp4"]);
+        assert_eq!(keys(&dir, "", &["mp3", ".MP4"]).unwrap(), ["b.mp4", "s.mp3"]);
+        assert_eq!(keys(&dir, "*", &[]).unwrap(), ["b.mp4", "s.mp3"]);
+        assert_eq!(keys(&dir, "**/*.webm", &[]).unwrap(), ["a/d/e.webm"]);
+        assert_eq!(keys(&dir, "a/*", &[]).unwrap(), ["c.MKV", "notes.txt"]);
+        assert_eq!(keys(&dir, "s.mp3", &[]).unwrap(), ["s.mp3"]);
+        assert_eq!(keys(&dir, "**/*", &["vtt"]).unwrap(), ["b.en.vtt"]);
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_pattern_is_a_name() {
+        let dir = tree(&["Title [x1].mp4", "Title x.mp4"]);
+        assert_eq!(keys(&dir, "Title [x1].mp4", &[]).unwrap(), ["Title [x1].mp4"]);
+    }
+
+    #[test]
+    fn nothing_found_says_what_was_there() {
+        let dir = tree(&["a.txt"]);
+        assert!(keys(&dir, "", &[]).unwrap_err().contains("none of them has a video extension"));
+        assert!(keys(&dir, "*.mp4", &[]).unwrap_err().contains("none of them matches the pattern"));
+        assert!(keys(&dir, "nowhere", &[]).unwrap_err().contains("does not exist"));
+        assert!(keys(&dir, "[", &[]).unwrap_err().contains("not a valid pattern"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_but_never_in_circles_and_dangling_ones_are_listed() {
+        use std::os::unix::fs::symlink;
+        let dir = tree(&["a/x.mp4"]);
+        symlink(dir.path(), dir.path().join("a/loop")).unwrap();
+        symlink(dir.path().join("a"), dir.path().join("b")).unwrap();
+        symlink("gone", dir.path().join("dangling.mp4")).unwrap();
+        assert_eq!(keys(&dir, "", &[]).unwrap(), ["a/x.mp4", "b/x.mp4", "dangling.mp4"]);
+    }
+}

@@ -1,0 +1,177 @@
+//! The source on real folders: what is listed, what rows say, and what happens when files change or are damaged.
+
+use std::path::Path;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+
+use super::*;
+use crate::testing;
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn source(dir: &Path, toml: &str) -> Box<dyn Source> {
+    match testing::build_in(dir, &format!("type = 'videos'\n{toml}"), Arc::new(arrow::datatypes::Schema::empty())).unwrap() {
+        Runtime::Source(source) => source,
+        _ => panic!("not a source"),
+    }
+}
+
+fn read(source: &dyn Source, items: &[InputItem]) -> (RecordBatch, Vec<String>) {
+    let processed = testing::with_task(|task| source.read(items, task)).unwrap();
+    let operator = testing::operator("type = 'videos'\npath = '.'").unwrap();
+    testing::check(&*operator, &processed, items.len());
+    let codes = testing::codes(&processed);
+    (RecordBatch::try_new(Arc::new(operator.columns().added_schema()), processed.columns).unwrap(), codes)
+}
+
+fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
+    let array = batch.column_by_name(column).unwrap().as_string::<i32>();
+    array.is_valid(row).then(|| array.value(row).to_string())
+}
+
+const INFO: &str = r#"{"id": "abc", "title": "T", "tags": ["x"], "channel_id": "UC1", "subtitles": {"de": []}, "automatic_captions": {"en": []}}"#;
+const VTT: &str = "WEBVTT\n\n00:01.000 --> 00:02.000\nsay<00:01.500><c> aah</c>\n";
+
+#[test]
+fn a_row_holds_what_lies_next_to_the_video() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    write(root, "in/b/Title [abc].mp4", "video");
+    write(root, "in/b/Title [abc].info.json", INFO);
+    write(root, "in/b/Title [abc].en.vtt", VTT);
+    write(root, "in/b/Title [abc].de.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nsag aah\n");
+    write(root, "in/a.mkv", "v");
+    write(root, "in/a.srt", "1\n00:00:01,000 --> 00:00:02,000\nHello\n");
+    let source = source(root, "path = 'in'");
+    let items = source.list().unwrap();
+    assert_eq!(items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(), [("a.mkv", 1), ("b/Title [abc].mp4", 5)]);
+    assert!(items[0].identity.starts_with("1-"), "{}", items[0].identity);
+    assert_eq!(items, source.list().unwrap(), "listing twice gives the same");
+
+    let (batch, codes) = read(&*source, &items);
+    assert_eq!(codes, ["pass", "pass"]);
+    let uri = root.canonicalize().unwrap().join("in/b/Title [abc].mp4");
+    assert_eq!(text(&batch, "video_uri", 1).as_deref(), uri.to_str());
+    assert_eq!(batch.column_by_name("video_bytes").unwrap().as_primitive::<Int64Type>().value(1), 5);
+    assert_eq!(text(&batch, "source_id", 1).as_deref(), Some("abc"));
+    assert_eq!(text(&batch, "channel_id", 1).as_deref(), Some("UC1"));
+    // The German one is by people, the English one automatic: people first.
+    assert_eq!(text(&batch, "transcript_language", 1).as_deref(), Some("de"));
+    assert_eq!(text(&batch, "transcript_kind", 1).as_deref(), Some("manual"));
+    assert_eq!(text(&batch, "title", 0), None);
+    assert_eq!(text(&batch, "transcript_language", 0), None);
+    let said = text::transcript_items(batch.column_by_name("transcript").unwrap(), 0).unwrap();
+    assert_eq!(said, [(1_000_000, 2_000_000, "Hello".to_string())]);
+}
+
+#[test]
+fn without_an_info_file_the_content_tells_automatic_captions() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.mp4", "v");
+    write(dir.path(), "a.en.vtt", VTT);
+    let source = source(dir.path(), "path = '*.mp4'");
+    let (batch, _) = read(&*source, &source.list().unwrap());
+    assert_eq!(text(&batch, "transcript_kind", 0).as_deref(), Some("automatic"));
+}
+
+#[test]
+fn what_vanishes_changes_or_is_damaged_is_a_problem_of_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["changed", "damaged", "fine", "gone", "sidecar_changed", "sidecar_gone", "talk"] {
+        write(root, &format!("{name}.mp4"), "video");
+    }
+    write(root, "damaged.info.json", "{\"id\": \"x");
+    write(root, "sidecar_changed.info.json", INFO);
+    write(root, "sidecar_gone.info.json", INFO);
+    write(root, "talk.info.json", INFO);
+    write(root, "talk.vtt", "these are not captions");
+    let source = source(root, "path = '.'");
+    let items = source.list().unwrap();
+    std::fs::remove_file(root.join("gone.mp4")).unwrap();
+    write(root, "changed.mp4", "another video");
+    write(root, "sidecar_changed.info.json", "{\"id\": \"longer than before, so that the size differs\"}");
+    std::fs::remove_file(root.join("sidecar_gone.info.json")).unwrap();
+
+    let (batch, codes) = read(&*source, &items);
+    assert_eq!(
+        codes,
+        [
+            "unmeasured input_changed",
+            "unmeasured bad_info_json",
+            "pass",
+            "unmeasured file_missing",
+            "unmeasured input_changed",
+            "unmeasured file_missing",
+            "unmeasured bad_transcript",
+        ]
+    );
+    // Every row keeps its id and its uri, and what could be read, for `on_unmeasured = "keep"`.
+    assert_eq!(text(&batch, "video_id", 3).as_deref(), Some("gone.mp4"));
+    assert!(text(&batch, "video_uri", 1).unwrap().ends_with("/damaged.mp4"));
+    assert_eq!(text(&batch, "title", 6).as_deref(), Some("T"));
+}
+
+#[test]
+fn sidecars_enter_the_identity_and_can_be_switched_off() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.mp4", "v");
+    let list = |toml: &str| source(dir.path(), toml).list().unwrap();
+    let bare = list("path = '.'");
+    assert_eq!(bare[0].payload, "");
+    write(dir.path(), "a.info.json", "{broken");
+    assert_ne!(list("path = '.'"), bare);
+    let off = source(dir.path(), "path = '.'\nsidecars = false");
+    assert_eq!(off.list().unwrap(), bare);
+    assert_eq!(read(&*off, &bare).1, ["pass"]);
+}
+
+#[test]
+fn a_manifest_names_videos_anywhere_and_its_values_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let far = tempfile::tempdir().unwrap();
+    write(far.path(), "far.mp4", "12345");
+    write(root, "lists/v/near.mp4", "1");
+    write(root, "lists/v/near.info.json", INFO);
+    let manifest = format!(
+        "{{\"uri\": \"v/near.mp4\", \"title\": \"Mine\"}}\n{{\"uri\": \"{}/far.mp4\", \"id\": \"far\"}}\n{{\"uri\": \"v/none.mp4\"}}\n{{\"uri\":\"ftp://x/y.mp4\"}}\n",
+        far.path().display()
+    );
+    write(root, "lists/m.jsonl", &manifest);
+    let source = source(root, "manifest = 'lists/m.jsonl'");
+    let items = source.list().unwrap();
+    assert_eq!(
+        items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(),
+        [("far", 5), ("ftp://x/y.mp4", 0), ("v/near.mp4", 1), ("v/none.mp4", 0)]
+    );
+    let (batch, codes) = read(&*source, &items);
+    assert_eq!(codes, ["pass", "unmeasured file_unreadable", "pass", "unmeasured file_missing"]);
+    assert_eq!(text(&batch, "title", 2).as_deref(), Some("Mine"));
+    assert_eq!(text(&batch, "source_id", 2).as_deref(), Some("abc"));
+    assert_eq!(text(&batch, "video_uri", 0), Some(format!("{}/far.mp4", far.path().display())));
+    assert_eq!(self::source(root, "manifest = 'lists/m.jsonl'\nlimit = 2").list().unwrap(), items[..2]);
+}
+
+#[test]
+fn mistakes_are_found_before_anything_runs() {
+    let found = |toml: &str| testing::mistakes(&format!("type = 'videos'\n{toml}"), &[]);
+    assert_eq!(found(""), ["- E-MissingKey: neither `path` nor `manifest` is given"]);
+    assert_eq!(found("path = 'a'\nmanifest = 'b'"), ["manifest E-Contradiction: `path` and `manifest` are both given"]);
+    assert_eq!(found("manifest = 'b'\nextensions = ['mp4']").len(), 1);
+    let environment = |toml: &str| {
+        let mut check = testing::Mistakes { paths: Paths { base: "/nowhere".into() }, lines: vec![] };
+        testing::operator(&format!("type = 'videos'\n{toml}")).unwrap().check_environment(&mut check);
+        check.lines
+    };
+    assert_eq!(environment("path = 'in'"), ["path E-NoInput: `/nowhere/in` does not exist"]);
+    assert_eq!(environment("manifest = 'm.csv'"), ["manifest E-MissingFile: `/nowhere/m.csv` does not exist or is no file"]);
+    assert_eq!(environment("path = 's3://bucket/x'"), Vec::<String>::new());
+    let error = source(Path::new("/"), "path = '/nowhere/at/all'").list().unwrap_err().to_string();
+    assert!(error.starts_with("step test: /nowhere/at/all does not exist"), "{error}");
+}
