@@ -14,6 +14,7 @@ pub mod sources;
 #[cfg(test)]
 pub mod testing;
 pub mod text;
+pub mod train_head;
 pub mod video;
 
 /// The example operator of CONTRIBUTING.md must compile.

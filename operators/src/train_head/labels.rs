@@ -1,0 +1,217 @@
+//! The label table: which times of which video show which class. CSV, JSON Lines or Parquet, by the file's extension.
+//!
+//! Columns: `video_id` (path below the videos folder) or `uri`; `label`; and one of `time_us` (one frame), `start_seconds` and `end_seconds` (all frames in
+//! `[start, end)`), or neither (the whole video). What can go wrong: every mistake names the file and the row.
+
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
+use arrow::error::ArrowError;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// A table of more rows than this is refused.
+pub const MAX_LABELS: usize = 10_000_000;
+
+/// Which frames of a video a label speaks of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Frames {
+    /// The frame nearest to this time, in microseconds.
+    At(i64),
+    /// All in `[start, end)`, in microseconds.
+    Within(i64, i64),
+    /// All.
+    Whole,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// `video_id` or `uri`.
+    pub video: String,
+    /// Which frames.
+    pub frames: Frames,
+    /// True for the positive class.
+    pub positive: bool,
+    /// Number of the row in its table, from 1, without the header.
+    pub row: usize,
+}
+
+/// Why a label table cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("labels {}: {what}", .path.display())]
+pub struct LabelError {
+    /// The table.
+    pub path: PathBuf,
+    /// What is wrong, where, and what to do.
+    pub what: String,
+}
+
+/// Reads a label table.
+pub fn read(path: &Path, classes: &[String; 2]) -> Result<Vec<Label>, LabelError> {
+    let err = |what: String| LabelError { path: path.to_path_buf(), what };
+    let mut labels = Vec::new();
+    for batch in batches(path).map_err(|e| err(e.to_string()))? {
+        read_batch(&batch, classes, &mut labels).map_err(err)?;
+        if labels.len() > MAX_LABELS {
+            return Err(err(format!("has more than {MAX_LABELS} rows")));
+        }
+    }
+    if labels.is_empty() {
+        return Err(err("has no rows".into()));
+    }
+    Ok(labels)
+}
+
+fn batches(path: &Path) -> Result<Vec<RecordBatch>, ArrowError> {
+    let file = File::open(path)?;
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("csv") => {
+            let mut reader = BufReader::new(file);
+            let (header, _) = arrow_csv::reader::Format::default().with_header(true).infer_schema(&mut reader, Some(0))?;
+            reader.rewind()?;
+            // All as text: `007` is a name, not the number 7.
+            let fields: Vec<Field> = header.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
+            arrow_csv::ReaderBuilder::new(Arc::new(Schema::new(fields))).with_header(true).build(reader)?.collect()
+        }
+        Some("jsonl" | "ndjson") => {
+            let mut reader = BufReader::new(file);
+            let (schema, _) = arrow_json::reader::infer_json_schema(&mut reader, None)?;
+            reader.rewind()?;
+            arrow_json::ReaderBuilder::new(Arc::new(schema)).build(reader)?.collect()
+        }
+        Some("parquet") => ParquetRecordBatchReaderBuilder::try_new(file)?.build()?.collect(),
+        _ => Err(ArrowError::InvalidArgumentError("expected a file that ends in .csv, .jsonl, .ndjson or .parquet".into())),
+    }
+}
+
+fn read_batch(batch: &RecordBatch, classes: &[String; 2], labels: &mut Vec<Label>) -> Result<(), String> {
+    let column = |name: &str, to: &DataType| -> Result<Option<ArrayRef>, String> {
+        let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+        let strict = arrow_cast::CastOptions { safe: false, ..Default::default() };
+        let cast = arrow_cast::cast_with_options(column, to, &strict);
+        cast.map(Some).map_err(|e| format!("column `{name}`: {e}"))
+    };
+    let name = if batch.column_by_name("video_id").is_some() { "video_id" } else { "uri" };
+    let videos = column(name, &DataType::Utf8)?.ok_or("needs a column `video_id` or `uri`")?;
+    let classes_column = column("label", &DataType::Utf8)?.ok_or("needs a column `label`")?;
+    let times = column("time_us", &DataType::Int64)?;
+    let starts = column("start_seconds", &DataType::Float64)?;
+    let ends = column("end_seconds", &DataType::Float64)?;
+    let number = |column: &Option<ArrayRef>, row: usize| {
+        column.as_ref().map(|c| c.as_primitive::<Float64Type>()).filter(|c| c.is_valid(row)).map(|c| c.value(row))
+    };
+
+    let before = labels.len();
+    for row in 0..batch.num_rows() {
+        let number_of_row = before + row + 1;
+        let err = |what: String| format!("row {number_of_row}: {what}");
+        let text = |column: &ArrayRef| {
+            let column = column.as_string::<i32>();
+            if column.is_null(row) { String::new() } else { column.value(row).trim().to_owned() }
+        };
+        let video = text(&videos);
+        if video.is_empty() {
+            return Err(err(format!("`{name}` is empty")));
+        }
+        let time = times.as_ref().map(|c| c.as_primitive::<Int64Type>()).filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        let frames = match (time, number(&starts, row), number(&ends, row)) {
+            (Some(time), None, None) => Frames::At(time),
+            (None, None, None) => Frames::Whole,
+            (None, Some(start), Some(end)) if start < end => {
+                Frames::Within((start * 1e6).round() as i64, (end * 1e6).round() as i64)
+            }
+            (None, Some(start), Some(end)) => {
+                return Err(err(format!("`start_seconds` = {start} is not before `end_seconds` = {end}")));
+            }
+            (Some(_), _, _) => {
+                return Err(err("has both `time_us` and `start_seconds` or `end_seconds`; leave one empty".into()));
+            }
+            (None, _, _) => return Err(err("has only one of `start_seconds` and `end_seconds`".into())),
+        };
+        let class = text(&classes_column);
+        let positive = match class.to_ascii_lowercase().as_str() {
+            c if c == classes[1].to_ascii_lowercase() => true,
+            c if c == classes[0].to_ascii_lowercase() => false,
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => return Err(err(format!("`label` = `{class}`, expected `{}` or `{}`", classes[1], classes[0]))),
+        };
+        labels.push(Label { video, frames, positive, row: number_of_row });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes() -> [String; 2] {
+        ["non_medical".into(), "medical".into()]
+    }
+
+    fn table(name: &str, text: &str) -> Result<Vec<Label>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        read(&path, &classes()).map_err(|e| e.what)
+    }
+
+    #[test]
+    fn the_three_formats_say_the_same() {
+        let csv = "video_id,time_us,start_seconds,end_seconds,label\n007.mp4,1000000,,,medical\nb.mp4,,0.5,2,non_medical\nc.mp4,,,,Medical\n";
+        let jsonl = "{\"video_id\":\"007.mp4\",\"time_us\":1000000,\"label\":\"medical\"}\n\
+            {\"video_id\":\"b.mp4\",\"start_seconds\":0.5,\"end_seconds\":2,\"label\":\"non_medical\"}\n{\"video_id\":\"c.mp4\",\"label\":\"1\"}\n";
+        let from_csv = table("l.csv", csv).unwrap();
+        assert_eq!(from_csv, table("l.jsonl", jsonl).unwrap());
+        assert_eq!(from_csv[0], Label { video: "007.mp4".into(), frames: Frames::At(1_000_000), positive: true, row: 1 });
+        assert_eq!(from_csv[1].frames, Frames::Within(500_000, 2_000_000));
+        assert_eq!(from_csv[2].frames, Frames::Whole);
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.parquet");
+        let csv_path = dir.path().join("l.csv");
+        std::fs::write(&csv_path, csv).unwrap();
+        let batch = batches(&csv_path).unwrap().remove(0);
+        let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        assert_eq!(from_csv, read(&path, &classes()).unwrap());
+    }
+
+    #[test]
+    fn each_mistake_names_its_row() {
+        let said = [
+            table("l.csv", "video_id,label\na,medical\nb,maybe\n"),
+            table("l.csv", "video_id,label,time_us,start_seconds\na,medical,1,1\n"),
+            table("l.csv", "video_id,label,start_seconds,end_seconds\na,medical,2,1\n"),
+            table("l.csv", "video_id,label,start_seconds,end_seconds\na,medical,2,\n"),
+            table("l.csv", "video_id,label,time_us\na,medical,soon\n"),
+            table("l.csv", "video_id,label\n,medical\n"),
+            table("l.csv", "label\nmedical\n"),
+            table("l.csv", "uri\na\n"),
+            table("l.csv", "video_id,label\n"),
+            table("l.txt", ""),
+            table("l.jsonl", "not json\n"),
+            table("l.parquet", "not parquet"),
+        ]
+        .map(|r| r.unwrap_err());
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        row 2: `label` = `maybe`, expected `medical` or `non_medical`
+        row 1: has both `time_us` and `start_seconds` or `end_seconds`; leave one empty
+        row 1: `start_seconds` = 2 is not before `end_seconds` = 1
+        row 1: has only one of `start_seconds` and `end_seconds`
+        column `time_us`: Cast error: Cannot cast string 'soon' to value of Int64 type
+        row 1: `video_id` is empty
+        needs a column `video_id` or `uri`
+        needs a column `label`
+        has no rows
+        Invalid argument error: expected a file that ends in .csv, .jsonl, .ndjson or .parquet
+        Json error: Not valid JSON: expected ident at line 1 column 2
+        Parquet argument error: Parquet error: Invalid Parquet file. Corrupt footer
+        "#);
+    }
+}
