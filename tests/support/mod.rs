@@ -109,7 +109,7 @@ const NOT_COMPARED: [&str; 2] = ["video_uri", "clip_uri"];
 /// All rows of a table as text, sorted, without columns that differ between machines.
 pub fn rows(location: &Path) -> Vec<String> {
     let table = Table::open_existing("test", &location.to_string_lossy()).unwrap().unwrap_or_else(|| panic!("no table at {}", location.display()));
-    let mut out: Vec<String> = table.read_batches(None).unwrap().iter().flat_map(rows_of).collect();
+    let mut out: Vec<String> = table.read_batches(None).unwrap().flat_map(|batch| rows_of(&batch.unwrap())).collect();
     out.sort();
     out
 }

@@ -35,6 +35,8 @@ pub(crate) struct LiveFile {
     /// As the log has it.
     pub path: String,
     pub bytes: i64,
+    /// As the log has it; absent only if another program wrote the file.
+    pub rows: Option<u64>,
 }
 
 impl Table {
@@ -107,7 +109,7 @@ impl Table {
     pub(crate) fn live_files(&self, snapshot: &SnapshotRef) -> Result<Vec<LiveFile>, CommitError> {
         fn collect(found: &mut (Vec<LiveFile>, bool), file: ScanFile) {
             found.1 |= file.dv_info.has_vector();
-            found.0.push(LiveFile { path: file.path, bytes: file.size });
+            found.0.push(LiveFile { path: file.path, bytes: file.size, rows: file.stats.map(|s| s.num_records) });
         }
         let list = || {
             let scan = Arc::clone(snapshot).scan_builder().build()?;

@@ -43,6 +43,21 @@ impl Table {
     }
 }
 
+impl Table {
+    /// How many rows the newest version holds, by the log.
+    pub fn row_count(&self) -> Result<u64, CommitError> {
+        let (snapshot, _) = self.load()?;
+        let mut rows = 0;
+        for file in self.live_files(&snapshot)? {
+            rows += file.rows.ok_or_else(|| CommitError::Log {
+                table: self.name.clone(),
+                reason: format!("it does not say how many rows `{}` has; another program wrote to the table", file.path),
+            })?;
+        }
+        Ok(rows)
+    }
+}
+
 impl Batches<'_> {
     fn open(&self, file: &LiveFile) -> Result<ParquetRecordBatchReader, CommitError> {
         let location = &self.table.location;

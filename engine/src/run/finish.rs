@@ -19,7 +19,8 @@ pub fn verify(graph: &Graph, plan: &Plan, tables: &Tables) -> Result<Funnel, Run
         return Err(RunError::Mismatch(format!("{} of {} splits are committed", state.done.len(), plan.splits.len())));
     }
     let columns = ["step", "rows_in", "passed", "rows_out", "reasons"];
-    let counts = sum_stages(&names, &stages.read_batches(Some(&columns))?).map_err(RunError::Mismatch)?;
+    let batches: Vec<_> = stages.read_batches(Some(&columns))?.collect::<Result<_, _>>()?;
+    let counts = sum_stages(&names, &batches).map_err(RunError::Mismatch)?;
     check(graph, plan, &counts).map_err(RunError::Mismatch)?;
     for (table, expected) in [
         (REJECTS, counts.iter().map(Counts::rejected_total).sum::<u64>()),

@@ -140,7 +140,8 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
                 }
                 *done = if current { state.done } else { SplitSet::new() };
             }
-            OpenKind::Jsonl(dir) => dir.begin(&plan.hash.to_string())?,
+            OpenKind::Jsonl(dir) if options.new_version => dir.begin_generation(&stamp)?,
+            OpenKind::Jsonl(dir) => dir.claim(&stamp)?,
         }
     }
     let tables = Tables { all: open };
@@ -271,7 +272,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
 
 fn open_target(name: String, location: String, wanted: Wanted, new_version: bool) -> Result<OpenTable, RunError> {
     let kind = match wanted {
-        Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(&location)?)),
+        Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(&name, &location)?)),
         Wanted::Table(spec, sort_by) => {
             let table = Arc::new(if new_version { Table::open_for_new_version(&spec)? } else { Table::open_or_create(&spec)? });
             OpenKind::Table { table, done: SplitSet::new(), spec: Arc::new(spec), sort_by }

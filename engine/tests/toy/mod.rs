@@ -242,6 +242,7 @@ pub fn read(location: &Path, columns: &[&str]) -> Vec<Row> {
     let table = Table::open_existing("test", &location.to_string_lossy()).unwrap().expect("the table exists");
     let mut rows = Vec::new();
     for batch in table.read_batches(Some(columns)).unwrap() {
+        let batch = batch.unwrap();
         let texts: Vec<_> = columns
             .iter()
             .map(|c| arrow::compute::cast(batch.column_by_name(c).unwrap(), &DataType::Utf8).unwrap().as_string::<i32>().clone())
