@@ -6,6 +6,7 @@
 //! What can go wrong: after a syntax error the parser guesses how to go on. Steps in which one was found are left out of all further checks
 //! ([`RawStep::broken`]), and so is everything that looks at several steps at once.
 
+pub(crate) mod bounds;
 mod interpolate;
 mod places;
 pub(crate) mod schema;

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::example;
 use super::pipeline_schema::tidy_default;
 use crate::check::type_name;
-use crate::config::schema::{Bounds, enum_names, first_sentence};
+use crate::config::bounds::Bounds;
+use crate::config::schema::{enum_names, first_sentence};
 use crate::operator::{Entry, Kind};
 
 /// Width of the text in columns.
