@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `workers` | runs a closure on every worker of this process |
 //! | `sockets` | binds, dials and accepts until every process is connected with every other, or a deadline passes |
+//! | `places` | who is connected already |
 //! | `handshake` | what two processes tell each other before they trust a connection |
 //! | `frame` | the bytes of that, each with a magic, a version, a size limit and a deadline |
 //! | `hosts` | the file of `--hosts` |
@@ -19,6 +20,7 @@ mod frame;
 mod handshake;
 mod hosts;
 pub mod local;
+mod places;
 mod sockets;
 mod workers;
 

@@ -6,30 +6,27 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 
 use super::frame::{FrameError, Talk};
 use super::handshake::{self, Rejected};
+use super::places::State;
 use super::{ClusterError, Listen, MAX_PROCESSES, Members};
 
 /// How long a process waits by default until all others are there.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 
 /// The longest that one connection's handshake may take.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Most callers that are listened to at the same time; further ones are hung up on.
 const MAX_CALLERS: usize = 64;
 
-/// Most refusals that an error lists; the log has all.
-const MAX_REFUSED: usize = 5;
-
 /// Pause between looks at the listening socket.
-const ACCEPT_EVERY: Duration = Duration::from_millis(20);
+pub(super) const ACCEPT_EVERY: Duration = Duration::from_millis(20);
 
 /// How often the connections that are there already are checked for life.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -103,146 +100,6 @@ fn listen(members: &Members) -> Result<TcpListener, ClusterError> {
     };
     let listener = bound.and_then(|l| l.set_nonblocking(true).map(|()| l));
     listener.map_err(|source| ClusterError::Bind { index, address, source })
-}
-
-/// A process's place in the cluster.
-enum Place {
-    Own,
-    Open,
-    /// A handshake that has got far enough to exclude others.
-    Claimed,
-    Taken(TcpStream),
-}
-
-struct Seen {
-    places: Vec<Place>,
-    /// The last thing that went wrong with each lower process.
-    last: Vec<Option<String>>,
-    refused: Vec<String>,
-    fatal: Option<ClusterError>,
-}
-
-struct State<'m> {
-    members: &'m Members,
-    until: Instant,
-    /// Set when everybody is there, or never will be.
-    stop: AtomicBool,
-    callers: AtomicUsize,
-    seen: Mutex<Seen>,
-}
-
-impl<'m> State<'m> {
-    fn new(members: &'m Members, until: Instant) -> State<'m> {
-        let processes = members.addresses.len();
-        let places = (0..processes).map(|i| if i == members.index { Place::Own } else { Place::Open }).collect();
-        let seen = Seen { places, last: vec![None; processes], refused: Vec::new(), fatal: None };
-        State { members, until, stop: AtomicBool::new(false), callers: AtomicUsize::new(0), seen: Mutex::new(seen) }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || Instant::now() >= self.until
-    }
-
-    fn talk<'a>(&'a self, stream: &'a TcpStream) -> Talk<'a> {
-        Talk { stream, until: (Instant::now() + HANDSHAKE_LIMIT).min(self.until), stop: &self.stop }
-    }
-
-    /// Reserves a place. One whose connection has died meanwhile is free again: that process was restarted.
-    fn claim(&self, index: usize) -> bool {
-        let place = &mut self.seen().places[index];
-        let free = match place {
-            Place::Open => true,
-            Place::Taken(stream) => is_dead(stream),
-            Place::Own | Place::Claimed => false,
-        };
-        if free {
-            *place = Place::Claimed;
-        }
-        free
-    }
-
-    fn release(&self, index: usize) {
-        self.seen().places[index] = Place::Open;
-    }
-
-    fn take(&self, index: usize, stream: TcpStream) {
-        let mut seen = self.seen();
-        seen.places[index] = Place::Taken(stream);
-        self.sweep(&mut seen);
-        if seen.places.iter().all(|p| matches!(p, Place::Own | Place::Taken(_))) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Looks for connections that died while others are still waited for. A caller will be started again and call again; whom this process
-    /// dialled is lost, because it no longer knows this process.
-    fn sweep(&self, seen: &mut Seen) {
-        let own = self.members.index;
-        for (peer, place) in seen.places.iter_mut().enumerate() {
-            match place {
-                Place::Taken(stream) if is_dead(stream) && peer > own => *place = Place::Open,
-                Place::Taken(stream) if is_dead(stream) => {
-                    let (address, why) = (self.members.addresses[peer].clone(), "it closed the connection".to_string());
-                    seen.fatal.get_or_insert(ClusterError::LostAtStart { peer, address, why });
-                    self.stop.store(true, Ordering::Relaxed);
-                }
-                Place::Taken(_) | Place::Own | Place::Open | Place::Claimed => {}
-            }
-        }
-    }
-
-    fn refuse(&self, from: SocketAddr, why: &Rejected) {
-        tracing::warn!(%from, "Refused a connection: {why}");
-        let mut seen = self.seen();
-        if seen.refused.len() == MAX_REFUSED {
-            seen.refused.remove(0);
-        }
-        seen.refused.push(format!("{from}: {why}"));
-    }
-
-    fn fail(&self, error: ClusterError) {
-        self.seen().fatal.get_or_insert(error);
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    fn pause(&self, how_long: Duration) {
-        let end = Instant::now() + how_long;
-        while !self.over() && Instant::now() < end {
-            std::thread::sleep(ACCEPT_EVERY.min(end.saturating_duration_since(Instant::now())));
-        }
-    }
-
-    fn finish(self, limit: Duration) -> Result<Vec<Option<TcpStream>>, ClusterError> {
-        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = seen.fatal {
-            return Err(error);
-        }
-        let mut sockets = Vec::new();
-        let mut missing = Vec::new();
-        for (peer, place) in seen.places.into_iter().enumerate() {
-            match place {
-                Place::Own => sockets.push(None),
-                Place::Taken(stream) => sockets.push(Some(stream)),
-                Place::Open | Place::Claimed => {
-                    let why = match (&seen.last[peer], peer < self.members.index) {
-                        (Some(why), _) => why.as_str(),
-                        (None, true) => "not reached",
-                        (None, false) => "has not called",
-                    };
-                    missing.push(format!("process {peer} at {} is missing ({why})", self.members.addresses[peer]));
-                }
-            }
-        }
-        if missing.is_empty() {
-            Ok(sockets)
-        } else {
-            Err(ClusterError::Deadline { index: self.members.index, limit, missing, refused: seen.refused })
-        }
-    }
 }
 
 fn accept<'s>(scope: &'s std::thread::Scope<'s, '_>, listener: &'s TcpListener, state: &'s State<'s>) {
@@ -353,18 +210,6 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
-}
-
-/// Whether the other side has closed. Never blocks, never takes a byte.
-fn is_dead(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut byte));
-    let blocking = stream.set_nonblocking(false);
-    match peeked {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(e) => e.kind() != ErrorKind::WouldBlock || blocking.is_err(),
-    }
 }
 
 /// Waits until every other process is connected with all, too.
