@@ -58,7 +58,7 @@ fn every_kind_of_column_in_a_folder_of_your_choice() {
     write_every_kind(&std::env::var("CURETTE_TEST_TABLE").unwrap());
 }
 
-/// Version 1 holds four rows, version 3 (of another generation) one.
+/// Version 1 holds four rows, version 3 and later ones (of another generation) one; version 20 has a checkpoint.
 fn write_every_kind(folder: &str) {
     let batch = every_kind();
     let mut spec = spec(folder);
@@ -83,6 +83,12 @@ fn write_every_kind(folder: &str) {
     let mut writer = table.shard_writer(&attempt(2));
     writer.write(&batch.slice(0, 1)).unwrap();
     table.commit(&stamp("q", 2), &set("0"), &[writer.finish().unwrap()]).unwrap();
+    // Until the log has been summed up: whoever opens the table now starts from there.
+    (1..=17).for_each(|split| _ = table.commit(&stamp("q", 2), &set(&split.to_string()), &[]).unwrap());
+    let again = Table::open_or_create(&spec).unwrap();
+    assert_eq!(counts(&again), BTreeMap::from([("a".to_owned(), 1)]));
+    let state = again.state().unwrap();
+    assert_eq!((state.version, state.done), (20, set("0-17")));
 }
 
 #[test]
