@@ -78,6 +78,12 @@ pub enum CommitError {
         /// What the last one met.
         last: String,
     },
+    /// A commit without splits would lose its rows: nobody could tell whether they are there. A bug of the caller.
+    #[error("table `{table}`: a commit must name the splits that it finishes; this is a bug of this program (please report it)")]
+    NoSplits {
+        /// Name of the table.
+        table: String,
+    },
     /// The log says something that cannot be understood. Nothing is changed then.
     #[error(
         "table `{table}`: its log cannot be trusted: {reason} (nothing was changed; if another program writes to this table, stop it or use another output)"

@@ -27,7 +27,7 @@ use super::location::{block_on, runtime};
 use super::record::{DOMAIN, Record};
 use super::schema::difference;
 use super::split_set::SplitSet;
-use super::table::{ENGINE_INFO, Outcome, PlanStamp, Step, Table, new_commit_id};
+use super::table::{ENGINE_INFO, Outcome, PROPERTIES, PlanStamp, Step, Table, new_commit_id};
 
 /// A file of a version of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Table {
         let engine = DefaultEngineBuilder::new(Arc::clone(&store)).with_task_executor(executor).build();
         let schema: StructType = self.schema.as_ref().try_into_kernel().map_err(|e| error(e.into()))?;
         let _created = create_table("memory:///t/", Arc::new(schema), ENGINE_INFO, false)
-            .with_table_properties([("delta.feature.domainMetadata", "supported")])
+            .with_table_properties(PROPERTIES)
             .build(&engine, Box::new(FileSystemCommitter::new()))
             .and_then(|transaction| transaction.commit(&engine))
             .map_err(error)?;

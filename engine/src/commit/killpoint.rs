@@ -73,4 +73,25 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_named_pass_kills_the_process() {
+        use std::os::unix::process::ExitStatusExt;
+        let run = |value: &str| {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "--ignored", "commit::killpoint::tests::passes_a_label_twice"]).env(VARIABLE, value);
+            child.output().unwrap().status
+        };
+        assert_eq!(run("label:2").signal(), Some(libc::SIGKILL));
+        assert!(run("label:3").success());
+        assert!(run("other").success());
+    }
+
+    #[test]
+    #[ignore = "run in a child process by the_named_pass_kills_the_process"]
+    fn passes_a_label_twice() {
+        kill_point("label");
+        kill_point("label");
+    }
 }

@@ -38,6 +38,11 @@ pub(crate) const ENGINE_INFO: &str = concat!("curette/", env!("CARGO_PKG_VERSION
 /// The application id of our Delta transaction identifiers.
 const APPLICATION: &str = "curette";
 
+/// Table features, the same for every table, so that a new version may have any columns: our record needs the first, and columns that are
+/// never null make readers expect the second.
+pub(crate) const PROPERTIES: [(&str, &str); 2] =
+    [("delta.feature.domainMetadata", "supported"), ("delta.feature.invariants", "supported")];
+
 /// A commit gives up after other writers were faster these many times in a row.
 const MAX_CONFLICTS: usize = 200;
 
@@ -245,6 +250,9 @@ impl Table {
     /// Makes shards part of the table and records their splits as done, both or neither. A split without rows is committed by being in
     /// `splits`; there may be no shards at all.
     pub fn commit(&self, stamp: &PlanStamp, splits: &SplitSet, shards: &[Shard]) -> Result<Outcome, CommitError> {
+        if splits.is_empty() {
+            return Err(CommitError::NoSplits { table: self.name.clone() });
+        }
         kill_point("before_commit");
         let id = new_commit_id();
         let outcome = self.attempts(&id, |snapshot, state| match decide(state, stamp, splits, &id) {
@@ -360,7 +368,7 @@ impl Table {
         let error = |e: delta_kernel::KernelError| self.delta_error("create the table", &e);
         let schema: StructType = self.schema.as_ref().try_into_kernel().map_err(|e| error(e.into()))?;
         let result = create_table(self.location.url.as_str(), Arc::new(schema), ENGINE_INFO, false)
-            .with_table_properties([("delta.feature.domainMetadata", "supported")])
+            .with_table_properties(PROPERTIES)
             .build(&*self.engine, Box::new(FileSystemCommitter::new()))
             .and_then(|transaction| transaction.commit(&*self.engine))
             .map_err(error)?;

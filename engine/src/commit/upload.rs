@@ -29,7 +29,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// A file being written.
 pub(crate) enum Upload {
     Disk { file: File, temporary: PathBuf, path: PathBuf, finished: bool },
-    Store { writer: BufWriter, store: Arc<dyn ObjectStore>, path: Path },
+    Store { writer: Box<BufWriter>, store: Arc<dyn ObjectStore>, path: Path },
 }
 
 /// A complete file.
@@ -55,7 +55,7 @@ impl Upload {
         }
         let (store, path) = (Arc::clone(&location.store), location.file(name));
         let writer = BufWriter::with_capacity(Arc::clone(&store), path.clone(), PART_BYTES).with_max_concurrency(PARTS_IN_FLIGHT);
-        Ok(Upload::Store { writer, store, path })
+        Ok(Upload::Store { writer: Box::new(writer), store, path })
     }
 
     /// Makes the file durable and visible under its name.

@@ -60,6 +60,14 @@ fn another_plan_is_refused() {
 }
 
 #[test]
+fn a_commit_that_names_no_split_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    let lost = shard(&table, &attempt(1), &set("0"));
+    assert!(matches!(table.commit(&stamp("p", 1), &set(""), &[lost]), Err(CommitError::NoSplits { .. })));
+}
+
+#[test]
 fn another_schema_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path());

@@ -44,7 +44,7 @@ fn a_new_generation_may_have_other_columns() {
     let table = open(dir.path());
     table.commit(&stamp("p", 1), &set("0"), &[shard(&table, &attempt(1), &set("0"))]).unwrap();
     let mut wider = spec(dir.path().to_str().unwrap());
-    let fields = ["id", "caption"].map(|name| Field::new(name, DataType::Utf8, true));
+    let fields = [("id", true), ("caption", false)].map(|(name, nullable)| Field::new(name, DataType::Utf8, nullable));
     wider.schema = Arc::new(Schema::new(fields.to_vec()));
     let new = Table::open_for_new_version(&wider).unwrap();
     assert_eq!(new.begin_generation(&stamp("q", 2)).unwrap(), Outcome::Committed { version: 2 });

@@ -5,6 +5,7 @@ mod faulty;
 mod generations;
 mod responses;
 mod rows;
+mod s3;
 
 use std::collections::BTreeMap;
 use std::path::Path;
