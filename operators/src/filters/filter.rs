@@ -6,7 +6,7 @@
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Runtime, StepCheck, Task, Transform};
-use curette_engine::predicate::{Predicate, referenced_columns};
+use curette_engine::predicate::{self, Predicate, referenced_columns};
 use curette_engine::verdict::{Processed, Reject, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,7 @@ impl Operator for Filter {
     }
 
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck) {
-        if let Err(error) = Predicate::compile(&self.keep_if, input) {
-            error.report("keep_if", check);
-        }
+        predicate::check("keep_if", &self.keep_if, input, check);
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
