@@ -1,5 +1,7 @@
 //! The corpus is what its truth says: read back with GStreamer, frame by frame.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod reading;
 
 use std::collections::BTreeMap;
@@ -179,4 +181,16 @@ fn training_shows_every_look_and_labels_it_once_a_second() {
     }
     assert_eq!(seen.len(), 14);
     assert!(seen.values().all(|n| *n == 4), "{seen:?}");
+}
+
+#[test]
+fn the_quickstart_has_every_step_that_the_truth_names() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/quickstart.toml")).unwrap();
+    let pipeline: toml::Table = toml::from_str(&text).unwrap();
+    let types: Vec<&str> = pipeline["step"].as_table().unwrap().values().map(|s| s["type"].as_str().unwrap()).collect();
+    for video in corpus::videos() {
+        let (end, clips) = video.quickstart;
+        assert_eq!(end == "clips", clips > 0, "{}", video.file);
+        assert!(end == "clips" || types.contains(&end), "{}: no step of type {end}", video.file);
+    }
 }

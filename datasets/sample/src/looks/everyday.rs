@@ -272,7 +272,7 @@ impl Food {
         table.disc(w / 2.0, h / 2.0, side * 0.44, 3.0, [238, 238, 234], 1.0);
         table.disc(w / 2.0, h / 2.0, side * 0.34, 4.0, [222, 224, 222], 1.0);
         for _ in 0..70 {
-            let (a, d) = (rng.range(0.0, 6.28), rng.unit().sqrt() * side * 0.28);
+            let (a, d) = (rng.range(0.0, std::f32::consts::TAU), rng.unit().sqrt() * side * 0.28);
             let colour = [[60, 150, 50], [90, 180, 60], [226, 60, 40], [250, 170, 40], [240, 220, 90]][rng.below(5) as usize];
             let size = side * rng.range(0.025, 0.05);
             table.ellipse(w / 2.0 + a.cos() * d, h / 2.0 + a.sin() * d, size, size * 0.8, 0.15, colour, 1.0);

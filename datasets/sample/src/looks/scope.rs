@@ -36,8 +36,9 @@ impl Endoscopy {
             })
             .collect();
         let lumen = (w / 2.0 + side * rng.range(-0.1, 0.1), h / 2.0 + side * rng.range(-0.08, 0.08));
-        let highlights =
-            (0..7).map(|_| (rng.range(0.0, 6.28), rng.range(0.2, 0.45) * side, rng.range(0.012, 0.03) * side)).collect();
+        let highlights = (0..7)
+            .map(|_| (rng.range(0.0, std::f32::consts::TAU), rng.range(0.2, 0.45) * side, rng.range(0.012, 0.03) * side))
+            .collect();
         Endoscopy { tissue, mask, lumen, highlights, period_s: rng.range(9.0, 13.0) }
     }
 }
