@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::commit::{Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec};
+use crate::commit::{Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState};
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::{Job, Target, tables as system};
 use crate::graph::{Graph, meaning_diff};
@@ -117,14 +117,12 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
     let committed = committed_plans(&wanted)?;
-    let mut stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation: committed.generation };
     let old = committed.hashes.iter().find(|h| **h != plan.hash);
-    if let Some(old) = old {
-        if !options.new_version {
-            return Err(RunError::PlanChanged(refusal(&graph, &plan, &store, old)));
-        }
-        stamp.generation += 1;
-    }
+    let generation = match decide(&committed, &plan.hash, options.new_version) {
+        Ok(generation) => generation,
+        Err(old) => return Err(RunError::PlanChanged(refusal(&graph, &plan, &store, &old))),
+    };
+    let stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation };
     let mut open = Vec::new();
     for (name, location, target) in wanted {
         open.push(open_target(name, location, target, old.is_some())?);
@@ -176,13 +174,24 @@ fn normalized(path: &std::path::Path) -> String {
     out.to_string_lossy().into_owned()
 }
 
+/// May a run of this plan go on, and in which generation? `Err` names the plan that the tables belong to.
+fn decide(committed: &CommittedPlans, plan: &PlanHash, new_version: bool) -> Result<u64, PlanHash> {
+    let Some((newest, generation)) = &committed.newest else { return Ok(0) };
+    match () {
+        // Also when older plans are there: then this plan's new version was begun and the process killed before all tables knew.
+        () if newest == plan => Ok(*generation),
+        () if new_version => Ok(generation + 1),
+        () => Err(newest.clone()),
+    }
+}
+
 /// The plans that the tables of an output were made by.
 #[derive(Debug, Default)]
 pub struct CommittedPlans {
     /// Their hashes: one, unless a run was killed while it began a new version.
     pub hashes: Vec<PlanHash>,
-    /// The highest generation.
-    pub generation: u64,
+    /// The plan of the highest generation, and that generation.
+    pub newest: Option<(PlanHash, u64)>,
     /// Splits that stand in every table that exists, when all were made by one plan.
     pub done: SplitSet,
 }
@@ -195,11 +204,16 @@ fn committed_plans(wanted: &[(String, String, Wanted)]) -> Result<CommittedPlans
             continue;
         }
         let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
-        let (hash, here) = state.map_or((None, SplitSet::new()), |s| {
-            out.generation = out.generation.max(s.generation);
-            (s.plan_hash, s.done)
+        let (hash, here) = state.map_or((None, SplitSet::new()), |s: TableState| {
+            let hash = s.plan_hash.map(PlanHash::from_hex);
+            if let Some(hash) = &hash
+                && out.newest.as_ref().is_none_or(|(_, g)| *g < s.generation)
+            {
+                out.newest = Some((hash.clone(), s.generation));
+            }
+            (hash, s.done)
         });
-        out.hashes.extend(hash.map(PlanHash::from_hex));
+        out.hashes.extend(hash);
         done = Some(done.map_or(here.clone(), |d| d.intersection(&here)));
     }
     out.hashes.sort();
@@ -354,5 +368,21 @@ impl Prepared {
             threads,
             peers,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_in_its_own_generation_only() {
+        let hash = |h: &str| PlanHash::from_hex(h);
+        let at = |newest: Option<(&str, u64)>| CommittedPlans { newest: newest.map(|(h, g)| (hash(h), g)), ..CommittedPlans::default() };
+        assert_eq!(decide(&at(None), &hash("a"), false), Ok(0));
+        assert_eq!(decide(&at(Some(("a", 2))), &hash("a"), false), Ok(2));
+        assert_eq!(decide(&at(Some(("a", 2))), &hash("a"), true), Ok(2), "the same plan is no new version");
+        assert_eq!(decide(&at(Some(("b", 2))), &hash("a"), true), Ok(3));
+        assert_eq!(decide(&at(Some(("b", 2))), &hash("a"), false), Err(hash("b")));
     }
 }
