@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringBuilder};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, Field};
 use curette_engine::diag::Code;
 use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Runtime, StepCheck, Task, Transform,
@@ -106,8 +106,6 @@ impl Operator for KeywordFilter {
             }
         }
     }
-
-    fn check_input(&self, _input: &SchemaRef, _check: &mut dyn StepCheck) {}
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
         // A dictionary that is missing is reported by the engine, which knows it from `files`.
