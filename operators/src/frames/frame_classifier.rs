@@ -119,6 +119,8 @@ impl Scorer {
             ));
         };
         if model != self.head.embedding_model {
+            // It may be anything: a message is no place for a megabyte.
+            let model: String = model.chars().take(80).collect();
             let message = format!("the embeddings are of `{model}`, the head reads `{}`; {RETRAIN}", self.head.embedding_model);
             return Err(Problem::new("wrong_embedding_model", message));
         }

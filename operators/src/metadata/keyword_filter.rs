@@ -149,6 +149,12 @@ impl Transform for Filter {
         let mut counts = Vec::with_capacity(rows.num_rows());
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
+            if task.is_cancelled() {
+                lists.append_null();
+                counts.push(None);
+                verdicts.push(Verdict::unmeasured("cancelled", "the run is being stopped"));
+                continue;
+            }
             let mut hits = BTreeSet::new();
             let mut has_text = false;
             for column in &columns {
