@@ -11,5 +11,6 @@ pub mod metadata;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+pub mod span;
 pub mod text;
 pub mod video;
