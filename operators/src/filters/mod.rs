@@ -1,1 +1,4 @@
 //! Rules that drop rows.
+
+pub mod black_border;
+mod borders;
