@@ -1,1 +1,3 @@
 //! From frame scores to clips.
+
+pub mod clip_cut;
