@@ -13,6 +13,7 @@ pub mod sinks;
 pub mod sources;
 #[cfg(test)]
 pub mod testing;
+pub mod span;
 pub mod text;
 pub mod train_head;
 pub mod video;

@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, filters, frames, metadata, sinks, sources};
+use crate::{captions, clips, filters, frames, metadata, sinks, sources, video};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -11,13 +11,16 @@ pub const ALL: &[Entry] = &[
     // metadata
     entry::<metadata::keyword_filter::KeywordFilter>(),
     // video
-    // text
+    entry::<video::probe::Probe>(),
     // frames
+    entry::<frames::frame_embed::FrameEmbed>(),
     entry::<frames::frame_classifier::FrameClassifier>(),
     // clips
     entry::<clips::temporal_split::TemporalSplit>(),
+    entry::<clips::clip_cut::ClipCut>(),
     // filters
     entry::<filters::resolution_filter::ResolutionFilter>(),
+    entry::<filters::black_border::BlackBorder>(),
     entry::<filters::filter::Filter>(),
     // captions
     entry::<captions::captioner::Captioner>(),

@@ -2,3 +2,4 @@
 
 pub mod runs;
 pub mod temporal_split;
+pub mod clip_cut;

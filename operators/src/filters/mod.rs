@@ -2,3 +2,5 @@
 
 pub mod filter;
 pub mod resolution_filter;
+pub mod black_border;
+mod borders;

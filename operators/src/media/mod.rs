@@ -1,1 +1,103 @@
-//! The media plane.
+//! The media plane: where pixels live. Operators ask it what a file is, for frames, and for cuts; it knows nothing of rows.
+//!
+//! Why a plane of its own: decoding is where curation breaks, by hangs, by files that end early without a word, by times that are off by an
+//! edit list. Everything here has a deadline, a watchdog and a limit, and every failure is a [`MediaError`] with a stable code.
+//! All times are stream time: what a player shows, with edit lists applied and the first presented frame near zero.
+//!
+//! What can go wrong: a decoder library can crash the process (not contained yet); concealed bit errors carry no flag, only
+//! [`GridStats::decode_errors`] counts them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use curette_engine::resources::Resources;
+use curette_engine::verdict::Problem;
+
+mod cut;
+mod encode;
+mod fetch;
+mod grid;
+mod info;
+mod jpeg;
+pub mod limits;
+mod mp4;
+mod packets;
+mod picture;
+mod reader;
+mod runtime;
+mod sniff;
+mod store;
+mod uniform;
+
+pub use cut::{Clip, CutSettings, SpeedPreset, cut};
+pub use encode::{Encoder, missing_encoders};
+pub use fetch::put_object;
+pub use grid::{GridStats, sample_grid};
+pub use info::{VideoInfo, probe};
+pub use jpeg::to_jpeg;
+pub use runtime::{Missing, missing_software};
+pub use sniff::{Kind, sniff};
+pub use uniform::uniform_frames;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// Ticks per second of every presentation time that leaves this plane.
+pub const PTS_TIMESCALE: i64 = 1_000_000_000;
+
+/// RGB24, rows tight, as displayed: rotation and pixel aspect applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Stream time in nanoseconds.
+    pub pts_ns: i64,
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `3 * width * height` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Why a file could not be read, decoded or cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct MediaError {
+    /// Stable snake_case code: `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `truncated`, `timeout`,
+    /// `stalled`, `cancelled`, `file_missing`, `file_unreadable`, `no_frames`, `too_large`, `too_long`, `fetch_failed`, `clip_too_large`, `cut_mismatch`,
+    /// `encode_failed`.
+    pub code: &'static str,
+    /// What, where, why, what to do.
+    pub message: String,
+}
+
+impl MediaError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        MediaError { code, message: message.into() }
+    }
+}
+
+impl From<MediaError> for Problem {
+    fn from(e: MediaError) -> Self {
+        Problem::new(e.code, e.message)
+    }
+}
+
+/// What a call into the plane may use, and how long it may take.
+pub struct MediaContext<'a> {
+    /// Turns true when the run is being stopped; the call then ends with code `cancelled`.
+    pub cancelled: &'a AtomicBool,
+    /// Shared things of this process: the frame store and the packet index live there.
+    pub resources: &'a Arc<Resources>,
+    /// Total time of one call; a file that takes longer ends with code `timeout`.
+    pub timeout: Duration,
+}
+
+impl MediaContext<'_> {
+    pub(crate) fn check_cancelled(&self) -> Result<(), MediaError> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            true => Err(MediaError::new("cancelled", "the run is being stopped")),
+            false => Ok(()),
+        }
+    }
+}

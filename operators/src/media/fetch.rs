@@ -1,0 +1,217 @@
+//! Files on other machines: copied to the temporary folder before decoding, and single objects written back.
+//!
+//! Why a copy: demuxers seek; a local file makes every format work and every read time bounded. Copies are kept for the next operator on the same
+//! video, few and bounded in bytes, and deleted with the process's resources.
+//!
+//! What can go wrong: the temporary folder is too small; point `TMPDIR` at a larger disk.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use futures::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tempfile::TempPath;
+
+use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES};
+use super::{MediaContext, MediaError};
+
+/// A file that can be opened here, and what names its content.
+pub(crate) struct Local {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Changes when the content changes.
+    pub identity: String,
+    _copy: Option<Arc<TempPath>>,
+}
+
+/// Gives a local path for a path, a `file://` URL, or a URL of any other scheme.
+pub(crate) fn localize(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Local, MediaError> {
+    let (path, copy) = match uri.split_once("://") {
+        None => (PathBuf::from(uri), None),
+        Some(("file", _)) => {
+            let path = url::Url::parse(uri).ok().and_then(|u| u.to_file_path().ok());
+            (path.ok_or_else(|| MediaError::new("file_missing", format!("{uri} names no local file")))?, None)
+        }
+        Some(_) => {
+            let copy = fetched(uri, deadline, context)?;
+            (copy.to_path_buf(), Some(copy))
+        }
+    };
+    let identity = match std::fs::metadata(&path) {
+        Ok(m) => {
+            let modified =
+                m.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_nanos());
+            format!("{uri}|{}|{modified}", m.len())
+        }
+        Err(_) => uri.to_owned(), // sniffing says what is wrong
+    };
+    Ok(Local { path, identity, _copy: copy })
+}
+
+#[derive(Default)]
+struct Copies(Mutex<VecDeque<(String, Arc<TempPath>, u64)>>);
+
+fn fetched(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Arc<TempPath>, MediaError> {
+    let copies = context.resources.get(Copies::default);
+    if let Some((_, path, _)) = copies.0.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|(u, _, _)| u == uri) {
+        return Ok(Arc::clone(path));
+    }
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", without_secrets(uri)));
+    let mut file = tempfile::NamedTempFile::with_prefix("curette-media-").map_err(|e| failed(e.to_string()))?;
+    let size = runtime().map_err(failed)?.block_on(async {
+        tokio::select! {
+            done = download(uri, file.as_file_mut()) => done,
+            why = interrupted(deadline, context) => Err(why),
+        }
+    })?;
+    let path = Arc::new(file.into_temp_path());
+    let mut list = copies.0.lock().unwrap_or_else(PoisonError::into_inner);
+    list.push_back((uri.to_owned(), Arc::clone(&path), size));
+    while list.len() > MAX_REMOTE_COPIES || list.iter().map(|(_, _, n)| n).sum::<u64>() > MAX_REMOTE_COPY_BYTES {
+        list.pop_front(); // whoever still decodes it holds its own reference
+    }
+    Ok(path)
+}
+
+async fn interrupted(deadline: Instant, context: &MediaContext<'_>) -> MediaError {
+    loop {
+        if let Err(e) = context.check_cancelled() {
+            return e;
+        }
+        if Instant::now() > deadline {
+            return MediaError::new(
+                "timeout",
+                format!("not fetched after {} s; raise timeout_seconds", context.timeout.as_secs()),
+            );
+        }
+        tokio::time::sleep(super::limits::POLL).await;
+    }
+}
+
+async fn download(uri: &str, out: &mut std::fs::File) -> Result<u64, MediaError> {
+    let shown = without_secrets(uri);
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{shown}: {e}"));
+    let mut total = 0u64;
+    let mut keep = |chunk: &[u8]| {
+        total += chunk.len() as u64;
+        if total > MAX_REMOTE_BYTES {
+            return Err(MediaError::new("too_large", format!("{shown} is larger than {MAX_REMOTE_BYTES} bytes")));
+        }
+        out.write_all(chunk).map_err(|e| failed(format!("the temporary file cannot be written: {e}")))
+    };
+    if uri.starts_with("http://") || uri.starts_with("https://") {
+        let mut response = reqwest::get(uri).await.map_err(|e| failed(e.without_url().to_string()))?;
+        match response.status() {
+            status if status == reqwest::StatusCode::NOT_FOUND => {
+                return Err(MediaError::new("file_missing", format!("{shown}: {status}")));
+            }
+            status if !status.is_success() => return Err(failed(status.to_string())),
+            _ => {}
+        }
+        let promised = response.content_length();
+        while let Some(chunk) = response.chunk().await.map_err(|e| failed(e.without_url().to_string()))? {
+            keep(&chunk)?;
+        }
+        if promised.is_some_and(|p| p != total) {
+            return Err(failed(format!("{total} bytes came, {promised:?} were promised")));
+        }
+    } else {
+        let (store, path) = open_store(uri)?;
+        let found = store.get(&path).await.map_err(|e| match e {
+            object_store::Error::NotFound { .. } => MediaError::new("file_missing", format!("{shown} does not exist")),
+            e => failed(e.to_string()),
+        })?;
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = chunks.next().await {
+            keep(&chunk.map_err(|e| failed(e.to_string()))?)?;
+        }
+    }
+    Ok(total)
+}
+
+fn open_store(uri: &str) -> Result<(Box<dyn ObjectStore>, object_store::path::Path), MediaError> {
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", without_secrets(uri)));
+    let url = url::Url::parse(uri).map_err(|e| failed(e.to_string()))?;
+    // Environment variables hold credentials and endpoints, under the names that the vendors' own tools use.
+    let options = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
+    object_store::parse_url_opts(&url, options).map_err(|e| failed(e.to_string()))
+}
+
+/// Writes `bytes` to `folder/name`, atomically; the same content under the same name is left as it is. Gives the path or URL.
+pub fn put_object(folder: &str, name: &str, bytes: &[u8]) -> Result<String, MediaError> {
+    let failed = |e: String| MediaError::new("write_failed", format!("{}/{name}: {e}", without_secrets(folder)));
+    if folder.contains("://") && !folder.starts_with("file://") {
+        let uri = format!("{}/{name}", folder.trim_end_matches('/'));
+        let (store, path) = open_store(&uri)?;
+        let body = object_store::PutPayload::from(bytes.to_vec());
+        runtime().map_err(failed)?.block_on(store.put(&path, body)).map_err(|e| failed(e.to_string()))?;
+        return Ok(uri);
+    }
+    let local = match url::Url::parse(folder).ok().filter(|u| u.scheme() == "file").and_then(|u| u.to_file_path().ok()) {
+        Some(path) => path,
+        None => PathBuf::from(folder),
+    };
+    put_file(&local, name, bytes).map_err(|e| failed(e.to_string()))?;
+    Ok(local.join(name).to_string_lossy().into_owned())
+}
+
+fn put_file(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let target = folder.join(name);
+    if std::fs::metadata(&target).is_ok_and(|m| m.len() == bytes.len() as u64) {
+        return Ok(()); // named by content
+    }
+    let mut file = tempfile::Builder::new().prefix(".partial-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&target).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// One small runtime for all transfers; pool threads wait in `block_on`.
+fn runtime() -> Result<&'static tokio::runtime::Runtime, String> {
+    static RUNTIME: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).thread_name("media-fetch").enable_all().build().map_err(|e| e.to_string())
+        })
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+/// A URL without user, password and query: signed URLs carry secrets there.
+fn without_secrets(uri: &str) -> String {
+    match url::Url::parse(uri) {
+        Ok(mut url) => {
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.to_string()
+        }
+        Err(_) => uri.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        assert_eq!(without_secrets("https://u:p@host/a.mp4?X-Sig=1"), "https://host/a.mp4");
+    }
+
+    #[test]
+    fn an_object_is_written_whole_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("new/clips");
+        let path = put_object(&folder.to_string_lossy(), "a.mp4", b"bytes").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"bytes");
+        assert_eq!(put_object(&folder.to_string_lossy(), "a.mp4", b"bytes").unwrap(), path);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    }
+}

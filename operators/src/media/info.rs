@@ -1,0 +1,135 @@
+//! What a video is: sniff, packet times, the first decoded frame, and the hash of its content.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use gst_video::VideoOrientationMethod as Orientation;
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use super::fetch::localize;
+use super::packets::packets;
+use super::picture::Geometry;
+use super::reader::{Reader, Track};
+use super::sniff::sniff;
+use super::{MediaContext, MediaError};
+
+/// What [`probe`] finds out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoInfo {
+    /// `mp4`, `matroska`, `webm`, `avi`, `mpegts`, ...
+    pub container: &'static str,
+    /// `h264`, `hevc`, `vp9`, `av1`, `mpeg2video`, ...
+    pub codec: String,
+    /// GStreamer's name in lower case: `i420`, `i420_10le`, `y42b`, `nv12`, ...
+    pub pixel_format: String,
+    /// Pixels as displayed, after rotation and pixel aspect.
+    pub width: u32,
+    /// See `width`.
+    pub height: u32,
+    /// Clockwise turn that the file asks for: 0, 90, 180 or 270.
+    pub rotation_degrees: i32,
+    /// Mean frame rate: (frames - 1) / (time of the last - time of the first).
+    pub fps: f64,
+    /// Number of frames that the container holds.
+    pub frames: u64,
+    /// Where the last frame ends, in stream time: what is there, not what the header says.
+    pub duration_us: i64,
+    /// What the header says, if it says.
+    pub stated_duration_us: Option<i64>,
+    /// True if there is audio too.
+    pub has_audio: bool,
+    /// True when the data ends clearly before the stated end.
+    pub truncated: bool,
+    /// blake3 of the whole file, hex.
+    pub content_blake3: String,
+}
+
+/// Reads all packets and decodes one frame. What cannot be decoded at all is an error with the reason as its code.
+pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError> {
+    let deadline = Instant::now() + context.timeout;
+    let local = localize(uri, deadline, context)?;
+    let kind = sniff(&local.path)?;
+    // Decode first: it names an unsupported codec better than the packets do.
+    let (codec, pixel_format, geometry, fallback_fps) = {
+        let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+        let sample = reader.preroll()?;
+        let caps = sample.caps().ok_or_else(|| MediaError::new("damaged", format!("{uri}: a frame without a format")))?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| MediaError::new("damaged", format!("{uri}: {e}")))?;
+        let geometry = Geometry::of(&info, reader.orientation())?;
+        let codec = reader.codec().unwrap_or_else(|| "unknown".into());
+        let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
+        (codec, info.format().to_str().to_lowercase(), geometry, fps)
+    };
+    let packets = packets(&local.path, &local.identity, deadline, context)?;
+    let duration_ns = packets.end_ns;
+    let frames = packets.times_ns.len() as u64;
+    let fps = match packets.times_ns.as_slice() {
+        [first, .., last] => (frames - 1) as f64 * 1e9 / (last - first).max(1) as f64,
+        _ => fallback_fps,
+    };
+    let (width, height) = geometry.displayed();
+    Ok(VideoInfo {
+        container: kind.name(),
+        codec,
+        pixel_format,
+        width,
+        height,
+        rotation_degrees: degrees(geometry.orientation),
+        fps,
+        frames,
+        duration_us: (duration_ns + 500) / 1000, // demuxers round 30 s down to 29.999999999 s
+        stated_duration_us: packets.stated_ns.map(|n| n / 1000),
+        has_audio: packets.has_audio,
+        truncated: packets.truncated(),
+        content_blake3: hash_file(&local.path, deadline, context)?,
+    })
+}
+
+fn degrees(orientation: Orientation) -> i32 {
+    match orientation {
+        Orientation::_90r | Orientation::UrLl => 90,
+        Orientation::_180 | Orientation::Vert => 180,
+        Orientation::_90l | Orientation::UlLr => 270,
+        _ => 0,
+    }
+}
+
+/// The codec's usual name, from the caps of the compressed stream.
+pub(crate) fn codec_name(caps: &gst::Caps) -> Option<String> {
+    let s = caps.structure(0)?;
+    let version = s.get::<i32>("mpegversion").unwrap_or(0);
+    let name = match (s.name().as_str(), version) {
+        ("video/x-h264", _) => "h264",
+        ("video/x-h265", _) => "hevc",
+        ("video/mpeg", 1) => "mpeg1video",
+        ("video/mpeg", 2) => "mpeg2video",
+        ("video/mpeg", 4) => "mpeg4",
+        ("video/x-divx" | "video/x-xvid", _) => "mpeg4",
+        ("image/jpeg", _) => "mjpeg",
+        (other, _) => return Some(other.trim_start_matches("video/").trim_start_matches("x-").to_owned()),
+    };
+    Some(name.to_owned())
+}
+
+fn hash_file(path: &Path, deadline: Instant, context: &MediaContext) -> Result<String, MediaError> {
+    const BLOCK: usize = 1 << 20;
+    let unreadable = |e: std::io::Error| MediaError::new("file_unreadable", format!("{}: {e}", path.display()));
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut block = vec![0u8; BLOCK];
+    loop {
+        context.check_cancelled()?;
+        if Instant::now() > deadline {
+            return Err(MediaError::new(
+                "timeout",
+                format!("{} was not read after {} s", path.display(), context.timeout.as_secs()),
+            ));
+        }
+        match std::io::Read::read(&mut file, &mut block).map_err(unreadable)? {
+            0 => return Ok(hasher.finalize().to_hex().to_string()),
+            n => hasher.update(&block[..n]),
+        };
+    }
+}

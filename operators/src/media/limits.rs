@@ -1,0 +1,48 @@
+//! Every limit of the media plane in one place, so that "nothing unbounded" can be checked by reading one file.
+
+use std::time::Duration;
+
+/// Larger pictures are refused (`too_large`): 8192 x 8192.
+pub const MAX_PIXELS: u64 = 8192 * 8192;
+/// Longer videos are refused (`too_long`): 24 hours.
+pub const MAX_DURATION_NS: i64 = 24 * 3600 * 1_000_000_000;
+/// More frames than this are refused (`too_long`): 24 hours at 60 fps.
+pub const MAX_FRAMES: usize = 24 * 3600 * 60;
+/// Larger local files are refused (`too_large`): 256 GiB.
+pub const MAX_FILE_BYTES: u64 = 256 << 30;
+/// Larger remote files are refused (`too_large`): they are copied to the temporary folder first. 16 GiB.
+pub const MAX_REMOTE_BYTES: u64 = 16 << 30;
+/// Remote copies that are kept for the next operator, per process: 4 files and 16 GiB.
+pub const MAX_REMOTE_COPIES: usize = 4;
+/// See [`MAX_REMOTE_COPIES`].
+pub const MAX_REMOTE_COPY_BYTES: u64 = 16 << 30;
+/// Decoded frames waiting between decoder and caller.
+pub const QUEUED_FRAMES: u32 = 2;
+/// Decoded audio buffers waiting between decoder and caller.
+pub const QUEUED_AUDIO_BUFFERS: u32 = 64;
+/// How long one wait for the pipeline takes before the deadline, the bus and the cancel flag are looked at.
+pub const POLL: Duration = Duration::from_millis(50);
+/// No buffer and no message for this long is a stall (`stalled`).
+pub const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// A seek that has not finished after this long is given up; the file is then decoded from its start.
+pub const SEEK_WAIT: Duration = Duration::from_secs(10);
+/// A span that starts earlier than this is decoded from the start of the file instead of seeking.
+pub const SEEK_FROM_US: i64 = 1_500_000;
+/// Frames kept for other operators of the same process.
+pub const FRAME_STORE_BYTES: usize = 256 << 20;
+/// One request for frames whose native pictures are larger than this is scaled while decoding.
+pub const NATIVE_REQUEST_BYTES: usize = 64 << 20;
+/// One request for frames may not need more than this (`too_large`).
+pub const MAX_REQUEST_BYTES: usize = 1 << 30;
+/// Packet times kept for other calls of the same process.
+pub const PACKET_STORE_BYTES: usize = 64 << 20;
+/// Delivered less than promised: tolerated up to this, or [`TRUNCATION_SHARE`] of the duration if that is more.
+pub const TRUNCATION_NS: i64 = 1_000_000_000;
+/// See [`TRUNCATION_NS`].
+pub const TRUNCATION_SHARE: f64 = 0.02;
+/// Longer clips are not cut (`too_long`): 10 minutes. Bounds the memory for decoded audio.
+pub const MAX_CLIP_US: i64 = 600 * 1_000_000;
+/// Frames waiting before the encoder of a cut.
+pub const ENCODER_QUEUED_FRAMES: u64 = 4;
+/// How long the feeder of a cut sleeps when the encoder is busy.
+pub const ENCODER_POLL: Duration = Duration::from_millis(4);

@@ -1,0 +1,433 @@
+//! A decoding pipeline pulled from the caller's thread: `filesrc ! decodebin3 ! appsink`, one elementary stream chosen, everything else left alone.
+//!
+//! Why pull: the caller's loop is the watchdog. It never waits longer than [`POLL`] without looking at the bus, the deadline and the cancel flag,
+//! and the bounded sink gives back-pressure. The pipeline is taken down in `Drop`, so no path leaks its threads.
+//!
+//! What can go wrong: GStreamer ends damaged and truncated files with a normal end of stream; callers hold what came against
+//! [`super::packets`].
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use gst::prelude::*;
+use gst_video::VideoOrientationMethod as Orientation;
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+
+use super::info::codec_name;
+use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
+use super::{MediaContext, MediaError, runtime};
+
+/// Which elementary stream is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Track {
+    /// The video stream with the most pixels; the first of equals.
+    Video,
+    /// The first audio stream, as interleaved samples of one or two channels.
+    Audio,
+}
+
+/// A decoded frame or block of samples with its place in stream time.
+pub(crate) struct Decoded {
+    /// Stream time of its start.
+    pub pts_ns: i64,
+    /// Its duration, if the stream says.
+    pub duration_ns: Option<i64>,
+    /// Data and caps.
+    pub sample: gst::Sample,
+}
+
+/// What the streaming threads tell the caller.
+#[derive(Default)]
+struct Seen {
+    orientation: Mutex<Option<Orientation>>,
+    errors: Arc<AtomicU64>,
+}
+
+/// See the module's documentation.
+pub(crate) struct Reader<'a> {
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    bus: gst::Bus,
+    seen: Arc<Seen>,
+    context: &'a MediaContext<'a>,
+    shown: String,
+    track: Track,
+    deadline: Instant,
+    progress: Instant,
+    collection: Option<gst::StreamCollection>,
+    delivered: u64,
+    last_end_ns: i64,
+    peeked: Option<Decoded>,
+    /// The error that ended the stream after at least one frame had been delivered.
+    pub ended_by: Option<MediaError>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // Flushing wakes a streaming thread that waits in the full sink; the state change then joins it.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Builds the pipeline and brings it to PAUSED: the first frame is decoded (or a typed reason given).
+    pub fn open(path: &Path, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        runtime::start()?;
+        let pipeline = gst::Pipeline::new();
+        let source = make("filesrc")?;
+        source.set_property("location", path.to_string_lossy().as_ref());
+        let decode = make("decodebin3")?;
+        let (caps, queued) = match track {
+            Track::Video => (gst::Caps::new_empty_simple("video/x-raw"), QUEUED_FRAMES),
+            Track::Audio => (audio_caps(), QUEUED_AUDIO_BUFFERS),
+        };
+        let sink = gst_app::AppSink::builder().caps(&caps).sync(false).max_buffers(queued).enable_last_sample(false).build();
+        let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
+        pipeline.add_many([&source, &decode, sink.upcast_ref()]).map_err(broken)?;
+        source.link(&decode).map_err(broken)?;
+        let first: gst::Element = match track {
+            Track::Video => sink.clone().upcast(),
+            Track::Audio => {
+                let convert = make("audioconvert")?;
+                convert.set_property_from_str("dithering", "none"); // dither is random
+                pipeline.add(&convert).map_err(broken)?;
+                convert.link(&sink).map_err(broken)?;
+                convert
+            }
+        };
+        let seen = Arc::new(Seen::default());
+        select_one(&decode, track);
+        link_when_added(&decode, &first, track);
+        watch_orientation(&sink, &seen);
+        let errors = Arc::clone(&seen.errors);
+        pipeline.connect_deep_element_added(move |_, _, element| {
+            let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
+            if klass.contains("Decoder") {
+                runtime::single_thread(element);
+                runtime::count_errors_of(element, &errors);
+            }
+        });
+        let bus = pipeline.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
+        let shown = path.display().to_string();
+        let now = Instant::now();
+        let mut reader = Reader {
+            pipeline,
+            sink,
+            bus,
+            seen,
+            context,
+            shown,
+            track,
+            deadline,
+            progress: now,
+            collection: None,
+            delivered: 0,
+            last_end_ns: 0,
+            peeked: None,
+            ended_by: None,
+        };
+        reader.set_state(gst::State::Paused)?;
+        reader.wait_for_preroll()?;
+        Ok(reader)
+    }
+
+    fn set_state(&mut self, state: gst::State) -> Result<(), MediaError> {
+        if self.pipeline.set_state(state).is_err() {
+            self.look_at_bus()?;
+            return Err(MediaError::new("unsupported_codec", format!("{}: the pipeline cannot start", self.shown)));
+        }
+        Ok(())
+    }
+
+    fn wait_for_preroll(&mut self) -> Result<(), MediaError> {
+        loop {
+            let (result, current, _) = self.pipeline.state(clock_time(POLL));
+            self.look_at_bus()?;
+            match result {
+                Ok(_) if current >= gst::State::Paused => return Ok(()),
+                Err(_) => return Err(self.no_stream_or("damaged", "the pipeline stopped while it read the header")),
+                Ok(_) => self.check_limits()?,
+            }
+        }
+    }
+
+    /// Moves to the last key frame at or before `start_ns`; false when the container cannot. Call before [`Reader::next`].
+    pub fn seek_before(&mut self, start_ns: i64) -> Result<bool, MediaError> {
+        let target = gst::ClockTime::from_nseconds(start_ns.max(0) as u64);
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_BEFORE;
+        if self.pipeline.seek_simple(flags, target).is_err() {
+            return Ok(false);
+        }
+        let give_up = Instant::now() + SEEK_WAIT;
+        loop {
+            let (result, current, pending) = self.pipeline.state(clock_time(POLL));
+            self.look_at_bus()?;
+            match result {
+                Ok(_) if current >= gst::State::Paused && pending == gst::State::VoidPending => return Ok(true),
+                Err(_) => return Ok(false),
+                Ok(_) if Instant::now() > give_up => return Ok(false),
+                Ok(_) => self.check_limits()?,
+            }
+        }
+    }
+
+    /// Lets the pipeline run. Call once, before the first [`Reader::next`].
+    pub fn play(&mut self) -> Result<(), MediaError> {
+        self.progress = Instant::now();
+        self.set_state(gst::State::Playing)
+    }
+
+    /// The time of the next frame, which stays the next one; `None` at the end.
+    pub fn peek_time(&mut self) -> Result<Option<i64>, MediaError> {
+        if self.peeked.is_none() {
+            self.peeked = self.next()?;
+        }
+        Ok(self.peeked.as_ref().map(|d| d.pts_ns))
+    }
+
+    /// The next frame or block of samples in presentation order; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Decoded>, MediaError> {
+        if let Some(decoded) = self.peeked.take() {
+            return Ok(Some(decoded));
+        }
+        loop {
+            self.check_limits()?;
+            let Some(sample) = self.sink.try_pull_sample(clock_time(POLL)) else {
+                let at_end = self.sink.is_eos();
+                if let Err(e) = self.look_at_bus() {
+                    if self.delivered == 0 || matches!(e.code, "cancelled" | "timeout" | "stalled") {
+                        return Err(e);
+                    }
+                    self.ended_by = Some(e);
+                    return Ok(None);
+                }
+                match at_end {
+                    true if self.delivered == 0 => return Err(self.no_stream_or("no_frames", "no frame could be decoded")),
+                    true => return Ok(None),
+                    false => continue,
+                }
+            };
+            self.progress = Instant::now();
+            if let Some(decoded) = self.place(sample) {
+                self.delivered += 1;
+                return Ok(Some(decoded));
+            }
+        }
+    }
+
+    /// Works out stream time; drops what an edit list hides.
+    fn place(&mut self, sample: gst::Sample) -> Option<Decoded> {
+        let buffer = sample.buffer()?;
+        let duration_ns = buffer.duration().map(|d| d.nseconds() as i64);
+        let pts_ns = match buffer.pts() {
+            Some(pts) => {
+                let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+                segment.to_stream_time(pts)?.nseconds() as i64
+            }
+            // A decoder that gives no time: the frame follows the last one.
+            None => self.last_end_ns,
+        };
+        self.last_end_ns = pts_ns.saturating_add(duration_ns.unwrap_or(0));
+        Some(Decoded { pts_ns, duration_ns, sample })
+    }
+
+    /// The first decoded frame's caps and tags without leaving PAUSED.
+    pub fn preroll(&mut self) -> Result<gst::Sample, MediaError> {
+        loop {
+            self.check_limits()?;
+            if let Some(sample) = self.sink.try_pull_preroll(clock_time(POLL)) {
+                return Ok(sample);
+            }
+            self.look_at_bus()?;
+            if self.sink.is_eos() {
+                return Err(self.no_stream_or("no_frames", "no frame could be decoded"));
+            }
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), MediaError> {
+        self.context.check_cancelled()?;
+        let now = Instant::now();
+        if now > self.deadline {
+            let message = format!(
+                "{}: not done after {} s; raise timeout_seconds if the file is sound",
+                self.shown,
+                self.context.timeout.as_secs()
+            );
+            return Err(MediaError::new("timeout", message));
+        }
+        if now > self.progress + NO_PROGRESS {
+            let message = format!("{}: nothing came out of the decoder for {} s", self.shown, NO_PROGRESS.as_secs());
+            return Err(MediaError::new("stalled", message));
+        }
+        Ok(())
+    }
+
+    /// Reads all waiting messages; the first error becomes a typed one.
+    fn look_at_bus(&mut self) -> Result<(), MediaError> {
+        let mut failure: Option<MediaError> = None;
+        while let Some(message) = self.bus.pop() {
+            match message.view() {
+                gst::MessageView::StreamCollection(m) => self.collection = Some(m.stream_collection()),
+                gst::MessageView::Element(m) if failure.is_none() => {
+                    if let Some(s) = m.structure().filter(|s| s.name() == "missing-plugin") {
+                        let what = s.get::<String>("name").unwrap_or_else(|_| "a decoder".into());
+                        let message = format!(
+                            "{}: no decoder for this stream ({what}); install the GStreamer plugin that has it",
+                            self.shown
+                        );
+                        failure = self.has_wanted_stream().then(|| MediaError::new("unsupported_codec", message));
+                    }
+                }
+                gst::MessageView::Error(e) if failure.is_none() => {
+                    failure = Some(self.classify(&e.error(), e.debug().as_deref()))
+                }
+                _ => {}
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn classify(&self, error: &gst::glib::Error, debug: Option<&str>) -> MediaError {
+        if !self.has_wanted_stream() && self.collection.is_some() {
+            return self.no_stream_or("no_video_stream", "");
+        }
+        let code = match error.kind::<gst::StreamError>() {
+            Some(gst::StreamError::CodecNotFound) => "unsupported_codec",
+            Some(gst::StreamError::TypeNotFound | gst::StreamError::WrongType) => "not_a_video",
+            _ if error.kind::<gst::CoreError>() == Some(gst::CoreError::MissingPlugin) => "unsupported_codec",
+            _ if error.kind::<gst::ResourceError>().is_some() => "file_unreadable",
+            _ => "damaged",
+        };
+        let detail = debug.and_then(|d| d.lines().last()).unwrap_or_default();
+        MediaError::new(code, format!("{}: {error} ({detail})", self.shown))
+    }
+
+    fn has_wanted_stream(&self) -> bool {
+        let wanted = stream_type(self.track);
+        self.collection.as_ref().is_some_and(|c| c.iter().any(|s| s.stream_type().contains(wanted)))
+    }
+
+    fn no_stream_or(&self, code: &'static str, message: &str) -> MediaError {
+        if self.collection.is_some() && !self.has_wanted_stream() {
+            let what = match self.track {
+                Track::Video => "video",
+                Track::Audio => "audio",
+            };
+            return MediaError::new("no_video_stream", format!("{}: no {what} stream in it", self.shown));
+        }
+        MediaError::new(code, format!("{}: {message}", self.shown))
+    }
+
+    /// The codec of the chosen stream.
+    pub fn codec(&self) -> Option<String> {
+        let collection = self.collection.as_ref()?;
+        let id = chosen(collection, self.track)?;
+        let stream = collection.iter().find(|s| s.stream_id().as_ref() == Some(&id))?;
+        codec_name(&stream.caps()?)
+    }
+
+    /// How the picture must be turned for display.
+    pub fn orientation(&self) -> Orientation {
+        self.seen.orientation.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Orientation::Identity)
+    }
+
+    /// Errors that the decoder concealed so far.
+    pub fn decode_errors(&self) -> u64 {
+        self.seen.errors.load(Ordering::Relaxed)
+    }
+}
+
+/// The stream of a collection that [`Track`] means.
+pub(crate) fn chosen(collection: &gst::StreamCollection, track: Track) -> Option<gst::glib::GString> {
+    let wanted = stream_type(track);
+    let mut best: Option<(i64, gst::glib::GString)> = None;
+    for stream in collection.iter().filter(|s| s.stream_type().contains(wanted)) {
+        let size = stream.caps().as_ref().map_or(0, pixels_of);
+        if let Some(id) = stream.stream_id()
+            && best.as_ref().is_none_or(|(most, _)| size > *most)
+        {
+            best = Some((size, id));
+        }
+    }
+    best.map(|(_, id)| id)
+}
+
+/// Pixels of a picture by its caps, 0 if they do not say.
+pub(crate) fn pixels_of(caps: &gst::Caps) -> i64 {
+    let Some(s) = caps.structure(0) else { return 0 };
+    i64::from(s.get::<i32>("width").unwrap_or(0)) * i64::from(s.get::<i32>("height").unwrap_or(0))
+}
+
+fn stream_type(track: Track) -> gst::StreamType {
+    match track {
+        Track::Video => gst::StreamType::VIDEO,
+        Track::Audio => gst::StreamType::AUDIO,
+    }
+}
+
+fn select_one(decode: &gst::Element, track: Track) {
+    decode.connect("select-stream", false, move |values| {
+        let wanted = (|| {
+            let collection = values.get(1)?.get::<gst::StreamCollection>().ok()?;
+            let stream = values.get(2)?.get::<gst::Stream>().ok()?;
+            Some(chosen(&collection, track) == stream.stream_id())
+        })();
+        Some(i32::from(wanted.unwrap_or(false)).to_value())
+    });
+}
+
+fn link_when_added(decode: &gst::Element, first: &gst::Element, track: Track) {
+    let prefix = match track {
+        Track::Video => "video/",
+        Track::Audio => "audio/",
+    };
+    let first = first.downgrade();
+    decode.connect_pad_added(move |_, pad| {
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let fits = caps.structure(0).is_some_and(|s| s.name().starts_with(prefix));
+        let Some(target) = first.upgrade().and_then(|s| s.static_pad("sink")) else { return };
+        if fits && !target.is_linked() {
+            // A failed link shows as "not-linked" on the bus, which becomes a typed error.
+            let _ = pad.link(&target);
+        }
+    });
+}
+
+/// Interleaved 16-bit samples of one or two channels: what every encoder takes.
+fn audio_caps() -> gst::Caps {
+    gst::Caps::builder("audio/x-raw")
+        .field("format", "S16LE")
+        .field("layout", "interleaved")
+        .field("channels", gst::IntRange::new(1, 2))
+        .build()
+}
+
+fn watch_orientation(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
+    let Some(pad) = sink.static_pad("sink") else { return };
+    let seen = Arc::clone(seen);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && let gst::EventView::Tag(tag) = event.view()
+            && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
+        {
+            let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
+            *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| MediaError::new("unsupported_codec", format!("the GStreamer element {name} is not installed")))
+}
+
+pub(crate) fn clock_time(d: std::time::Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(d.as_nanos().min(u128::from(u64::MAX - 1)) as u64)
+}

@@ -1,0 +1,113 @@
+//! GStreamer in this process: started once, software decoders only, decode errors counted.
+//!
+//! Why no hardware decoders: the frames must not depend on the machine. Why a log function: libavcodec conceals damage and reports it nowhere but
+//! in its log; counting those lines per decoding thread is the only way to know.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::MediaError;
+
+/// Starts GStreamer on first use.
+pub(crate) fn start() -> Result<(), MediaError> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            gst::init().map_err(|e| e.to_string())?;
+            prefer_software();
+            count_decode_errors();
+            Ok(())
+        })
+        .clone()
+        .map_err(|e| MediaError::new("unsupported_codec", format!("GStreamer does not start: {e}")))
+}
+
+fn prefer_software() {
+    let factories = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
+    for factory in factories {
+        if factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware")) {
+            factory.set_rank(gst::Rank::NONE);
+        }
+    }
+}
+
+thread_local! {
+    /// The error counter of the pipeline that this streaming thread decodes for.
+    static COUNTER: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+}
+
+/// Counts what libavcodec logs as errors in the thread that runs `decoder` (single-threaded by [`single_thread`]) into `errors`.
+pub(crate) fn count_errors_of(decoder: &gst::Element, errors: &Arc<AtomicU64>) {
+    let Some(pad) = decoder.static_pad("sink") else { return };
+    let errors = Arc::clone(errors);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        COUNTER.with_borrow_mut(|slot| {
+            if !slot.as_ref().is_some_and(|known| Arc::ptr_eq(known, &errors)) {
+                *slot = Some(Arc::clone(&errors));
+            }
+        });
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn count_decode_errors() {
+    // Someone who debugs GStreamer wants its own log: leave it alone.
+    if std::env::var_os("GST_DEBUG").is_some() {
+        return;
+    }
+    gst::log::remove_default_log_function();
+    gst::log::add_log_function(|_, level, _, _, _, _, _| {
+        if level == gst::DebugLevel::Error {
+            COUNTER.with_borrow(|slot| {
+                if let Some(counter) = slot {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    gst::log::set_active(true);
+    gst::log::set_threshold_for_name("libav", gst::DebugLevel::Error);
+}
+
+/// One thread per decoder: files are decoded in parallel instead, which costs less in sum.
+pub(crate) fn single_thread(element: &gst::Element) {
+    for name in ["max-threads", "threads"] {
+        if element.find_property(name).is_some() {
+            element.set_property_from_str(name, "1");
+        }
+    }
+}
+
+/// Something that is not installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// GStreamer element.
+    pub element: &'static str,
+    /// Debian and Ubuntu package that holds it.
+    pub package: &'static str,
+}
+
+/// The elements that reading needs and this machine lacks.
+pub fn missing_software() -> Vec<Missing> {
+    const NEEDED: &[(&str, &str)] = &[
+        ("filesrc", "libgstreamer1.0-0"),
+        ("decodebin3", "gstreamer1.0-plugins-base"),
+        ("appsink", "gstreamer1.0-plugins-base"),
+        ("qtdemux", "gstreamer1.0-plugins-good"),
+        ("matroskademux", "gstreamer1.0-plugins-good"),
+        ("h264parse", "gstreamer1.0-plugins-bad"),
+        ("avdec_h264", "gstreamer1.0-libav"),
+    ];
+    if start().is_err() {
+        return vec![Missing { element: "gstreamer", package: "libgstreamer1.0-0" }];
+    }
+    NEEDED
+        .iter()
+        .filter(|(element, _)| gst::ElementFactory::find(element).is_none())
+        .map(|&(element, package)| Missing { element, package })
+        .collect()
+}
