@@ -71,7 +71,9 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
     let _ = writeln!(out, "done: {} splits; left: {} splits, {:.1} MiB", done.len(), plan.splits.len() as u64 - done.len(), mib(left));
     if let Some(old) = other {
         let _ = writeln!(out, "the output was made by another plan ({}); everything would be redone, because", old.short());
-        changes.iter().for_each(|line| drop(writeln!(out, "  {line}").ok()));
+        for line in &changes {
+            let _ = writeln!(out, "  {line}");
+        }
     }
     let _ = writeln!(out, "\n{:>6}  {:>7}  {:>10}  {:<4}  first input", "split", "inputs", "cost MiB", "done");
     let shown = if args.all { plan.splits.len() } else { SHOWN };

@@ -16,7 +16,7 @@ use curette_engine::run::{self, Place, PrepareOptions, Prepared, Report, RunErro
 use curette_engine::telemetry::{Health, MetricsServer, Progress, ProgressMode, Snapshot, Total};
 use serde_json::json;
 
-use crate::{CheckArgs, Format, complain, fail, pipeline, print};
+use crate::{CheckArgs, Format, fail, pipeline, print};
 
 /// Pause before a local cluster is started again for the first time.
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
         (None, Some(processes)) => return parent(args, graph, threads, processes as usize),
         (None, None) => match (&args.hosts, args.process) {
             (Some(hosts), Some(process)) => member(args, graph, threads, args.quiet || process > 0, |hash| {
-                let addresses = read_hosts(hosts, process)?;
+                let addresses = read_hosts(hosts, process).map_err(|e| ClusterError::BadMembers(e.to_string()))?;
                 let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
                 // A run is named by its plan: processes of another pipeline are refused.
                 Ok(Members { index: process, addresses, threads, run_id: hash.clone(), plan_hash: hash, secret, listen: Listen::OwnAddress })

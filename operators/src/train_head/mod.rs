@@ -7,6 +7,7 @@
 //! The same labels and videos give the same bytes: no clock, no random number, no thread count enters. What can go wrong: too few labels, labels that
 //! contradict each other, videos that cannot be read; each ends in a [`TrainError`] or, where training can go on, in a line of the [`Report`].
 
+pub mod folder;
 pub mod labels;
 pub mod lbfgs;
 pub mod logistic;
