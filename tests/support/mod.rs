@@ -73,6 +73,9 @@ pub fn quickstart(corpus: &Corpus, videos: &Path, output: &Path, settings: &str)
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let key = line.split('=').next().unwrap_or_default().trim();
+        if settings.lines().any(|s| s.split('=').next().unwrap_or_default().trim() == key && !key.is_empty()) {
+            continue;
+        }
         lines.push(match key {
             "output" => format!("output = {:?}", output.display().to_string()),
             "path" => format!("path = {:?}", videos.display().to_string()),

@@ -5,7 +5,7 @@
 //!
 //! What can go wrong: sums that do not add up (see [`super::ledger`]); the run fails rather than commit a loss.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -30,8 +30,10 @@ use super::writer::{Finished, FromWriter, ToWriter};
 /// What collectors tell the committer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToCommitter {
-    /// A split is complete: its sums by step.
-    Complete(Vec<Counts>),
+    /// What steps did since the last message, by step; for people who watch.
+    Did(Vec<(u32, Counts)>),
+    /// A split is complete and adds up.
+    Complete,
     /// A group of splits may be committed.
     Finished(Finished),
 }
@@ -74,6 +76,7 @@ pub fn collect<'s>(
         let mut told = false;
         let sinks = shared.program.sinks.len();
         move |frontiers| {
+            let mut did: BTreeMap<u32, Counts> = BTreeMap::new();
             let time_of = |stamp: &timely::progress::Stamp<SplitTime>| match stamp.as_singleton() {
                 Some(time) => *time,
                 None => panic!("a message must have exactly one time"),
@@ -83,7 +86,9 @@ pub fn collect<'s>(
                 let Some((split, sink, rows)) = std::mem::take(batch).into_parts() else { return };
                 debug_assert_eq!(owner(split, peers), index);
                 let state = open.entry((time, split)).or_insert_with(|| Open { entries: Vec::new(), sinks: vec![0; sinks] });
-                state.sinks[sink as usize] += rows.num_rows() as u64;
+                let count = rows.num_rows() as u64;
+                state.sinks[sink as usize] += count;
+                did.entry(shared.program.sinks[sink as usize].0 as u32).or_default().merge(&sunk(count));
                 let bytes = bytes_of(&rows);
                 shared.pools.hold(bytes);
                 shared.tell_writer(&link.commands, ToWriter::Rows { target: sink as usize, split, rows, bytes });
@@ -92,16 +97,20 @@ pub fn collect<'s>(
                 let time = time_of(cap.stamp());
                 for entry in entries.drain(..) {
                     let state = open.entry((time, entry.split)).or_insert_with(|| Open { entries: Vec::new(), sinks: vec![0; sinks] });
+                    did.entry(entry.step).or_default().add(&entry);
                     state.entries.push(entry);
                 }
             });
+            if let (Some(cap), false) = (&alive, did.is_empty()) {
+                out.activate().session(cap).give(ToCommitter::Did(did.into_iter().collect()));
+            }
             let passed = |time: &SplitTime| frontiers.iter().all(|f: &MutableAntichain<SplitTime>| !f.less_equal(time));
             let complete: Vec<_> = open.keys().filter(|(time, _)| passed(time)).copied().collect();
             for key in complete {
                 let Some(state) = open.remove(&key) else { continue };
-                let counts = close(&shared, &link.commands, key.1, state);
+                close(&shared, &link.commands, key.1, state);
                 if let Some(cap) = &alive {
-                    out.activate().session(cap).give(ToCommitter::Complete(counts));
+                    out.activate().session(cap).give(ToCommitter::Complete);
                 }
             }
             if !told && frontiers.iter().all(|f| f.is_empty()) && open.is_empty() {
@@ -126,8 +135,13 @@ pub fn collect<'s>(
     (stream, wake)
 }
 
+/// The sums of a sink that received this many rows.
+fn sunk(rows: u64) -> Counts {
+    Counts { rows_in: rows, passed: rows, rows_out: rows, ..Counts::default() }
+}
+
 /// Checks a complete split and gives it to the writer.
-fn close(shared: &Shared, writer: &Sender<ToWriter>, split: u32, state: Open) -> Vec<Counts> {
+fn close(shared: &Shared, writer: &Sender<ToWriter>, split: u32, state: Open) {
     let program = &shared.program;
     let mut counts = vec![Counts::default(); program.steps.len()];
     for entry in &state.entries {
@@ -135,8 +149,7 @@ fn close(shared: &Shared, writer: &Sender<ToWriter>, split: u32, state: Open) ->
     }
     for step in &program.steps {
         if let Work::Sink(sink) = step.work {
-            let rows = state.sinks[sink as usize];
-            counts[step.index] = Counts { rows_in: rows, passed: rows, rows_out: rows, ..Counts::default() };
+            counts[step.index] = sunk(state.sinks[sink as usize]);
         }
     }
     let plan = &shared.plan.splits[split as usize];
@@ -151,5 +164,4 @@ fn close(shared: &Shared, writer: &Sender<ToWriter>, split: u32, state: Open) ->
         }
     }
     shared.tell_writer(writer, ToWriter::Complete { split });
-    counts
 }

@@ -1,7 +1,7 @@
 //! The operator that makes finished splits true: one per run, on the first worker.
 //!
 //! Commits happen on a thread of their own; groups that wait meanwhile are committed together. It also watches the error rate, because it
-//! hears of every complete split.
+//! hears of every task.
 //!
 //! What can go wrong: another run writes to the same tables. The commit finds out (`Delta` versions are put-if-absent) and this run stops; whatever the
 //! other one committed stays valid.
@@ -59,7 +59,8 @@ pub fn commit<'s>(
             input.for_each(|_cap, messages| {
                 for message in messages.drain(..) {
                     match message {
-                        ToCommitter::Complete(counts) => shared.progress.complete(&counts, &shared),
+                        ToCommitter::Did(counts) => shared.progress.did(&counts, &shared),
+                        ToCommitter::Complete => shared.progress.complete(),
                         ToCommitter::Finished(group) => {
                             outstanding += 1;
                             // Fails only when the commit thread is gone, and it only ends with the process or with this channel.

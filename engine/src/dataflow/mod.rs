@@ -103,28 +103,33 @@ impl RunProgress {
         self.splits_committed.fetch_add(splits, Ordering::Relaxed);
     }
 
-    fn complete(&self, counts: &[Counts], shared: &Shared) {
+    fn complete(&self) {
         self.splits_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn did(&self, counts: &[(u32, Counts)], shared: &Shared) {
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((total, count), step) in totals.iter_mut().zip(counts).zip(&shared.program.steps) {
+        for (step, count) in counts {
+            let total = &mut totals[*step as usize];
             total.merge(count);
-            let errors = total.errors_total() + total.kept_errors.values().sum::<u64>();
-            if total.rows_in >= ERROR_RATE_MIN_ROWS && errors as f64 > self.max_error_rate * total.rows_in as f64 {
-                let worst = total.errors.iter().chain(&total.kept_errors).max_by_key(|(_, n)| **n);
-                shared.stop.end(
-                    Exit::ErrorRate,
-                    &format!(
-                        "The run stops: {errors} of {} rows of step `{}` could not be measured, more than max_error_rate = {} allows; most often: {}. \
-                         See the `errors` table, mend the cause or raise max_error_rate, and run the same command again",
-                        total.rows_in,
-                        step.name,
-                        self.max_error_rate,
-                        worst.map(|(code, n)| format!("{code} ({n})")).unwrap_or_default()
-                    ),
-                );
+            if let Some(why) = too_many_errors(total, self.max_error_rate) {
+                let step = &shared.program.steps[*step as usize].name;
+                shared.stop.end(Exit::ErrorRate, &format!(
+                    "The run stops at step `{step}`: {why}. What was committed stays. The codes are explained by `curette ops`; mend the cause or raise max_error_rate, then run the same command again"
+                ));
             }
         }
     }
+}
+
+/// Says so when more of the rows of a step were lost to errors than allowed.
+fn too_many_errors(total: &Counts, max_rate: f64) -> Option<String> {
+    let errors = total.errors_total();
+    if total.rows_in < ERROR_RATE_MIN_ROWS || errors as f64 <= max_rate * total.rows_in as f64 {
+        return None;
+    }
+    let worst = total.errors.iter().max_by_key(|(_, n)| **n).map(|(code, n)| format!("{code} ({n})")).unwrap_or_default();
+    Some(format!("{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}", total.rows_in))
 }
 
 /// What all workers of a process share.
@@ -318,4 +323,22 @@ fn address<'s>(rows: Rows<'s>, step: Arc<Compiled>, sink: u32) -> Rows<'s> {
 /// The splits of a plan that are not in `done`, ascending.
 pub fn todo(plan: &Plan, done: &SplitSet) -> Vec<u32> {
     plan.splits.iter().map(|s| s.id).filter(|id| !done.contains(*id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_that_are_lost_count_as_errors_and_few_rows_prove_nothing() {
+        let counts = |rows_in, lost, kept| Counts {
+            rows_in,
+            errors: [("not_a_video".to_string(), lost)].into(),
+            kept_errors: [("no_text".to_string(), kept)].into(),
+            ..Counts::default()
+        };
+        assert_eq!(too_many_errors(&counts(19, 19, 0), 0.1), None);
+        assert_eq!(too_many_errors(&counts(100, 10, 90), 0.1), None);
+        insta::assert_snapshot!(too_many_errors(&counts(100, 11, 0), 0.1).unwrap(), @"11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
+    }
 }
