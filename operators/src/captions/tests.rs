@@ -198,6 +198,54 @@ fn a_clip_is_shown_with_its_metadata_and_then_summarised() {
     assert!(brief.contains("\nA detailed heart.\n"), "{brief}");
 }
 
+/// Eight seconds at 854x480, 10 frames per second.
+fn video(path: &Path) {
+    use gstreamer::prelude::*;
+    gstreamer::init().unwrap();
+    let text = format!(
+        "videotestsrc num-buffers=80 ! video/x-raw,width=854,height=480,framerate=10/1 ! \
+         x264enc speed-preset=ultrafast key-int-max=20 ! mp4mux ! filesink location=\"{}\"",
+        path.display()
+    );
+    let pipeline = gstreamer::parse::launch(&text).unwrap();
+    pipeline.set_state(gstreamer::State::Playing).unwrap();
+    let end = [gstreamer::MessageType::Eos, gstreamer::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gstreamer::ClockTime::from_seconds(60), &end).unwrap();
+    pipeline.set_state(gstreamer::State::Null).unwrap();
+    assert_eq!(message.type_(), gstreamer::MessageType::Eos);
+}
+
+#[test]
+fn the_frames_of_a_real_video_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("v.mp4");
+    video(&path);
+    let server = serve([text("d"), text("b")]);
+    let (mut writer, _) = writer(&server.captioner(), dir.path());
+    writer.describer.as_mut().unwrap().eyes = Arc::new(super::pictures::pictures);
+    let uri: ArrayRef = Arc::new(StringArray::from(vec![path.to_str().unwrap(), "/no/such/file.mp4"]));
+    let span = |t: i64| Arc::new(Int64Array::from(vec![t, t])) as ArrayRef;
+    let rows =
+        RecordBatch::try_from_iter([("video_uri", uri), ("start_us", span(1_000_000)), ("end_us", span(3_000_000))]).unwrap();
+    let out = run(&writer, &rows);
+    assert_eq!(out.verdicts[0], Verdict::Pass);
+    assert!(matches!(&out.verdicts[1], Verdict::Unmeasured(p) if p.code == "file_missing"), "{:?}", out.verdicts[1]);
+    // 20 frames lie in [1 s, 3 s); the rule takes floor(k * 19 / 7).
+    let times = out.columns[4].as_list::<i32>().value(0);
+    let wanted = [0, 2, 5, 8, 10, 13, 16, 19].map(|k| 1_000_000 + k * 100_000);
+    assert_eq!(times.as_primitive::<Int64Type>().values()[..], wanted);
+
+    let requests = server.requests();
+    let content = requests[0].1.pointer("/messages/0/content").unwrap().as_array().unwrap();
+    assert_eq!(content.len(), 9);
+    for part in &content[1..] {
+        let data = part["image_url"]["url"].as_str().unwrap().strip_prefix("data:image/jpeg;base64,").unwrap();
+        let jpeg = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
+        let picture = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).unwrap();
+        assert_eq!((picture.width(), picture.height()), (768, 432));
+    }
+}
+
 #[test]
 fn a_busy_service_is_asked_again_after_the_time_it_wants() {
     let busy = Act::Say(429, Some("0.4"), json!({"error": {"message": "slow down"}}).to_string());

@@ -49,12 +49,12 @@ fn head() -> Head {
     }
 }
 
-/// Eight seconds of moving test picture at 854x480.
+/// Eight seconds at 854x480 of a picture that fills its frame (noise: `ball` would be a ball between black borders).
 fn video(path: &Path) {
     use gstreamer::prelude::*;
     gstreamer::init().expect("GStreamer; run scripts/bootstrap");
     let text = format!(
-        "videotestsrc pattern=ball num-buffers=80 ! video/x-raw,width=854,height=480,framerate=10/1 ! \
+        "videotestsrc pattern=snow num-buffers=80 ! video/x-raw,width=854,height=480,framerate=10/1 ! \
          x264enc speed-preset=ultrafast key-int-max=20 ! mp4mux ! filesink location=\"{}\"",
         path.display()
     );
