@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use curette_engine::cluster::local::{Local, Seat, supervise};
 use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
-use curette_engine::dataflow::RunProgress;
+use curette_engine::dataflow::{RunProgress, Stopping};
 use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
 use curette_engine::operator::Kind;
@@ -20,6 +20,8 @@ use crate::{CheckArgs, Format, fail, pipeline, print};
 
 /// Pause before a local cluster is started again for the first time.
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// `/healthz` says that a run is stuck when no task has ended for this long.
+const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 /// Environment variable with the secret that the machines of a cluster share.
 const SECRET_VARIABLE: &str = "CURETTE_CLUSTER_SECRET";
 
@@ -62,6 +64,11 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
     let threads = threads(args, &graph);
     let done = match (seat, args.processes) {
         (Some((seat, listener)), _) => {
+            let mut graph = graph;
+            if seat.index > 0 {
+                // One address, one server: the first process's.
+                graph.engine.metrics_address.clear();
+            }
             let quiet = args.quiet || seat.index > 0;
             member(args, graph, threads, quiet, |hash| Ok(seat.members(listener, threads, hash)))
         }
@@ -124,13 +131,18 @@ fn go(quiet: bool, prepared: Prepared, place: Place, threads: usize) -> Done {
     Ok(report.map(|report| (report, locations)))
 }
 
-/// Shows progress and serves metrics while the run goes on.
+/// Shows progress, serves metrics and listens for signals while the run goes on.
 fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Option<MetricsServer>, Option<Progress>) {
+    stop_on_signals(Arc::clone(&progress));
+    let health = Arc::clone(&progress);
     let address = &prepared.graph.engine.metrics_address;
     let server = if address.is_empty() {
         None
     } else {
-        MetricsServer::start(address, || Health::Fine)
+        MetricsServer::start(address, move || match health.silent_for() {
+            silent if silent < STALE_AFTER => Health::Fine,
+            silent => Health::Failing(format!("no task has ended for {} s", silent.as_secs())),
+        })
             .inspect_err(|e| tracing::warn!("The run goes on without metrics: {e}"))
             .ok()
     };
@@ -152,6 +164,28 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
     };
     let mode = if quiet { ProgressMode::Off } else { ProgressMode::Auto };
     (server, Some(Progress::start(total, mode, look)))
+}
+
+/// The first Ctrl-C or SIGTERM lets open splits end and be committed; the second ends the process at once.
+fn stop_on_signals(progress: Arc<RunProgress>) {
+    let listen = move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+            let mut next = async || tokio::select! { _ = interrupt.recv() => libc::SIGINT, _ = terminate.recv() => libc::SIGTERM };
+            let first = next().await;
+            tracing::info!("Stopping: open splits are finished and committed; a second signal ends at once");
+            progress.stop(Stopping::Signal(first));
+            let second = next().await;
+            // SAFETY: `_exit` takes no pointers and does not return. What is not committed is done again by the next run.
+            unsafe { libc::_exit(128 + second) }
+        });
+    };
+    // Without the thread a signal ends the process at once, which is safe, too.
+    if let Err(e) = std::thread::Builder::new().name("signals".into()).spawn(listen) {
+        tracing::warn!("Signals end the run at once: {e}");
+    }
 }
 
 fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
@@ -192,12 +226,24 @@ fn child_args(threads: usize) -> Vec<std::ffi::OsString> {
     out
 }
 
+/// The most memory that this process ever held.
+fn peak_memory_bytes() -> u64 {
+    // SAFETY: `getrusage` fills the struct that it is given.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    usage.ru_maxrss as u64 * 1024
+}
+
 fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> String {
     if args.check.format == Format::Json {
         let tables: serde_json::Map<_, _> = tables.iter().map(|(n, l)| (n.clone(), json!(l))).collect();
         return json!({
             "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
             "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
+            "peak_memory_bytes": peak_memory_bytes(),
         })
         .to_string();
     }
@@ -205,9 +251,10 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "\n{} splits done in {:.1} s, {} were done before{}",
+        "\n{} splits done in {:.1} s with at most {} MiB of memory, {} were done before{}",
         report.splits_done,
         report.elapsed.as_secs_f64(),
+        peak_memory_bytes() >> 20,
         report.splits_before,
         match report.orphans {
             (0, _) => String::new(),

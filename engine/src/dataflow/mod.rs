@@ -76,6 +76,7 @@ pub struct RunProgress {
     max_error_rate: f64,
     stopping: Mutex<Option<Stopping>>,
     draining: AtomicBool,
+    last: Mutex<std::time::Instant>,
 }
 
 /// Why a run opens no more splits.
@@ -97,6 +98,7 @@ impl RunProgress {
             max_error_rate,
             stopping: Mutex::new(None),
             draining: AtomicBool::new(false),
+            last: Mutex::new(std::time::Instant::now()),
         }
     }
 
@@ -113,6 +115,11 @@ impl RunProgress {
     /// Sums by step over the complete splits of this run.
     pub fn totals(&self) -> Vec<Counts> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long ago the last task ended.
+    pub fn silent_for(&self) -> Duration {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Opens no more splits in this process; those that are open are finished and committed. The first reason stays.
@@ -140,6 +147,7 @@ impl RunProgress {
     }
 
     fn did(&self, counts: &[(u32, Counts)], shared: &Shared) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = std::time::Instant::now();
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         for (step, count) in counts {
             let total = &mut totals[*step as usize];
