@@ -42,10 +42,9 @@ pub(crate) fn plan(args: &PlanArgs) -> Exit {
 fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String, RunError> {
     let resources = Arc::new(Resources::default());
     let (program, plan) = plan_only(graph, &resources)?;
-    let committed = look(graph, &program)?;
-    let other = committed.hashes.iter().find(|h| **h != plan.hash);
-    let done = if other.is_none() { committed.done } else { Default::default() };
-    let changes = match other {
+    let found = look(graph, &program, &plan)?;
+    let (other, done) = (found.other, found.done);
+    let changes = match &other {
         Some(old) => difference(graph, &plan, &PlanStore::new(output_folder(graph)?), old),
         None => Vec::new(),
     };
@@ -59,7 +58,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
             .map(|s| json!({"split": s.id, "source": graph.steps[s.source].name, "inputs": s.items.len(), "cost_bytes": s.cost(), "done": done.contains(s.id)}))
             .collect();
         return Ok(json!({
-            "plan": plan.hash.as_str(), "made_by_another_plan": other.map(|h| h.as_str()), "changes": changes,
+            "plan": plan.hash.as_str(), "made_by_another_plan": other.as_ref().map(|h| h.as_str()), "changes": changes,
             "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
         })
         .to_string());
@@ -69,7 +68,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
     // Writing to a string cannot fail.
     let _ = writeln!(out, "plan {}: {} inputs in {} splits, cost {:.1} MiB", plan.hash.short(), plan.items(), plan.splits.len(), mib(total));
     let _ = writeln!(out, "done: {} splits; left: {} splits, {:.1} MiB", done.len(), plan.splits.len() as u64 - done.len(), mib(left));
-    if let Some(old) = other {
+    if let Some(old) = &other {
         let _ = writeln!(out, "the output was made by another plan ({}); everything would be redone, because", old.short());
         for line in &changes {
             let _ = writeln!(out, "  {line}");

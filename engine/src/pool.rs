@@ -102,7 +102,8 @@ impl Pools {
 
     /// The opposite of [`Pools::hold`].
     pub fn release(&self, bytes: u64) {
-        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let now = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        metrics::gauge!("curette_in_flight_bytes").set(now as f64);
     }
 
     /// True while the rows in flight take less than the budget.

@@ -23,6 +23,34 @@ impl Folder {
         block_on(async { self.0.store.put(&path, PutPayload::from(bytes)).await }).map(|_| ())
     }
 
+    /// Names of the files directly below a folder, sorted.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>, object_store::Error> {
+        let path = self.0.file(folder);
+        let found = block_on(async { self.0.store.list_with_delimiter(Some(&path)).await })?;
+        let mut names: Vec<String> =
+            found.objects.iter().filter_map(|o| o.location.filename().map(|name| format!("{folder}/{name}"))).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Deletes a file; harmless when it is not there.
+    pub fn delete(&self, name: &str) -> Result<(), object_store::Error> {
+        let path = self.0.file(name);
+        match block_on(async { self.0.store.delete(&path).await }) {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What failed, for people.
+    pub fn error(&self, action: &'static str, name: &str, why: &dyn fmt::Display) -> CommitError {
+        CommitError::Location {
+            location: format!("{self}/{name}"),
+            reason: format!("cannot {action} it: {why}"),
+            help: "check the store and its permissions, then run the same command again".into(),
+        }
+    }
+
     /// Reads a file.
     pub fn get(&self, name: &str) -> Result<bytes::Bytes, object_store::Error> {
         let path = self.0.file(name);

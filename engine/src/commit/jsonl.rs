@@ -92,7 +92,8 @@ impl JsonlDir {
         Ok(())
     }
 
-    fn plan(&self) -> Result<Option<PlanStamp>, CommitError> {
+    /// The plan that the files belong to.
+    pub fn plan(&self) -> Result<Option<PlanStamp>, CommitError> {
         let path = self.location.file(PLAN_FILE);
         let bytes = match block_on(async { self.location.store.get(&path).await?.bytes().await }) {
             Ok(bytes) => bytes,

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::compile::Compiled;
 use super::ledger::{Entry, ErrorRow, RejectRow};
+use super::offload::{MAX_TASK_BYTES, bytes_of};
 use crate::graph::OnUnmeasured;
 use crate::operator::Kind;
 use crate::verdict::{Processed, Verdict};
@@ -94,8 +95,8 @@ fn shorten(message: String) -> String {
     }
 }
 
-/// The rows that go on, if any, and the entry. Panics on a bug of the operator: lost rows, wrong types.
-pub fn apply(step: &Compiled, split: u32, rows: Option<&RecordBatch>, processed: Processed, rows_in: usize, ids: &RowIds) -> (Option<RecordBatch>, Entry) {
+/// The rows that go on, in batches that are not too large, and the entry. Panics on a bug of the operator: lost rows, wrong types.
+pub fn apply(step: &Compiled, split: u32, rows: Option<&RecordBatch>, processed: Processed, rows_in: usize, ids: &RowIds) -> (Vec<RecordBatch>, Entry) {
     if let Err(bug) = processed.check(rows_in) {
         panic!("operator `{}` of step `{}` broke its contract: {bug}", step.operator, step.name);
     }
@@ -111,14 +112,29 @@ pub fn apply(step: &Compiled, split: u32, rows: Option<&RecordBatch>, processed:
         );
     }
     let (mut entry, go_on) = sort(step, split, verdicts, ids);
-    let pick = match parents {
-        Some(parents) => Pick::Parents(UInt32Array::from(parents)),
-        None if go_on.iter().all(|k| *k) => Pick::All,
-        None => Pick::Rows(BooleanArray::from(go_on)),
+    let out: Vec<RecordBatch> = match parents {
+        Some(parents) => children(step, rows, &columns, &parents),
+        None if go_on.iter().all(|k| *k) => vec![assemble(step, rows, &columns, &Pick::All)],
+        None => vec![assemble(step, rows, &columns, &Pick::Rows(BooleanArray::from(go_on)))],
     };
-    let out = assemble(step, rows, &columns, &pick);
-    entry.rows_out = out.num_rows() as u64;
-    ((out.num_rows() > 0).then_some(out), entry)
+    entry.rows_out = out.iter().map(|b| b.num_rows() as u64).sum();
+    (out.into_iter().filter(|b| b.num_rows() > 0).collect(), entry)
+}
+
+/// A child repeats its parent, so children may be much larger than what they come from: they are cut into batches that 32-bit offsets can address.
+fn children(step: &Compiled, rows: Option<&RecordBatch>, columns: &[ArrayRef], parents: &[u32]) -> Vec<RecordBatch> {
+    let sizes: Vec<u64> = rows.map(|r| (0..r.num_rows()).map(|i| bytes_of(&r.slice(i, 1))).collect()).unwrap_or_default();
+    let mut out = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, parent) in parents.iter().enumerate() {
+        bytes += sizes.get(*parent as usize).copied().unwrap_or(0);
+        if at + 1 == parents.len() || bytes > MAX_TASK_BYTES {
+            let part: Vec<ArrayRef> = columns.iter().map(|c| c.slice(from, at + 1 - from)).collect();
+            out.push(assemble(step, rows, &part, &Pick::Parents(UInt32Array::from(parents[from..=at].to_vec()))));
+            (from, bytes) = (at + 1, 0);
+        }
+    }
+    out
 }
 
 enum Pick {

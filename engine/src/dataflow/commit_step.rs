@@ -21,11 +21,18 @@ use crate::commit::{CommitError, Outcome, PlanStamp, SplitSet, Table, kill_point
 
 /// Why a group could not be committed.
 #[derive(Debug, thiserror::Error)]
-enum CommitStepError {
+pub enum CommitStepError {
+    /// A table could not be committed.
     #[error("{0}")]
     Commit(#[from] CommitError),
+    /// Somebody else did these splits.
     #[error("another run has committed splits {splits} to table `{table}` meanwhile; let one of them end before the other is started")]
-    OtherRun { table: String, splits: SplitSet },
+    OtherRun {
+        /// The table that has them.
+        table: String,
+        /// The splits.
+        splits: SplitSet,
+    },
 }
 
 /// A table as the committer sees it, in the order of the writer's targets; `None` for targets that are not tables.
@@ -91,7 +98,11 @@ fn commit_all(shared: &Shared, queue: &Receiver<Finished>, ack: &Sender<usize>, 
                 all.shards.entry(*target).or_default().extend(shards.iter().cloned());
             }
         }
-        if let Err(e) = commit_group(&shared.tables, &shared.stamp, &all) {
+        let carried_out = shared.intents.write(&shared.stamp, &all).map_err(CommitStepError::from).and_then(|name| {
+            commit_group(&shared.tables, &shared.stamp, &all)?;
+            Ok(shared.intents.remove(&name)?)
+        });
+        if let Err(e) = carried_out {
             shared.stop.commit_failed(&e);
         }
         shared.progress.committed(all.splits.len());
@@ -117,6 +128,17 @@ fn commit_group(tables: &[Committed], stamp: &PlanStamp, group: &Finished) -> Re
             Outcome::AlreadyDone => return Err(CommitStepError::OtherRun { table: table.name().into(), splits }),
             Outcome::PartlyDone { done } => return Err(CommitStepError::OtherRun { table: table.name().into(), splits: done }),
         }
+    }
+    Ok(())
+}
+
+/// Finishes the commits that a killed run had begun: like [`commit_group`], but splits that a table has already are no surprise.
+pub fn finish_group(tables: &[Option<Arc<Table>>], stamp: &PlanStamp, group: &Finished) -> Result<(), CommitError> {
+    for (target, table) in tables.iter().enumerate() {
+        let Some(table) = table else { continue };
+        let shards = group.shards.get(&(target as u32)).map(Vec::as_slice).unwrap_or_default();
+        // A commit is all or nothing, so a table has either the whole group or nothing of it.
+        table.commit(stamp, &group.splits, shards)?;
     }
     Ok(())
 }

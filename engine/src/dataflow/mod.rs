@@ -12,6 +12,7 @@
 //! | `collect` | gathers a split's results and closes it when progress tracking says so |
 //! | `writer` | rows become shards |
 //! | `commit_step` | shards become true |
+//! | `intent` | all tables of a split, or none |
 //! | `tables` | the `rejects`, `errors` and `stages` tables |
 //! | `stop` | ends the process when going on would be wrong |
 //!
@@ -21,6 +22,7 @@ mod apply;
 mod batch;
 mod collect;
 mod commit_step;
+pub mod intent;
 pub mod compile;
 pub mod ledger;
 mod offload;
@@ -43,8 +45,9 @@ use timely::worker::Worker;
 
 use self::batch::Batch;
 use self::collect::{WriterLink, collect};
-pub use self::commit_step::Committed;
+pub use self::commit_step::{Committed, finish_group};
 use self::compile::{Compiled, Program, Work, select};
+use self::intent::Intents;
 use self::ledger::Counts;
 use self::offload::Rows;
 pub use self::stop::Stop;
@@ -71,6 +74,17 @@ pub struct RunProgress {
     splits_done: AtomicU64,
     splits_committed: AtomicU64,
     max_error_rate: f64,
+    stopping: Mutex<Option<Stopping>>,
+    draining: AtomicBool,
+}
+
+/// Why a run opens no more splits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopping {
+    /// A person or a supervisor asked for it, by this signal.
+    Signal(i32),
+    /// Too many rows could not be measured.
+    ErrorRate(String),
 }
 
 impl RunProgress {
@@ -81,6 +95,8 @@ impl RunProgress {
             splits_done: AtomicU64::new(0),
             splits_committed: AtomicU64::new(0),
             max_error_rate,
+            stopping: Mutex::new(None),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -99,6 +115,22 @@ impl RunProgress {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Opens no more splits in this process; those that are open are finished and committed. The first reason stays.
+    pub fn stop(&self, why: Stopping) {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why no more splits are opened, if so.
+    pub fn stopping(&self) -> Option<Stopping> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True when no more splits are opened.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     fn committed(&self, splits: u64) {
         self.splits_committed.fetch_add(splits, Ordering::Relaxed);
     }
@@ -114,9 +146,15 @@ impl RunProgress {
             total.merge(count);
             if let Some(why) = too_many_errors(total, self.max_error_rate) {
                 let step = &shared.program.steps[*step as usize].name;
-                shared.stop.end(Exit::ErrorRate, &format!(
-                    "The run stops at step `{step}`: {why}. What was committed stays. The codes are explained by `curette ops`; mend the cause or raise max_error_rate, then run the same command again"
-                ));
+                let why = format!("step `{step}`: {why}");
+                // Other processes cannot be told to stop opening splits, so all end at once.
+                if !shared.alone {
+                    shared.stop.end(Exit::ErrorRate, &format!("The run stops at {why}; what is committed stays"));
+                }
+                if !self.is_draining() {
+                    tracing::error!("The run opens no more splits, at {why}");
+                }
+                self.stop(Stopping::ErrorRate(why));
             }
         }
     }
@@ -141,10 +179,22 @@ pub struct Shared {
     stop: Stop,
     tables: Vec<Committed>,
     stamp: PlanStamp,
+    intents: Intents,
     progress: Arc<RunProgress>,
+    /// Rows that wait or are worked on in this process, by step.
+    waiting: Vec<AtomicU64>,
+    /// The transforms behind each step.
+    behind: Vec<Vec<usize>>,
+    /// The only process of the run.
+    alone: bool,
 }
 
 impl Shared {
+    /// True when no row waits for a step behind this one: whatever it makes now is not added to a heap.
+    fn is_clear_behind(&self, step: usize) -> bool {
+        self.behind[step].iter().all(|&s| self.waiting[s].load(Ordering::Relaxed) == 0)
+    }
+
     fn tell_writer(&self, writer: &Sender<ToWriter>, message: ToWriter) {
         if writer.send(message).is_err() {
             self.stop.end(Exit::Internal, "the writer thread is gone");
@@ -170,12 +220,29 @@ pub struct Job {
     pub tables: Vec<Committed>,
     /// Names the plan in every commit.
     pub stamp: PlanStamp,
+    /// Where commits are announced.
+    pub intents: Intents,
     /// ULID of this attempt of this process.
     pub attempt: String,
     /// Worker threads of this process.
     pub threads: usize,
     /// Workers of all processes.
     pub peers: usize,
+}
+
+/// For each step the transforms that its rows can reach.
+fn transforms_behind(program: &Program) -> Vec<Vec<usize>> {
+    let mut behind: Vec<std::collections::BTreeSet<usize>> = vec![Default::default(); program.steps.len()];
+    for step in program.steps.iter().rev() {
+        for &input in &step.inputs {
+            let mut all = behind[step.index].clone();
+            if matches!(step.work, Work::Transform(_)) {
+                all.insert(step.index);
+            }
+            behind[input].extend(all);
+        }
+    }
+    behind.into_iter().map(|set| set.into_iter().collect()).collect()
 }
 
 /// Runs the job on the workers of this process until everything is committed.
@@ -192,6 +259,8 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         attempt: job.attempt.clone(),
         workers: job.threads,
     };
+    let steps = job.program.steps.len();
+    let behind = transforms_behind(&job.program);
     let shared = Arc::new(Shared {
         program: job.program,
         plan: job.plan,
@@ -200,7 +269,11 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         stop: Stop,
         tables: job.tables,
         stamp: job.stamp,
+        intents: job.intents,
         progress,
+        waiting: (0..steps).map(|_| AtomicU64::new(0)).collect(),
+        behind,
+        alone: job.peers == job.threads,
     });
     // Unbounded, but what is in it counts for the byte budget, which stops the sources.
     let (commands, queue) = unbounded::<ToWriter>();
@@ -296,11 +369,12 @@ fn build(worker: &mut Worker, link: WriterLink, lanes: u32, todo: &[u32], shared
     (probe, activators, wake)
 }
 
-/// The splits that this worker opens, in order. By their number alone: processes that read the tables at different moments, and so disagree on
+/// The splits that this worker opens, in order. In one process they are dealt out in turn; among several by their number alone: processes that read the tables at different moments, and so disagree on
 /// which splits are left, still agree on whose they are.
 fn mine(todo: &[u32], shared: &Shared, step: &Compiled, index: usize, peers: usize) -> Vec<u32> {
     let of_source = |s: &&u32| shared.plan.splits[**s as usize].source == step.index;
-    todo.iter().filter(of_source).filter(|&&s| s as usize % peers == index).copied().collect()
+    let here = todo.iter().filter(of_source).enumerate();
+    here.filter(|(at, s)| if shared.alone { at % peers == index } else { **s as usize % peers == index }).map(|(_, s)| *s).collect()
 }
 
 /// Cuts rows down to what a sink writes and addresses them to it.

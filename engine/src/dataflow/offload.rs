@@ -8,8 +8,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use timely::container::CapacityContainerBuilder;
@@ -26,6 +28,11 @@ use super::task::{self, Done, TaskContext};
 use super::time::SplitTime;
 use super::Shared;
 use crate::operator::{OperatorError, Pool};
+
+/// How soon a step looks again when the byte budget was exceeded.
+pub const BUDGET_RETRY: Duration = Duration::from_millis(20);
+/// Batches are put together up to this size, far below what 32-bit offsets can address.
+pub const MAX_TASK_BYTES: u64 = 256 << 20;
 
 /// A stream of rows.
 pub type Rows<'s> = Stream<'s, SplitTime, Batch>;
@@ -87,22 +94,26 @@ impl InFlight {
     }
 
     /// Sends on everything that has been answered. Ends the process on an operator error: its rows cannot be accounted for.
-    pub fn deliver(&mut self, shared: &Shared, rows: &mut RowsOutput, ledger: &mut LedgerOutput) {
+    /// Gives the rows that the answered tasks had taken.
+    pub fn deliver(&mut self, shared: &Shared, rows: &mut RowsOutput, ledger: &mut LedgerOutput) -> u64 {
+        let mut answered = 0;
         while let Ok((number, answer)) = self.answers.try_recv() {
             let Some(((rows_cap, ledger_cap), bytes)) = self.held.remove(&number) else { panic!("task {number} answered twice") };
             let (out, entry) = answer.unwrap_or_else(|e| shared.stop.operator_failed(&e));
-            if let Some(out) = out {
+            for out in out {
                 rows.activate().session(&rows_cap).give_container(&mut Batch::new(out, entry.split));
             }
+            answered += entry.rows_in;
             ledger.activate().session(&ledger_cap).give(entry);
             shared.pools.release(bytes);
         }
+        answered
     }
 }
 
-/// Bytes that a batch holds in memory.
+/// Bytes of a batch's rows. Not of its buffers: slices share them, and rows from another process all lie in one received message.
 pub fn bytes_of(rows: &RecordBatch) -> u64 {
-    rows.columns().iter().map(|c| c.get_buffer_memory_size() as u64).sum()
+    rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0) as u64).sum()
 }
 
 /// Adds a transform step to the dataflow.
@@ -119,7 +130,9 @@ pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Ro
     }
     let (rows_out, rows_stream) = builder.new_output::<Batch>();
     let (ledger_out, ledger_stream) = builder.new_output::<Vec<Entry>>();
-    let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let address = std::rc::Rc::clone(&builder.operator_info().address);
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let again = scope.activator_for(address);
     builder.build(move |_initial| {
         let mut rows_out: RowsOutput = OutputBuilder::from(rows_out);
         let mut ledger_out: LedgerOutput = OutputBuilder::from(ledger_out);
@@ -134,9 +147,9 @@ pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Ro
                 let chunk = step.rows_per_task;
                 for offset in (0..rows.num_rows()).step_by(chunk) {
                     let rows = rows.slice(offset, chunk.min(rows.num_rows() - offset));
-                    // Slices share buffers: their bytes are counted by the share of rows.
-                    let bytes = bytes_share(&rows);
+                    let bytes = bytes_of(&rows);
                     shared.pools.hold(bytes);
+                    shared.waiting[step.index].fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
                     waiting.push_back(Waiting { capabilities: (cap.delayed(time, 0), cap.delayed(time, 1)), split, rows, bytes });
                 }
             };
@@ -146,16 +159,29 @@ pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Ro
             if let Some(input) = &mut exchanged {
                 input.for_each(&mut receive);
             }
-            tasks.deliver(&shared, &mut rows_out, &mut ledger_out);
-            while tasks.len() < if shared.pools.has_room() { limit } else { 1 } {
+            let answered = tasks.deliver(&shared, &mut rows_out, &mut ledger_out);
+            shared.waiting[step.index].fetch_sub(answered, Ordering::Relaxed);
+            loop {
+                // Over the budget only the last steps with rows work, and one task at a time: what is in flight shrinks before more is made.
+                let allowed = match shared.pools.has_room() {
+                    true => limit,
+                    false => usize::from(shared.is_clear_behind(step.index)),
+                };
+                if tasks.len() >= allowed {
+                    if allowed < limit && !waiting.is_empty() {
+                        again.activate_after(BUDGET_RETRY);
+                    }
+                    break;
+                }
                 let Some(next) = gather(&mut waiting, step.rows_per_task) else { break };
                 let Waiting { capabilities, split, rows, bytes } = next;
                 if step.pool == Pool::Inline {
                     let answer = task::transform(&step, split, &rows, &shared.context);
                     let (out, entry) = answer.unwrap_or_else(|e| shared.stop.operator_failed(&e));
-                    if let Some(out) = out {
+                    for out in out {
                         rows_out.activate().session(&capabilities.0).give_container(&mut Batch::new(out, split));
                     }
+                    shared.waiting[step.index].fetch_sub(entry.rows_in, Ordering::Relaxed);
                     ledger_out.activate().session(&capabilities.1).give(entry);
                     shared.pools.release(bytes);
                     continue;
@@ -170,17 +196,13 @@ pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Ro
     (rows_stream, ledger_stream)
 }
 
-fn bytes_share(rows: &RecordBatch) -> u64 {
-    rows.columns().iter().map(|c| arrow::array::Array::to_data(c).get_slice_memory_size().unwrap_or(0) as u64).sum()
-}
-
 /// The next task: the first waiting rows, with later ones of the same split added while they fit one task.
 fn gather(waiting: &mut VecDeque<Waiting>, rows_per_task: usize) -> Option<Waiting> {
     let mut first = waiting.pop_front()?;
     let mut parts = Vec::new();
     let mut count = first.rows.num_rows();
     while let Some(next) = waiting.front() {
-        if next.split != first.split || next.capabilities.0.time() != first.capabilities.0.time() || count + next.rows.num_rows() > rows_per_task {
+        if next.split != first.split || next.capabilities.0.time() != first.capabilities.0.time() || count + next.rows.num_rows() > rows_per_task || first.bytes + next.bytes > MAX_TASK_BYTES {
             break;
         }
         let Some(next) = waiting.pop_front() else { break };

@@ -3,12 +3,12 @@
 //! The window is a number of lanes (see [`super::time`]). A lane works on one split; when the probe behind the sinks says that nothing of that
 //! split is left, the lane takes the next one. Nothing in timely slows a source down, so this is the flow control of the whole dataflow.
 //!
-//! What can go wrong: a lane that is not closed keeps the run alive; a lane is closed exactly when the list of splits is empty.
+//! What can go wrong: a lane that is not closed keeps the run alive; a lane is closed when the list of splits
+//! is empty or the run is being stopped.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -21,14 +21,11 @@ use super::Shared;
 use super::batch::Batch;
 use super::compile::Compiled;
 use super::ledger::Entry;
-use super::offload::{InFlight, Ledger, LedgerOutput, Rows, RowsOutput};
+use super::offload::{BUDGET_RETRY, InFlight, Ledger, LedgerOutput, Rows, RowsOutput};
 use super::task;
 use super::time::SplitTime;
 use crate::operator::Pool;
 use crate::plan::Split;
-
-/// How soon a source looks again when the byte budget was exceeded.
-const BUDGET_RETRY: Duration = Duration::from_millis(20);
 
 /// Inputs of one task.
 struct Chunk {
@@ -95,7 +92,7 @@ pub fn source<'s>(
                     continue;
                 }
                 let Some((rows_cap, ledger_cap)) = &mut lane.future else { continue };
-                if todo.is_empty() {
+                if todo.is_empty() || shared.progress.is_draining() {
                     lane.future = None;
                     continue;
                 }

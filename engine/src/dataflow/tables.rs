@@ -81,7 +81,7 @@ pub fn batches(program: &Program, split: u32, entries: &[Entry], counts: &[Count
     let splits = |n: usize| Arc::new(Int32Array::from_value(split as i32, n)) as ArrayRef;
 
     let mut rejects: Vec<_> = entries.iter().flat_map(|e| e.rejects.iter().map(move |r| (e, r))).collect();
-    rejects.sort_by(|a, b| (a.0.step, &a.1.item_id).cmp(&(b.0.step, &b.1.item_id)));
+    rejects.sort_by(|a, b| (a.0.step, &a.1.item_id, &a.1.code).cmp(&(b.0.step, &b.1.item_id, &b.1.code)));
     let rejects = make(
         REJECTS,
         vec![
@@ -98,7 +98,7 @@ pub fn batches(program: &Program, split: u32, entries: &[Entry], counts: &[Count
     );
 
     let mut errors: Vec<_> = entries.iter().flat_map(|e| e.errors.iter().map(move |r| (e, r))).collect();
-    errors.sort_by(|a, b| (a.0.step, &a.1.item_id).cmp(&(b.0.step, &b.1.item_id)));
+    errors.sort_by(|a, b| (a.0.step, &a.1.item_id, &a.1.code).cmp(&(b.0.step, &b.1.item_id, &b.1.code)));
     let errors = make(
         ERRORS,
         vec![
@@ -159,44 +159,40 @@ fn reasons<'a>(counts: impl Iterator<Item = &'a Counts>) -> ArrayRef {
     Arc::new(list.finish())
 }
 
-/// Sums the `stages` table: for each step of `names` the counts over all splits.
-pub fn sum_stages(names: &[String], batches: &[RecordBatch]) -> Result<Vec<Counts>, String> {
-    let mut sums = vec![Counts::default(); names.len()];
-    for batch in batches {
-        let missing = |name: &str| format!("the stages table has no column `{name}` of the expected type");
-        let steps = batch.column_by_name("step").and_then(|c| c.as_string_opt::<i32>()).ok_or_else(|| missing("step"))?;
-        let number = |name: &str| {
-            batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(|| missing(name))
+/// Adds rows of the `stages` table to the sums of the steps in `names`.
+pub fn add_stages(names: &[String], batch: &RecordBatch, sums: &mut [Counts]) -> Result<(), String> {
+    let missing = |name: &str| format!("the stages table has no column `{name}` of the expected type");
+    let steps = batch.column_by_name("step").and_then(|c| c.as_string_opt::<i32>()).ok_or_else(|| missing("step"))?;
+    let number =
+        |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(|| missing(name));
+    let (rows_in, passed, rows_out) = (number("rows_in")?, number("passed")?, number("rows_out")?);
+    let reasons = batch.column_by_name("reasons").and_then(|c| c.as_list_opt::<i32>()).ok_or_else(|| missing("reasons"))?;
+    for row in 0..batch.num_rows() {
+        let Some(step) = names.iter().position(|n| n == steps.value(row)) else {
+            return Err(format!("the stages table has a step `{}` that the pipeline does not have", steps.value(row)));
         };
-        let (rows_in, passed, rows_out) = (number("rows_in")?, number("passed")?, number("rows_out")?);
-        let reasons = batch.column_by_name("reasons").and_then(|c| c.as_list_opt::<i32>()).ok_or_else(|| missing("reasons"))?;
-        for row in 0..batch.num_rows() {
-            let Some(step) = names.iter().position(|n| n == steps.value(row)) else {
-                return Err(format!("the stages table has a step `{}` that the pipeline does not have", steps.value(row)));
+        let sum = &mut sums[step];
+        sum.rows_in += rows_in.value(row) as u64;
+        sum.passed += passed.value(row) as u64;
+        sum.rows_out += rows_out.value(row) as u64;
+        let items = reasons.value(row);
+        let items = items.as_struct_opt().ok_or_else(|| missing("reasons"))?;
+        let part = |name: &str| items.column_by_name(name).ok_or_else(|| missing("reasons"));
+        let (outcome, code, rows) = (part("outcome")?, part("code")?, part("rows")?);
+        let (Some(outcome), Some(code), Some(rows)) =
+            (outcome.as_string_opt::<i32>(), code.as_string_opt::<i32>(), rows.as_primitive_opt::<Int64Type>())
+        else {
+            return Err(missing("reasons"));
+        };
+        for i in 0..items.len() {
+            let map = match outcome.value(i) {
+                "rejected" => &mut sum.rejected,
+                "error" => &mut sum.errors,
+                "kept_error" => &mut sum.kept_errors,
+                other => return Err(format!("the stages table has an unknown outcome `{other}`")),
             };
-            let sum = &mut sums[step];
-            sum.rows_in += rows_in.value(row) as u64;
-            sum.passed += passed.value(row) as u64;
-            sum.rows_out += rows_out.value(row) as u64;
-            let items = reasons.value(row);
-            let items = items.as_struct_opt().ok_or_else(|| missing("reasons"))?;
-            let part = |name: &str| items.column_by_name(name).ok_or_else(|| missing("reasons"));
-            let (outcome, code, rows) = (part("outcome")?, part("code")?, part("rows")?);
-            let (Some(outcome), Some(code), Some(rows)) =
-                (outcome.as_string_opt::<i32>(), code.as_string_opt::<i32>(), rows.as_primitive_opt::<Int64Type>())
-            else {
-                return Err(missing("reasons"));
-            };
-            for i in 0..items.len() {
-                let map = match outcome.value(i) {
-                    "rejected" => &mut sum.rejected,
-                    "error" => &mut sum.errors,
-                    "kept_error" => &mut sum.kept_errors,
-                    other => return Err(format!("the stages table has an unknown outcome `{other}`")),
-                };
-                *map.entry(code.value(i).to_string()).or_default() += rows.value(i) as u64;
-            }
+            *map.entry(code.value(i).to_string()).or_default() += rows.value(i) as u64;
         }
     }
-    Ok(sums)
+    Ok(())
 }

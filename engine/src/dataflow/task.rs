@@ -21,8 +21,8 @@ pub struct TaskContext {
     pub cancelled: Arc<AtomicBool>,
 }
 
-/// Rows that go on, and what became of the rest.
-pub type Done = (Option<RecordBatch>, Entry);
+/// Rows that go on, in one or more batches, and what became of the rest.
+pub type Done = (Vec<RecordBatch>, Entry);
 
 /// Calls a measure, filter or expanding operator.
 pub fn transform(step: &Compiled, split: u32, rows: &RecordBatch, context: &TaskContext) -> Result<Done, OperatorError> {

@@ -1,6 +1,6 @@
 //! The thread that turns rows into shards: one per process, fed by the collectors of its workers.
 //!
-//! Rows of an unfinished split wait here, and move into a shard of their own when they grow beyond a row group, so that memory stays bounded however
+//! Rows of an unfinished split wait here, counted by the byte budget, and move into a shard of their own when they grow beyond a row group, so that memory stays bounded however
 //! large a split is. Rows of finished splits share shards until these reach their target size. A group of finished splits is handed on for
 //! commit when a shard is full, when the oldest of them has waited for the commit interval, or at the end.
 //!
@@ -126,8 +126,7 @@ pub fn run(
     while left > 0 {
         match commands.recv_timeout(TICK) {
             Ok(ToWriter::Rows { target, split, rows, bytes }) => {
-                writer.rows(target, split, rows)?;
-                writer.pools.release(bytes);
+                writer.rows(target, split, rows, bytes)?;
             }
             Ok(ToWriter::Complete { split }) => writer.complete(split)?,
             Ok(ToWriter::WorkerDone) => left -= 1,
@@ -150,26 +149,33 @@ pub fn run(
 }
 
 impl Writer {
-    fn rows(&mut self, target: usize, split: u32, rows: RecordBatch) -> Result<(), CommitError> {
+    fn rows(&mut self, target: usize, split: u32, rows: RecordBatch, bytes: u64) -> Result<(), CommitError> {
         let slot = &mut self.slots[target];
         let spill = match &self.targets[target] {
-            Target::Table { done, .. } if done.contains(split) => return Ok(()),
+            Target::Table { done, .. } if done.contains(split) => {
+                self.pools.release(bytes);
+                return Ok(());
+            }
             Target::Table { spill_bytes, .. } => *spill_bytes,
             Target::Jsonl(_) => u64::MAX,
         };
         if let Some(own) = slot.own.get_mut(&split) {
-            return own.write(&rows);
+            own.write(&rows)?;
+            self.pools.release(bytes);
+            return Ok(());
         }
         let buffer = slot.waiting.entry(split).or_default();
-        buffer.bytes += super::offload::bytes_of(&rows);
+        buffer.bytes += bytes;
         buffer.rows.push(rows);
         if buffer.bytes > spill
             && let Target::Table { table, .. } = &self.targets[target]
         {
             let mut own = table.shard_writer(&self.settings.attempt);
-            for rows in slot.waiting.remove(&split).unwrap_or_default().rows {
+            let buffer = slot.waiting.remove(&split).unwrap_or_default();
+            for rows in buffer.rows {
                 own.write(&rows)?;
             }
+            self.pools.release(buffer.bytes);
             slot.own.insert(split, own);
         }
         Ok(())
@@ -178,9 +184,12 @@ impl Writer {
     fn complete(&mut self, split: u32) -> Result<(), CommitError> {
         kill_point("split_complete");
         for (target, slot) in self.targets.iter().zip(&mut self.slots) {
-            let rows = slot.waiting.remove(&split).map(|b| b.rows).unwrap_or_default();
+            let Buffer { rows, bytes } = slot.waiting.remove(&split).unwrap_or_default();
             match target {
-                Target::Jsonl(dir) => dir.write_split(split, &rows)?,
+                Target::Jsonl(dir) => {
+                    dir.write_split(split, &rows)?;
+                    self.pools.release(bytes);
+                }
                 Target::Table { table, sort_by, .. } => {
                     if let Some(own) = slot.own.remove(&split) {
                         slot.closed.push(own.finish()?);
@@ -196,6 +205,7 @@ impl Writer {
                         shared.write(&rows)?;
                         self.full |= shared.is_full();
                     }
+                    self.pools.release(bytes);
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `prepare` | plan, tables, what is done, refusal of a changed plan |
+//! | `versions` | which generation of the tables a run belongs to |
 //! | `finish` | checks the sums of the whole plan and removes what killed attempts left behind |
 //! | `funnel` | the report: in, kept, rejected by reason, for each step |
 //!
@@ -11,6 +12,7 @@
 pub mod finish;
 pub mod funnel;
 pub mod prepare;
+pub mod versions;
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{ClusterError, Workers};
 use crate::commit::CommitError;
-use crate::dataflow::{self, RunProgress};
+use crate::dataflow::{self, RunProgress, Stopping};
 use crate::exit::Exit;
 use crate::graph::Graph;
 use crate::operator::OperatorError;
@@ -48,6 +50,19 @@ pub enum RunError {
     /// The output was made by another plan.
     #[error("{0}")]
     PlanChanged(String),
+    /// The run was stopped before its end; what was open is committed.
+    #[error("stopped by a signal: {done} of {all} splits are committed; the same command continues from there")]
+    Interrupted {
+        /// The signal.
+        signal: i32,
+        /// Splits that are committed.
+        done: u64,
+        /// Splits of the plan.
+        all: u64,
+    },
+    /// Too many rows could not be measured.
+    #[error("{0}; what was done is committed. `curette ops` explains the codes; mend the cause and use --new-version, or raise max_error_rate")]
+    ErrorRate(String),
     /// The tables do not agree with the sums.
     #[error("the run is finished but its tables do not add up, which is a bug: {0}")]
     Mismatch(String),
@@ -60,10 +75,14 @@ impl RunError {
     /// The exit code of the process.
     pub fn exit(&self) -> Exit {
         match self {
-            RunError::Operator(_) | RunError::Plan(_) | RunError::Output(_) => Exit::Mistake,
-            RunError::Store(_) | RunError::Commit(_) => Exit::Failed,
+            RunError::Operator(_) | RunError::Output(_) => Exit::Mistake,
+            // A listing fails when a store is away for a while, too.
+            RunError::Plan(_) | RunError::Store(_) | RunError::Commit(_) => Exit::Failed,
             RunError::Cluster(e) => e.exit(),
             RunError::PlanChanged(_) => Exit::PlanChanged,
+            RunError::Interrupted { signal: libc::SIGTERM, .. } => Exit::Terminated,
+            RunError::Interrupted { .. } => Exit::Interrupted,
+            RunError::ErrorRate(_) => Exit::ErrorRate,
             RunError::Mismatch(_) => Exit::Internal,
         }
     }
@@ -146,6 +165,14 @@ pub fn run<W>(prepared: Prepared, place: Place, threads: usize, watch: impl FnOn
     let job = prepared.into_job(threads, peers)?;
     dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
     drop(watching);
+    let all = plan.splits.len() as u64;
+    match progress.stopping() {
+        Some(Stopping::ErrorRate(why)) => return Err(RunError::ErrorRate(why)),
+        Some(Stopping::Signal(signal)) if !first || before + progress.splits_committed() < all => {
+            return Err(RunError::Interrupted { signal, done: before + progress.splits_committed(), all });
+        }
+        Some(Stopping::Signal(_)) | None => {}
+    }
     if !first {
         return Ok(None);
     }

@@ -5,15 +5,17 @@
 
 use std::sync::Arc;
 
-use crate::commit::{Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState};
+use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, kill_point};
 use crate::dataflow::compile::{Program, compile};
-use crate::dataflow::{Job, Target, tables as system};
+use crate::dataflow::intent::Intents;
+use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::{Graph, meaning_diff};
 use crate::operator::{ID_METADATA, SinkFormat};
 use crate::plan::{Plan, PlanHash, PlanStore, input_diff, plan};
 use crate::resources::Resources;
 
 use super::RunError;
+use super::versions::{Standing, Version, decide};
 
 /// Target size of shards of the system tables.
 const SYSTEM_SHARD_BYTES: u64 = 64 << 20;
@@ -87,6 +89,7 @@ pub struct Prepared {
     program: Program,
     resources: Arc<Resources>,
     stamp: PlanStamp,
+    intents: Intents,
 }
 
 /// What `--new-version` and the place in the cluster say.
@@ -116,36 +119,51 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let (program, plan) = plan_only(&graph, &resources)?;
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
-    let committed = committed_plans(&wanted)?;
-    let old = committed.hashes.iter().find(|h| **h != plan.hash);
-    let generation = match decide(&committed, &plan.hash, options.new_version) {
-        Ok(generation) => generation,
-        Err(old) => return Err(RunError::PlanChanged(refusal(&graph, &plan, &store, &old))),
+    let standings = standings(&wanted)?;
+    let mut version = decide(&standings, &plan.hash, options.new_version);
+    let mut tables = match open_all(&wanted, &version) {
+        // Tables that were made for other columns but never held a row bind nobody.
+        Err(RunError::Commit(CommitError::SchemaMismatch { .. })) if standings.iter().all(|s| s.stamp.is_none()) => {
+            version = Version::Begin(1);
+            open_all(&wanted, &version)?
+        }
+        other => other?,
+    };
+    let generation = match version {
+        Version::Continue(generation) | Version::Begin(generation) => generation,
+        Version::Refuse(old) => return Err(RunError::PlanChanged(refusal(&graph, &plan, &store, &old))),
     };
     let stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation };
-    let mut open = Vec::new();
-    for (name, location, target) in wanted {
-        open.push(open_target(name, location, target, old.is_some())?);
-    }
     store.save(&graph, &plan)?;
-    for table in &mut open {
-        match &mut table.kind {
-            OpenKind::Table { table, done, .. } => {
-                let state = table.state()?;
-                let current = state.plan_hash.as_deref() == Some(plan.hash.as_str());
-                if state.plan_hash.is_some() && !current {
-                    table.begin_generation(&stamp)?;
-                }
-                *done = if current { state.done } else { SplitSet::new() };
-            }
-            OpenKind::Jsonl(dir) if options.new_version => dir.begin_generation(&stamp)?,
+    for (open, standing) in tables.all.iter().zip(&standings) {
+        if standing.stamp.as_ref() == Some(&stamp) {
+            continue;
+        }
+        match &open.kind {
+            // Also tables without a record: they may have been made for other columns.
+            OpenKind::Table { table, .. } if generation > 0 => drop(table.begin_generation(&stamp)?),
+            OpenKind::Table { .. } => {}
+            OpenKind::Jsonl(dir) if generation > 0 => dir.begin_generation(&stamp)?,
             OpenKind::Jsonl(dir) => dir.claim(&stamp)?,
         }
+        kill_point("version_begun");
     }
-    let tables = Tables { all: open };
+    let intents = Intents::new(output_folder(&graph)?);
+    let committed: Vec<Option<Arc<Table>>> = tables.all.iter().map(|t| t.table().cloned()).collect();
+    let groups = intents.finish(&stamp, |group| finish_group(&committed, &stamp, group))?;
+    if groups > 0 {
+        tracing::info!(groups, "Finished the commits that a killed run had begun");
+    }
+    for open in &mut tables.all {
+        if let OpenKind::Table { table, done, .. } = &mut open.kind {
+            let state = table.state()?;
+            let current = state.plan_hash.as_deref() == Some(plan.hash.as_str()) && state.generation == generation;
+            *done = if current { state.done } else { SplitSet::new() };
+        }
+    }
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
-    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp })
+    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents })
 }
 
 /// The pipeline's output folder or URL.
@@ -174,57 +192,47 @@ fn normalized(path: &std::path::Path) -> String {
     out.to_string_lossy().into_owned()
 }
 
-/// May a run of this plan go on, and in which generation? `Err` names the plan that the tables belong to.
-fn decide(committed: &CommittedPlans, plan: &PlanHash, new_version: bool) -> Result<u64, PlanHash> {
-    let Some((newest, generation)) = &committed.newest else { return Ok(0) };
-    match () {
-        // Also when older plans are there: then this plan's new version was begun and the process killed before all tables knew.
-        () if newest == plan => Ok(*generation),
-        () if new_version => Ok(generation + 1),
-        () => Err(newest.clone()),
-    }
+/// What each table and folder says, in commit order.
+fn standings(wanted: &[(String, String, Wanted)]) -> Result<Vec<Standing>, RunError> {
+    let look = |(name, location, kind): &(String, String, Wanted)| -> Result<Standing, RunError> {
+        Ok(match kind {
+            Wanted::Jsonl => Standing { stamp: JsonlDir::open(name, location)?.plan()?, committed: false },
+            Wanted::Table(..) => {
+                let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
+                let stamp = state.and_then(|s| s.plan_hash.map(|plan_hash| PlanStamp { plan_hash, generation: s.generation }));
+                Standing { stamp, committed: true }
+            }
+        })
+    };
+    wanted.iter().map(look).collect()
 }
 
-/// The plans that the tables of an output were made by.
-#[derive(Debug, Default)]
-pub struct CommittedPlans {
-    /// Their hashes: one, unless a run was killed while it began a new version.
-    pub hashes: Vec<PlanHash>,
-    /// The plan of the highest generation, and that generation.
-    pub newest: Option<(PlanHash, u64)>,
-    /// Splits that stand in every table that exists, when all were made by one plan.
+/// What a run of this plan would find.
+#[derive(Debug)]
+pub struct Found {
+    /// The plan that the tables were made by, if it is another one and a run would be refused.
+    pub other: Option<PlanHash>,
+    /// Splits that a run would not do again.
     pub done: SplitSet,
 }
 
-fn committed_plans(wanted: &[(String, String, Wanted)]) -> Result<CommittedPlans, RunError> {
-    let mut out = CommittedPlans::default();
-    let mut done: Option<SplitSet> = None;
-    for (name, location, kind) in wanted {
-        if matches!(kind, Wanted::Jsonl) {
-            continue;
-        }
-        let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
-        let (hash, here) = state.map_or((None, SplitSet::new()), |s: TableState| {
-            let hash = s.plan_hash.map(PlanHash::from_hex);
-            if let Some(hash) = &hash
-                && out.newest.as_ref().is_none_or(|(_, g)| *g < s.generation)
-            {
-                out.newest = Some((hash.clone(), s.generation));
+/// Looks at the tables of a pipeline's output, without making any.
+pub fn look(graph: &Graph, program: &Program, plan: &Plan) -> Result<Found, RunError> {
+    let wanted = targets(graph, program)?;
+    Ok(match decide(&standings(&wanted)?, &plan.hash, false) {
+        Version::Refuse(other) => Found { other: Some(other), done: SplitSet::new() },
+        Version::Begin(_) => Found { other: None, done: SplitSet::new() },
+        Version::Continue(generation) => {
+            let mut done: Option<SplitSet> = None;
+            for (name, location, _) in wanted.iter().filter(|(_, _, kind)| matches!(kind, Wanted::Table(..))) {
+                let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
+                let current = state.filter(|s| s.plan_hash.as_deref() == Some(plan.hash.as_str()) && s.generation == generation);
+                let here = current.map(|s| s.done).unwrap_or_default();
+                done = Some(done.map_or_else(|| here.clone(), |d| d.intersection(&here)));
             }
-            (hash, s.done)
-        });
-        out.hashes.extend(hash);
-        done = Some(done.map_or(here.clone(), |d| d.intersection(&here)));
-    }
-    out.hashes.sort();
-    out.hashes.dedup();
-    out.done = if out.hashes.len() == 1 { done.unwrap_or_default() } else { SplitSet::new() };
-    Ok(out)
-}
-
-/// What the tables of a pipeline's output say, without making any.
-pub fn look(graph: &Graph, program: &Program) -> Result<CommittedPlans, RunError> {
-    committed_plans(&targets(graph, program)?)
+            Found { other: None, done: done.unwrap_or_default() }
+        }
+    })
 }
 
 enum Wanted {
@@ -284,15 +292,24 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
     Ok(out)
 }
 
-fn open_target(name: String, location: String, wanted: Wanted, new_version: bool) -> Result<OpenTable, RunError> {
-    let kind = match wanted {
-        Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(&name, &location)?)),
-        Wanted::Table(spec, sort_by) => {
-            let table = Arc::new(if new_version { Table::open_for_new_version(&spec)? } else { Table::open_or_create(&spec)? });
-            OpenKind::Table { table, done: SplitSet::new(), spec: Arc::new(spec), sort_by }
-        }
+fn open_all(wanted: &[(String, String, Wanted)], version: &Version) -> Result<Tables, RunError> {
+    let columns_may_change = match version {
+        Version::Refuse(_) => return Ok(Tables { all: Vec::new() }),
+        // A generation that was begun may not have reached every table.
+        Version::Begin(_) => true,
+        Version::Continue(generation) => *generation > 0,
     };
-    Ok(OpenTable { name, location, kind })
+    let open = |(name, location, wanted): &(String, String, Wanted)| -> Result<OpenTable, RunError> {
+        let kind = match wanted {
+            Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(name, location)?)),
+            Wanted::Table(spec, sort_by) => {
+                let table = if columns_may_change { Table::open_for_new_version(spec)? } else { Table::open_or_create(spec)? };
+                OpenKind::Table { table: Arc::new(table), done: SplitSet::new(), spec: Arc::new(spec.clone()), sort_by: sort_by.clone() }
+            }
+        };
+        Ok(OpenTable { name: name.clone(), location: location.clone(), kind })
+    };
+    Ok(Tables { all: wanted.iter().map(open).collect::<Result<_, _>>()? })
 }
 
 /// What a person reads whose plan has changed.
@@ -364,25 +381,10 @@ impl Prepared {
             targets,
             tables,
             stamp: self.stamp,
+            intents: self.intents,
             attempt: ulid::Ulid::generate().to_string(),
             threads,
             peers,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_goes_on_in_its_own_generation_only() {
-        let hash = |h: &str| PlanHash::from_hex(h);
-        let at = |newest: Option<(&str, u64)>| CommittedPlans { newest: newest.map(|(h, g)| (hash(h), g)), ..CommittedPlans::default() };
-        assert_eq!(decide(&at(None), &hash("a"), false), Ok(0));
-        assert_eq!(decide(&at(Some(("a", 2))), &hash("a"), false), Ok(2));
-        assert_eq!(decide(&at(Some(("a", 2))), &hash("a"), true), Ok(2), "the same plan is no new version");
-        assert_eq!(decide(&at(Some(("b", 2))), &hash("a"), true), Ok(3));
-        assert_eq!(decide(&at(Some(("b", 2))), &hash("a"), false), Err(hash("b")));
     }
 }

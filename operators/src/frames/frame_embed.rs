@@ -32,6 +32,10 @@ pub struct FrameEmbed {
     pub fps: f64,
     /// What describes a frame.
     pub descriptor: Descriptor,
+    /// A video whose decoder reports more errors per decoded frame than this is unmeasured with code `damaged` (0 to 1000). Decoders conceal errors
+    /// with plausible pixels; their number is in `decode_errors`.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub max_errors_per_frame: f64,
     /// Time for one video, fetching included, in seconds (1 to 86400).
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
@@ -48,7 +52,7 @@ pub enum Descriptor {
 
 impl Default for FrameEmbed {
     fn default() -> Self {
-        FrameEmbed { fps: 1.0, descriptor: Descriptor::Builtin, timeout_seconds: 3600 }
+        FrameEmbed { fps: 1.0, descriptor: Descriptor::Builtin, max_errors_per_frame: 0.1, timeout_seconds: 3600 }
     }
 }
 
@@ -123,6 +127,13 @@ impl FrameEmbed {
             vectors.extend(describe(&frame.rgb));
             Ok(())
         })?;
+        if stats.decode_errors as f64 > self.max_errors_per_frame * stats.frames_decoded as f64 {
+            let message = format!(
+                "{uri}: the decoder reported {} errors in {} frames; fetch it again, or raise max_errors_per_frame (now {})",
+                stats.decode_errors, stats.frames_decoded, self.max_errors_per_frame
+            );
+            return Err(MediaError { code: "damaged", message });
+        }
         Ok(Described { times_ns, vectors, stats })
     }
 }
@@ -218,7 +229,7 @@ impl Builders {
 mod tests {
     use super::*;
     use crate::media::tests::{Bench, media_folder, process_uris};
-    use arrow::array::Array;
+    use arrow::array::{Array, AsArray};
 
     #[test]
     fn columns_have_the_declared_types() {
@@ -230,6 +241,19 @@ mod tests {
             assert_eq!(column.data_type(), added.field.data_type(), "{}", added.field.name());
             assert!(column.is_valid(0) && column.is_null(1));
         }
+    }
+
+    #[test]
+    fn concealed_damage_is_unmeasured_unless_allowed() {
+        let Some(folder) = media_folder() else { return };
+        let uri = [folder.join("broken-bitflips-480p.mp4").to_string_lossy().into_owned()];
+        let done = process_uris(&FrameEmbed::default(), &uri);
+        assert!(matches!(&done.verdicts[..], [Verdict::Unmeasured(p)] if p.code == "damaged"), "{:?}", done.verdicts);
+        let lenient = FrameEmbed { max_errors_per_frame: 1000.0, ..FrameEmbed::default() };
+        let done = process_uris(&lenient, &uri);
+        assert_eq!(done.verdicts, [Verdict::Pass]);
+        let errors = done.columns[7].as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        assert!(errors > 100, "{errors}");
     }
 
     /// Cosines of neighbouring samples, with the time of the later one.

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempPath;
 
-use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES};
+use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES, UPLOAD_WAIT};
 use super::{MediaContext, MediaError};
 
 /// A file that can be opened here, and what names its content.
@@ -147,8 +147,12 @@ pub fn put_object(folder: &str, name: &str, bytes: &[u8]) -> Result<String, Medi
         let uri = format!("{}/{name}", folder.trim_end_matches('/'));
         let (store, path) = open_store(&uri)?;
         let body = object_store::PutPayload::from(bytes.to_vec());
-        runtime().map_err(failed)?.block_on(store.put(&path, body)).map_err(|e| failed(e.to_string()))?;
-        return Ok(uri);
+        let put = async { tokio::time::timeout(UPLOAD_WAIT, store.put(&path, body)).await };
+        return match runtime().map_err(failed)?.block_on(put) {
+            Ok(Ok(_)) => Ok(uri),
+            Ok(Err(e)) => Err(failed(e.to_string())),
+            Err(_) => Err(failed(format!("not written after {} s", UPLOAD_WAIT.as_secs()))),
+        };
     }
     let local = match url::Url::parse(folder).ok().filter(|u| u.scheme() == "file").and_then(|u| u.to_file_path().ok()) {
         Some(path) => path,

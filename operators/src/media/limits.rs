@@ -16,6 +16,8 @@ pub const MAX_REMOTE_BYTES: u64 = 16 << 30;
 pub const MAX_REMOTE_COPIES: usize = 4;
 /// See [`MAX_REMOTE_COPIES`].
 pub const MAX_REMOTE_COPY_BYTES: u64 = 16 << 30;
+/// One object is written within this time, retries included (`write_failed`).
+pub const UPLOAD_WAIT: Duration = Duration::from_secs(600);
 /// Decoded frames waiting between decoder and caller.
 pub const QUEUED_FRAMES: u32 = 2;
 /// Decoded audio buffers waiting between decoder and caller.

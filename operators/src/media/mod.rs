@@ -41,6 +41,8 @@ pub use sniff::{Kind, sniff};
 pub use uniform::uniform_frames;
 
 #[cfg(test)]
+mod containment_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 /// Ticks per second of every presentation time that leaves this plane.

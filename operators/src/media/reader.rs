@@ -147,6 +147,10 @@ impl<'a> Reader<'a> {
         loop {
             let (result, current, _) = self.pipeline.state(clock_time(POLL));
             self.look_at_bus()?;
+            // Nothing will ever come out of a file that has other streams only.
+            if self.collection.as_ref().is_some_and(|c| !c.is_empty()) && !self.has_wanted_stream() {
+                return Err(self.no_stream_or("no_video_stream", ""));
+            }
             match result {
                 Ok(_) if current >= gst::State::Paused => return Ok(()),
                 Err(_) => return Err(self.no_stream_or("damaged", "the pipeline stopped while it read the header")),

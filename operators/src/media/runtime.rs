@@ -55,11 +55,10 @@ pub(crate) fn count_errors_of(decoder: &gst::Element, errors: &Arc<AtomicU64>) {
 }
 
 fn count_decode_errors() {
-    // Someone who debugs GStreamer wants its own log: leave it alone.
-    if std::env::var_os("GST_DEBUG").is_some() {
-        return;
+    // Someone who debugs GStreamer wants its log on stderr; the count must not depend on that.
+    if std::env::var_os("GST_DEBUG").is_none() {
+        gst::log::remove_default_log_function();
     }
-    gst::log::remove_default_log_function();
     gst::log::add_log_function(|_, level, _, _, _, _, _| {
         if level == gst::DebugLevel::Error {
             COUNTER.with_borrow(|slot| {

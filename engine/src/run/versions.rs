@@ -1,0 +1,79 @@
+//! Which generation of the tables a run belongs to. Pure.
+//!
+//! Each `--new-version` gives all tables a new generation. A run may be killed while it begins one, so tables can stand in different
+//! generations: the highest one says what was meant, and the others follow.
+
+use crate::commit::PlanStamp;
+use crate::plan::PlanHash;
+
+/// What one table or folder of an output says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The plan that it belongs to, if any.
+    pub stamp: Option<PlanStamp>,
+    /// A committed table, which vouches for its rows; a folder of files does not.
+    pub committed: bool,
+}
+
+/// What a run may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// Continue, or start in empty tables.
+    Continue(u64),
+    /// Begin this generation in every table.
+    Begin(u64),
+    /// Rows of another plan are committed here.
+    Refuse(PlanHash),
+}
+
+/// May a run of this plan go on, and in which generation?
+pub fn decide(standings: &[Standing], plan: &PlanHash, new_version: bool) -> Version {
+    let stamps = standings.iter().filter_map(|s| s.stamp.as_ref());
+    let Some(newest) = stamps.max_by_key(|s| s.generation) else { return Version::Continue(0) };
+    let something_is_committed = standings.iter().any(|s| s.committed && s.stamp.is_some());
+    match () {
+        // Also when older plans are there: then this plan's version was begun and the process killed before all tables knew.
+        () if newest.plan_hash == plan.as_str() => Version::Continue(newest.generation),
+        () if new_version || !something_is_committed => Version::Begin(newest.generation + 1),
+        () => Version::Refuse(PlanHash::from_hex(newest.plan_hash.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(plan: &str, generation: u64) -> Standing {
+        Standing { stamp: Some(PlanStamp { plan_hash: plan.into(), generation }), committed: true }
+    }
+
+    fn version(standings: &[Standing], new_version: bool) -> Version {
+        decide(standings, &PlanHash::from_hex("mine"), new_version)
+    }
+
+    #[test]
+    fn a_run_goes_on_in_its_own_generation_only() {
+        let empty = Standing { stamp: None, committed: true };
+        assert_eq!(version(&[empty.clone(), empty.clone()], false), Version::Continue(0));
+        assert_eq!(version(&[table("mine", 2), empty], false), Version::Continue(2));
+        assert_eq!(version(&[table("mine", 2)], true), Version::Continue(2), "the same plan is no new version");
+        assert_eq!(version(&[table("other", 2)], true), Version::Begin(3));
+        assert_eq!(version(&[table("other", 2)], false), Version::Refuse(PlanHash::from_hex("other")));
+    }
+
+    #[test]
+    fn the_highest_generation_says_what_was_meant() {
+        // Killed while beginning mine over another.
+        assert_eq!(version(&[table("mine", 1), table("other", 0)], false), Version::Continue(1));
+        // Killed while beginning another over mine; going back to mine needs to be said, and is a generation of its own.
+        assert_eq!(version(&[table("other", 1), table("mine", 0)], false), Version::Refuse(PlanHash::from_hex("other")));
+        assert_eq!(version(&[table("other", 1), table("mine", 0)], true), Version::Begin(2));
+    }
+
+    #[test]
+    fn files_that_no_commit_vouches_for_bind_nobody() {
+        let files = Standing { stamp: Some(PlanStamp { plan_hash: "other".into(), generation: 0 }), committed: false };
+        assert_eq!(version(&[files.clone()], false), Version::Begin(1));
+        assert_eq!(version(&[files, table("other", 0)], false), Version::Refuse(PlanHash::from_hex("other")));
+    }
+}

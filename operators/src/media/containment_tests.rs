@@ -1,0 +1,137 @@
+//! Nothing outlives a call, and no call outlives its limits: cancel flag, deadline, threads, descriptors, remote files.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use curette_engine::resources::Resources;
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::tests::{Bench, media_folder};
+use super::*;
+
+fn code<T>(result: Result<T, MediaError>) -> &'static str {
+    result.err().map_or("ok", |e| e.code)
+}
+
+fn grid(uri: &str, context: &MediaContext) -> Result<GridStats, MediaError> {
+    sample_grid(uri, 1.0, 64, 64, context, &mut |_| Ok(()))
+}
+
+#[test]
+fn a_cancelled_or_late_call_ends_at_once_with_its_own_code() {
+    let Some(folder) = media_folder() else { return };
+    let uri = folder.join("nature-1080p.mp4").to_string_lossy().into_owned();
+    let resources = Arc::new(Resources::default());
+    for (cancelled, timeout, want) in [(true, 60, "cancelled"), (false, 0, "timeout")] {
+        let cancelled = AtomicBool::new(cancelled);
+        let context = MediaContext { cancelled: &cancelled, resources: &resources, timeout: Duration::from_secs(timeout) };
+        let begun = Instant::now();
+        assert_eq!(code(probe(&uri, &context)), want);
+        assert_eq!(code(grid(&uri, &context)), want);
+        assert_eq!(code(uniform_frames(&uri, 0, 1_000_000, 4, None, &context)), want);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn cancelling_in_the_middle_of_a_file_ends_the_pass() {
+    let Some(folder) = media_folder() else { return };
+    let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
+    let (cancelled, resources) = (AtomicBool::new(false), Arc::default());
+    let context = MediaContext { cancelled: &cancelled, resources: &resources, timeout: Duration::from_secs(60) };
+    let mut seen = 0;
+    let result = sample_grid(&uri, 1.0, 64, 64, &context, &mut |_| {
+        seen += 1;
+        cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    });
+    assert_eq!((code(result), seen), ("cancelled", 1));
+}
+
+/// Writes a short audio-only file.
+fn audio_only(path: &Path, mux: &str) -> bool {
+    if super::runtime::start().is_err() {
+        return false;
+    }
+    let description =
+        format!("audiotestsrc num-buffers=40 ! audioconvert ! avenc_aac ! {mux} ! filesink location={}", path.display());
+    let Ok(pipeline) = gst::parse::launch(&description) else { return false };
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &end);
+    pipeline.set_state(gst::State::Null).unwrap();
+    message.is_some_and(|m| m.type_() == gst::MessageType::Eos)
+}
+
+#[test]
+fn a_container_with_audio_alone_has_no_video_stream() {
+    let bench = Bench::new();
+    for mux in ["mp4mux", "matroskamux"] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(audio_only(file.path(), mux), "{mux}");
+        let uri = file.path().to_string_lossy().into_owned();
+        let begun = Instant::now();
+        assert_eq!(code(probe(&uri, &bench.context())), "no_video_stream", "{mux}");
+        assert_eq!(code(grid(&uri, &bench.context())), "no_video_stream", "{mux}");
+        assert_eq!(code(uniform_frames(&uri, 0, 1_000_000, 4, None, &bench.context())), "no_video_stream", "{mux}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{mux}: {:?}", begun.elapsed());
+    }
+}
+
+/// Threads and open descriptors of this process.
+fn held() -> (usize, usize) {
+    let count = |p: &str| std::fs::read_dir(p).map_or(0, Iterator::count);
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+#[test]
+fn good_and_broken_files_leave_no_threads_or_descriptors_behind() {
+    let Some(folder) = media_folder() else { return };
+    let names = ["h264-10bit-200p.mp4", "broken-truncated-45pct.mp4", "broken-text.mp4", "audio-only.mp3", "vfr-444-128p.mp4"];
+    let round = || {
+        let bench = Bench::new(); // a new store each time, so that every round decodes
+        for name in names {
+            let uri = folder.join(name).to_string_lossy().into_owned();
+            let _ = probe(&uri, &bench.context());
+            let _ = uniform_frames(&uri, 0, 500_000, 4, Some(64), &bench.context());
+        }
+    };
+    (0..3).for_each(|_| round());
+    let before = held();
+    (0..20).for_each(|_| round());
+    std::thread::sleep(Duration::from_millis(200));
+    let after = held();
+    eprintln!("threads, descriptors: {before:?} then {after:?}");
+    assert!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_remote_file_is_the_same_as_a_local_one_and_its_copy_is_deleted() {
+    let Some(folder) = media_folder() else { return };
+    let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let file = folder.join("h264-10bit-200p.mp4");
+    let bytes = std::fs::read(&file).unwrap();
+    let address = server.block_on(async {
+        let app = axum::Router::new().route("/clip.mp4", axum::routing::get(move || async move { bytes }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        address
+    });
+    let bench = Bench::new();
+    let uri = format!("http://{address}/clip.mp4");
+    assert_eq!(probe(&uri, &bench.context()), probe(&file.to_string_lossy(), &bench.context()));
+    let local = url::Url::from_file_path(&file).unwrap();
+    assert_eq!(probe(local.as_str(), &bench.context()), probe(&uri, &bench.context()));
+    let copy = super::fetch::localize(&uri, Instant::now() + Duration::from_secs(60), &bench.context()).unwrap().path;
+    assert!(copy.exists());
+    assert_eq!(code(probe(&format!("http://{address}/other.mp4"), &bench.context())), "file_missing");
+    drop(bench);
+    assert!(!copy.exists());
+    drop(server);
+    let bench = Bench::new();
+    assert_eq!(code(probe(&format!("http://{address}/clip.mp4"), &bench.context())), "fetch_failed");
+}
