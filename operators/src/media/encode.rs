@@ -283,6 +283,8 @@ fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
                 ("threads", "1"),
                 ("pass", "qual"),
                 ("vbv-buf-capacity", "0"),
+                // With it x264 reads memory that it never wrote (B-frames of noisy content): the same clip would not always be the same bytes.
+                ("mb-tree", "false"),
                 ("quantizer", &quality),
                 ("speed-preset", settings.speed_preset.name()),
             ]

@@ -123,7 +123,7 @@ fn text(name: &str, case: Case, folder: &Path) -> Option<String> {
         (Case::Typical, "embedding_model") => super::world::EMBEDDING.to_owned(),
         (Case::Typical, "content_blake3") => "c0ffee".repeat(10),
         (Case::Typical, _) => "Surgery for heart failure under ultrasound".to_owned(),
-        (Case::Huge, _) => "surgery é ".repeat(100_000),
+        (Case::Huge, _) => "surgery é ".repeat(20_000),
         (Case::Poison, _) => POISON.to_owned(),
     })
 }
