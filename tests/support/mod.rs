@@ -106,8 +106,8 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Columns that name an attempt or a machine rather than a result.
-const NOT_COMPARED: [&str; 2] = ["video_uri", "clip_uri"];
+/// Columns that tell where and in which split, which is no result.
+const NOT_COMPARED: [&str; 3] = ["video_uri", "clip_uri", "split"];
 
 /// All rows of a table as text, sorted, without columns that differ between machines.
 pub fn rows(location: &Path) -> Vec<String> {
