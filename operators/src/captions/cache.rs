@@ -3,7 +3,9 @@
 //! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes of a
 //! machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
 //!
-//! What can go wrong: a full or read-only disk costs a warning, never a caption. Above its byte limit the oldest entries go. A damaged entry is a miss.
+//! What can go wrong: a full or read-only disk costs a warning, never a caption. A damaged entry is a miss. Above the limit of bytes the oldest entries go. An
+//! entry counts as the blocks that it takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is
+//! looked through, which each process does whenever it has itself written a small part of the limit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,6 +16,12 @@ use serde::{Deserialize, Serialize};
 
 /// An entry of more bytes than this is neither written nor read.
 const MAX_ENTRY_BYTES: u64 = 1 << 20;
+
+/// What files take on disks: whole blocks of this many bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// A process looks through the folder again when it has written this part of the limit, in percent.
+const LOOK_AGAIN_PERCENT: u64 = 5;
 
 /// Unfinished files of killed processes are removed when they are this old.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
@@ -38,16 +46,24 @@ pub struct Entry {
 pub struct Cache {
     folder: PathBuf,
     max_bytes: u64,
-    /// Bytes of all entries; `None` until the folder was looked through.
-    bytes: Mutex<Option<u64>>,
+    size: Mutex<Size>,
     written: AtomicU64,
     warned: AtomicBool,
+}
+
+/// What is known of the folder's size.
+#[derive(Default)]
+struct Size {
+    /// Bytes on disk when the folder was last looked through; `None`: never yet.
+    found: Option<u64>,
+    /// Bytes that this process has written since.
+    added: u64,
 }
 
 impl Cache {
     /// A cache in `folder`, which is made on the first write.
     pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
-        Cache { folder, max_bytes, bytes: Mutex::new(None), written: AtomicU64::new(0), warned: AtomicBool::new(false) }
+        Cache { folder, max_bytes, size: Mutex::default(), written: AtomicU64::new(0), warned: AtomicBool::new(false) }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -77,7 +93,7 @@ impl Cache {
     fn try_put(&self, entry: &Entry) -> std::io::Result<()> {
         let json = serde_json::to_vec(entry)?;
         let len = json.len() as u64;
-        if len > MAX_ENTRY_BYTES.min(self.max_bytes) {
+        if len > MAX_ENTRY_BYTES || on_disk(len) > self.max_bytes {
             return Ok(());
         }
         let path = self.path(&entry.key);
@@ -92,33 +108,34 @@ impl Cache {
         })
     }
 
-    /// Counts `len` more bytes and removes the oldest entries if that is too much. Other processes are seen only when the folder is looked through again,
-    /// so several of them together may exceed the limit for a while.
+    /// Counts `len` more bytes and removes the oldest entries if that is too much.
     fn make_room(&self, len: u64) -> std::io::Result<()> {
-        let mut bytes = self.bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = match *bytes {
-            Some(known) => known,
-            None => self.look_through()?.iter().map(|f| f.bytes).sum(),
-        };
-        let mut total = known + len;
-        if total > self.max_bytes {
+        let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let len = on_disk(len);
+        let known = size.found.map(|found| found + size.added + len);
+        if known.is_none_or(|known| known > self.max_bytes) || size.added >= self.max_bytes / 100 * LOOK_AGAIN_PERCENT {
             let mut files = self.look_through()?;
-            files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
-            total = files.iter().map(|f| f.bytes).sum::<u64>() + len;
-            let goal = self.max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
-            for file in files {
-                if total <= goal {
-                    break;
+            let mut found: u64 = files.iter().map(|f| f.bytes).sum();
+            if found + len > self.max_bytes {
+                files.retain(|f| f.finished);
+                files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+                let goal = self.max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+                for file in files {
+                    if found + len <= goal {
+                        break;
+                    }
+                    // Another process may have removed it already: gone is gone.
+                    let _ = std::fs::remove_file(&file.path);
+                    found -= file.bytes;
                 }
-                // Another process may have removed it already: gone is gone.
-                let _ = std::fs::remove_file(&file.path);
-                total -= file.bytes;
             }
+            *size = Size { found: Some(found), added: 0 };
         }
-        *bytes = Some(total);
+        size.added += len;
         Ok(())
     }
 
+    /// All entries, and what is being written.
     fn look_through(&self) -> std::io::Result<Vec<File>> {
         let mut files = Vec::new();
         let now = SystemTime::now();
@@ -127,11 +144,13 @@ impl Cache {
             for entry in entries.flatten() {
                 let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let bytes = on_disk(metadata.len());
                 match path.extension().and_then(|e| e.to_str()) {
-                    Some("json") => files.push(File { path, bytes: metadata.len(), modified }),
+                    Some("json") => files.push(File { path, bytes, modified, finished: true }),
                     Some("tmp") if now.duration_since(modified).is_ok_and(|age| age > STALE_AFTER) => {
                         drop(std::fs::remove_file(&path))
                     }
+                    Some("tmp") => files.push(File { path, bytes, modified, finished: false }),
                     _ => {}
                 }
             }
@@ -140,10 +159,16 @@ impl Cache {
     }
 }
 
+/// Bytes in whole blocks, at least one.
+fn on_disk(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES).max(1) * BLOCK_BYTES
+}
+
 struct File {
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
+    finished: bool,
 }
 
 /// Where captions are kept when the pipeline does not say: `$XDG_CACHE_HOME/curette/captions`, else `~/.cache/curette/captions`.
@@ -182,16 +207,37 @@ mod tests {
         assert_eq!(other.get(&entry(3).key), None, "another key's answer");
     }
 
+    fn size(cache: &Cache) -> (usize, u64) {
+        let files = cache.look_through().unwrap();
+        (files.len(), files.iter().map(|f| f.bytes).sum())
+    }
+
     #[test]
     fn the_cache_never_exceeds_its_limit_and_keeps_what_is_new() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::new(dir.path().to_path_buf(), 10_000);
+        let cache = Cache::new(dir.path().to_path_buf(), 50_000);
         for n in 0..50 {
             cache.put(&entry(n));
-            assert!(cache.look_through().unwrap().iter().map(|f| f.bytes).sum::<u64>() <= 10_000);
+            let (files, bytes) = size(&cache);
+            assert!(bytes <= 50_000 && files <= 12, "{files} files of a block each: the limit also bounds their number");
         }
         assert_eq!(cache.get(&entry(49).key), Some(entry(49)));
         assert_eq!(cache.get(&entry(0).key), None);
+    }
+
+    #[test]
+    fn what_another_process_writes_counts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (Cache::new(dir.path().to_path_buf(), 1 << 20), Cache::new(dir.path().to_path_buf(), 1 << 20));
+        for n in 0..1000 {
+            if n % 2 == 0 {
+                one.put(&entry(n))
+            } else {
+                other.put(&entry(n))
+            }
+            let (_, bytes) = size(&one);
+            assert!(bytes <= (1 << 20) / 100 * 112, "{bytes} after {n}: the limit and what two processes write between looks");
+        }
     }
 
     #[test]

@@ -61,15 +61,18 @@ pub enum TokenLimitField {
 /// Writes a detailed and a brief caption for each clip (or whole video, when rows have no `start_us`).
 ///
 /// Backend `openai` sends evenly spaced frames with title, description and clip transcript (prompt of MedGen, section 3), then asks for the brief caption with
-/// the detailed one alone. Answers are cached on disk by everything that shaped them.
-/// Unmeasured: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_auth`, `caption_timeout`,
-/// `caption_service_error`, and the codes of decoding.
+/// the detailed one alone. Answers are cached on disk by everything that shaped them, the service's address included.
+///
+/// Unmeasured codes: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_auth`, `caption_timeout`,
+/// `caption_service_error`; of decoding: `file_missing`, `file_unreadable`, `fetch_failed`, `too_large`, `empty_file`, `not_a_video`, `no_video_stream`, `no_index`,
+/// `unsupported_codec`, `damaged`, `stalled`, `timeout`, `encode_failed`. Backend `template` has none.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Captioner {
     /// What writes the captions.
     pub backend: Backend,
-    /// `openai`: where the API starts, for example `https://api.openai.com/v1`. Changing it redoes nothing: `model` says who writes.
+    /// `openai`: where the API starts, for example `https://api.openai.com/v1`. Changing it redoes no committed row: `model` says
+    /// who writes. Cached answers of one address are never used for another.
     #[serde(default)]
     pub base_url: String,
     /// `openai`: the model to ask for.
@@ -136,7 +139,7 @@ pub struct Captioner {
     /// `openai`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/captions` in the user's cache folder.
     #[serde(default)]
     pub cache_location: Option<String>,
-    /// `openai`: cached answers may take this many bytes (from 1 MiB); the oldest go first.
+    /// `openai`: cached answers may take this many bytes of disk (from 1 MiB), at least 4 KiB each; the oldest go first.
     #[serde(default = "default_cache_max_bytes")]
     #[schemars(range(min = 1_048_576))]
     pub cache_max_bytes: u64,

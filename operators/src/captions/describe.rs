@@ -20,7 +20,7 @@ use super::openai::{Endpoint, Http, ask};
 use super::pictures::{Look, Picture};
 use super::prompt::{Prompt, Slot};
 
-/// Everything besides clip and frames that shapes an answer. Its JSON is hashed: into cache keys and into `caption_prompt_blake3`.
+/// Everything besides clip, frames and the place of the service that shapes an answer. Its JSON is hashed: into cache keys and into `caption_prompt_blake3`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Meaning {
     /// Version of the operator.
@@ -99,21 +99,8 @@ impl Describer {
         let uri = clip.uri.ok_or_else(|| Problem::new("no_video", "`video_uri` is empty: there is nothing to look at"))?;
         let span =
             clip.span.ok_or_else(|| Problem::new("no_span", "the row has neither `start_us` and `end_us` nor `duration_us`"))?;
-        let prompt = self.detailed.fill(|slot| match slot {
-            Slot::FrameCount => self.look.frames.to_string(),
-            Slot::Title => self.or_missing(clip.title),
-            Slot::Description => self.or_missing(clip.description),
-            Slot::Transcript => self.or_missing(clip.transcript.as_deref()),
-            Slot::Caption => String::new(),
-        });
-        let detailed = self.detailed_caption(clip, uri, span, &prompt, http, task)?;
-        let prompt = self.brief.fill(|slot| match slot {
-            Slot::FrameCount => self.look.frames.to_string(),
-            Slot::Title => self.or_missing(clip.title),
-            Slot::Description => self.or_missing(clip.description),
-            Slot::Transcript => self.or_missing(clip.transcript.as_deref()),
-            Slot::Caption => detailed.text.clone(),
-        });
+        let detailed = self.detailed_caption(clip, uri, span, http, task)?;
+        let prompt = self.filled(&self.brief, clip, detailed.frames_us.len(), &detailed.text);
         let key = self.key(&["brief", &prompt]);
         let brief = match self.cached(&key) {
             Some(entry) => entry,
@@ -122,16 +109,21 @@ impl Describer {
         Ok(Captions { detailed: detailed.text, brief: brief.text, model: detailed.model, frames_us: detailed.frames_us })
     }
 
-    fn detailed_caption(
-        &self,
-        clip: &Clip,
-        uri: &str,
-        span: (i64, i64),
-        prompt: &str,
-        http: &Http,
-        task: &Task,
-    ) -> Result<Entry, Problem> {
-        let key_of = |content: &str| self.key(&["detailed", content, &span.0.to_string(), &span.1.to_string(), prompt]);
+    /// A prompt for a clip of which `frames` frames are shown.
+    fn filled(&self, prompt: &Prompt, clip: &Clip, frames: usize, caption: &str) -> String {
+        prompt.fill(|slot| match slot {
+            Slot::FrameCount => frames.to_string(),
+            Slot::Title => self.or_missing(clip.title),
+            Slot::Description => self.or_missing(clip.description),
+            Slot::Transcript => self.or_missing(clip.transcript.as_deref()),
+            Slot::Caption => caption.to_owned(),
+        })
+    }
+
+    fn detailed_caption(&self, clip: &Clip, uri: &str, span: (i64, i64), http: &Http, task: &Task) -> Result<Entry, Problem> {
+        // How many frames a short clip really has is known after decoding; it follows from content and span, so the key holds the number that is wanted.
+        let wanted = self.filled(&self.detailed, clip, self.look.frames, "");
+        let key_of = |content: &str| self.key(&["detailed", content, &span.0.to_string(), &span.1.to_string(), &wanted]);
         if let Some(entry) = clip.content.and_then(|content| self.cached(&key_of(content))) {
             return Ok(entry);
         }
@@ -153,6 +145,7 @@ impl Describer {
                 key
             }
         };
+        let prompt = self.filled(&self.detailed, clip, pictures.len(), "");
         let mut content = vec![json!({"type": "text", "text": prompt})];
         content.extend(pictures.iter().map(|picture| {
             let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(&picture.jpeg));
@@ -192,10 +185,10 @@ impl Describer {
         self.cache.as_ref()?.get(key)
     }
 
-    /// A hash of what was asked; lengths keep the parts apart.
+    /// A hash of what was asked, and of whom: two services may give one name to different models. Lengths keep the parts apart.
     fn key(&self, parts: &[&str]) -> String {
         let mut hasher = blake3::Hasher::new();
-        for part in std::iter::once(self.meaning.blake3().as_str()).chain(parts.iter().copied()) {
+        for part in [self.meaning.blake3().as_str(), self.endpoint.url.as_str()].into_iter().chain(parts.iter().copied()) {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         hasher.finalize().to_hex().to_string()

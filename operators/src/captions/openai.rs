@@ -177,7 +177,7 @@ async fn once(client: &reqwest::Client, endpoint: &Endpoint, body: bytes::Bytes)
             Err(e) => return lost(e),
         }
     }
-    judge(host, status, retry_after, &text)
+    judge(host, status, retry_after, &text, &endpoint.api_key)
 }
 
 /// Seconds of a `Retry-After`; its other form, a date, would need a clock that both sides agree on and is not used by these services.
@@ -196,12 +196,12 @@ fn causes(error: &dyn std::error::Error) -> String {
     out
 }
 
-/// What an answer means.
-fn judge(host: &str, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Outcome {
+/// What an answer means. `key` is kept out of what is quoted from it.
+fn judge(host: &str, status: u16, retry_after: Option<Duration>, body: &[u8], key: &Secret) -> Outcome {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let service = |message: String| Problem::new("caption_service_error", message);
     if status != 200 {
-        let detail = json.as_ref().map(error_text).unwrap_or_default();
+        let detail = json.as_ref().map(|j| error_text(j, key)).unwrap_or_default();
         let refused = json
             .as_ref()
             .and_then(|j| j.pointer("/error/code")?.as_str())
@@ -220,14 +220,14 @@ fn judge(host: &str, status: u16, retry_after: Option<Duration>, body: &[u8]) ->
         )));
     };
     let Some(choice) = json.pointer("/choices/0") else {
-        return Outcome::Final(service(format!("{host} answered without a choice{}", error_text(&json))));
+        return Outcome::Final(service(format!("{host} answered without a choice{}", error_text(&json, key))));
     };
     let text_at = |path: &str| choice.pointer(path).and_then(Value::as_str).unwrap_or_default().trim();
     let refusal = text_at("/message/refusal");
     let finish = text_at("/finish_reason");
     let text = text_at("/message/content");
     if !refusal.is_empty() || ["content_filter", "refusal"].contains(&finish) {
-        let said: String = if refusal.is_empty() { finish } else { refusal }.chars().take(MAX_DETAIL_CHARS).collect();
+        let said = quoted(if refusal.is_empty() { finish } else { refusal }, key);
         return Outcome::Final(Problem::new("caption_refused", format!("the model refused to describe the clip: {said}")));
     }
     if finish == "length" {
@@ -244,15 +244,14 @@ fn judge(host: &str, status: u16, retry_after: Option<Duration>, body: &[u8]) ->
 }
 
 /// `: what the service says about it`, one line, or nothing.
-fn error_text(json: &Value) -> String {
+fn error_text(json: &Value, key: &Secret) -> String {
     let text = json.pointer("/error/message").or_else(|| json.get("message")).or_else(|| json.get("error"));
-    match text.and_then(Value::as_str) {
-        Some(text) => format!(
-            ": {}",
-            text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_DETAIL_CHARS).collect::<String>()
-        ),
-        None => String::new(),
-    }
+    text.and_then(Value::as_str).map(|text| format!(": {}", quoted(text, key))).unwrap_or_default()
+}
+
+/// One line of a service's words. The key goes before the cut: half a key would no longer be recognised.
+fn quoted(text: &str, key: &Secret) -> String {
+    without_key(text, key).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
 
     fn said(status: u16, body: Value) -> String {
-        match judge("host", status, None, body.to_string().as_bytes()) {
+        match judge("host", status, None, body.to_string().as_bytes(), &Secret::default()) {
             Outcome::Answered(answer) => format!("answered: {} ({})", answer.text, answer.model),
             Outcome::Final(p) => format!("final: {}: {}", p.code, p.message),
             Outcome::Again(p, _) => format!("again: {}: {}", p.code, p.message),
@@ -306,6 +305,19 @@ mod tests {
         again: caption_service_error: host answered 429: slow down
         again: caption_service_error: host answered 503
         "#);
+    }
+
+    #[test]
+    fn a_key_at_the_cut_is_removed_whole() {
+        let key: Secret = serde_json::from_value(json!("sk-very-secret")).unwrap();
+        for before in MAX_DETAIL_CHARS - 14..=MAX_DETAIL_CHARS {
+            let echo = format!("{}sk-very-secret", "x".repeat(before));
+            for body in [json!({"error": {"message": echo}}), json!({"choices": [{"message": {"refusal": echo}}]})] {
+                let status = if body.get("error").is_some() { 400 } else { 200 };
+                let Outcome::Final(problem) = judge("host", status, None, body.to_string().as_bytes(), &key) else { panic!() };
+                assert!(!problem.message.contains("sk"), "{}", problem.message);
+            }
+        }
     }
 
     #[test]

@@ -336,6 +336,42 @@ fn a_redone_clip_costs_no_call_and_no_decoding() {
 }
 
 #[test]
+fn another_service_is_asked_again_though_its_model_has_the_same_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (serve([text("d"), text("b")]), serve([text("other d"), text("other b")]));
+    let cached = |server: &Server| Captioner { cache_location: Some("cache".into()), ..server.captioner() };
+    let caption = |server: &Server| {
+        let out = run(&writer(&cached(server), dir.path()).0, &rows(1));
+        (out.columns[0].as_string::<i32>().value(0).to_owned(), out.columns[3].as_string::<i32>().value(0).to_owned())
+    };
+    let (first, hash) = caption(&one);
+    assert_eq!((first.as_str(), caption(&other)), ("d", ("other d".to_owned(), hash.clone())));
+    assert_eq!(caption(&one), ("d".to_owned(), hash), "both are kept, side by side");
+    assert_eq!((one.requests().len(), other.requests().len()), (2, 2));
+}
+
+#[test]
+fn the_prompt_counts_the_frames_that_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("brief.txt"), "{Frame Count} frames: {Detailed Caption}").unwrap();
+    let server = serve([text("d"), text("b")]);
+    let captioner =
+        Captioner { brief_prompt_file: Some("brief.txt".into()), cache_location: Some("cache".into()), ..server.captioner() };
+    let short = || {
+        let (mut writer, _) = writer(&captioner, dir.path());
+        let picture = |k| Picture { at_us: k, jpeg: vec![0xff, 0xd8] };
+        writer.describer.as_mut().unwrap().eyes = Arc::new(move |_, _, _, _| Ok((0..3).map(picture).collect()));
+        run(&writer, &rows(1))
+    };
+    assert_eq!(short().columns, short().columns, "the second time from the cache");
+    let requests = server.requests();
+    let content = requests[0].1.pointer("/messages/0/content").unwrap().as_array().unwrap();
+    assert_eq!(content.len(), 1 + 3);
+    assert!(content[0]["text"].as_str().unwrap().contains("(3 evenly spaced frames)"), "{}", content[0]["text"]);
+    assert_eq!(requests[1].1.pointer("/messages/0/content").unwrap(), "3 frames: d");
+}
+
+#[test]
 fn a_paid_detailed_caption_is_kept_when_the_brief_one_fails() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve([text("d"), finish("length"), text("b")]);

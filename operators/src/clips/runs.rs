@@ -4,9 +4,13 @@
 //! positive, all its neighbours are similar by strictly more than tau and no further apart than 1.5 sampling periods, and it is long enough:
 //! I[j - i >= m] * PROD I[C(x_k) = 1] * PROD I[S(x_k, x_k-1) > tau] = 1. Clips are the longest valid stretches.
 //!
-//! Why m counts samples and not seconds: the frame taken for a second lies up to half a frame away from it, so that seven samples at 1 per second may
-//! span 5.98 s. m is `min_length / period`, rounded up after a tolerance of a quarter period; at 1 per second and 6 s it is the paper's 6.
-//! What can go wrong: a video whose sampling changes midway has no one period; the mean of the regular gaps is taken.
+//! Two periods are at work. The nominal one is what the sampling was asked for; the measured one is the mean of the video's regular gaps, longer where the video
+//! has fewer frames than were asked for. m is the shortest length divided by the smaller of the two, so a video of one frame in three seconds needs as
+//! many samples as any other: three looks in six seconds are no evidence of a steady shot. Gaps are judged by the measured one: where a
+//! video has no frames, none were missed. At 1 per second and 6 s, m is the paper's 6 whatever the video's frame rate.
+//!
+//! Why a tolerance of a quarter period, in m and in seconds: the frame taken for a second lies up to half a frame away from it, so that seven samples at 1 per
+//! second may span 5.98 s. What can go wrong: a video whose sampling changes midway has no one period; the mean of the regular gaps is taken.
 
 /// Neighbouring samples further apart than this many periods are not neighbours: frames are missing in between.
 pub const MAX_GAP_PERIODS: f64 = 1.5;
@@ -33,9 +37,11 @@ pub struct Rule {
     pub min_length_us: i64,
     /// Longest clip, 0 = any.
     pub max_length_us: i64,
+    /// The sampling period that was asked for.
+    pub nominal_period_us: f64,
 }
 
-/// The sampling period: the mean of all gaps that are not larger than 1.5 times the median gap. `None` with fewer than two samples.
+/// The measured sampling period: the mean of all gaps that are not larger than 1.5 times the median gap. `None` with fewer than two samples.
 pub fn period_us(times_us: &[i64]) -> Option<f64> {
     let mut gaps: Vec<i64> = times_us.windows(2).map(|w| w[1].saturating_sub(w[0])).collect();
     gaps.sort_unstable();
@@ -46,7 +52,14 @@ pub fn period_us(times_us: &[i64]) -> Option<f64> {
 
 /// m: how many steps from one sample to the next a clip needs at least.
 pub fn min_steps(period_us: f64, rule: &Rule) -> usize {
-    ((rule.min_length_us as f64 / period_us - TOLERANCE_PERIODS).ceil() as usize).max(1)
+    ((rule.min_length_us as f64 / period_us.min(rule.nominal_period_us) - TOLERANCE_PERIODS).ceil() as usize).max(1)
+}
+
+/// Whether a valid stretch is a clip: enough steps, and enough seconds (samples may crowd).
+pub fn long_enough(times_us: &[i64], (first, last): (usize, usize), period_us: f64, rule: &Rule) -> bool {
+    let tolerance = TOLERANCE_PERIODS * period_us.min(rule.nominal_period_us);
+    let span = times_us[last].saturating_sub(times_us[first]) as f64;
+    last - first >= min_steps(period_us, rule) && span >= rule.min_length_us as f64 - tolerance
 }
 
 /// The longest valid stretches without regard to length, as `(first, last)`: every positive sample is in exactly one.
@@ -100,10 +113,11 @@ mod tests {
     const S: i64 = 1_000_000;
 
     /// The formula itself, for every pair i <= j, then those that lie in no other.
-    fn oracle(samples: &Samples, period: f64, m: usize, tau: f64) -> Vec<(usize, usize)> {
+    fn oracle(samples: &Samples, period: f64, m: usize, min_us: f64, tau: f64) -> Vec<(usize, usize)> {
         let n = samples.times_us.len();
         let valid = |i: usize, j: usize| {
             j - i >= m
+                && (samples.times_us[j] - samples.times_us[i]) as f64 >= min_us
                 && (i..=j).all(|k| samples.positive[k])
                 && (i + 1..=j).all(|k| f64::from(samples.similarity[k - 1]) > tau)
                 && (i + 1..=j).all(|k| (samples.times_us[k] - samples.times_us[k - 1]) as f64 <= 1.5 * period)
@@ -114,7 +128,8 @@ mod tests {
     }
 
     fn rule(min_s: f64, max_s: f64) -> Rule {
-        Rule { min_similarity: 0.85, min_length_us: (min_s * 1e6) as i64, max_length_us: (max_s * 1e6) as i64 }
+        let (min_length_us, max_length_us) = ((min_s * 1e6) as i64, (max_s * 1e6) as i64);
+        Rule { min_similarity: 0.85, min_length_us, max_length_us, nominal_period_us: S as f64 }
     }
 
     #[test]
@@ -125,7 +140,7 @@ mod tests {
             let r = rule(6.0, 0.0);
             let runs = runs(&samples, S as f64, &r);
             assert_eq!(runs, [(0, n - 1)]);
-            assert_eq!(n > min_steps(S as f64, &r), n == 7);
+            assert_eq!(long_enough(&times, (0, n - 1), S as f64, &r), n == 7);
         }
     }
 
@@ -156,8 +171,28 @@ mod tests {
             let period = period_us(&times).unwrap();
             assert_eq!(min_steps(period, &rule(6.0, 0.0)), 6, "at {fps} fps, period {period}");
         }
-        assert_eq!(min_steps(0.5 * S as f64, &rule(6.0, 0.0)), 12);
-        assert_eq!(min_steps(4.0 * S as f64, &rule(6.0, 0.0)), 2);
+        assert_eq!(min_steps(0.5 * S as f64, &rule(6.0, 0.0)), 12, "sampled twice as densely as was said");
+    }
+
+    #[test]
+    fn a_video_with_few_frames_needs_as_many_samples_as_any_other() {
+        // One frame in 2.5 seconds, asked for one per second: 4 samples span 7.5 s and are no clip, 7 are.
+        let times: Vec<i64> = (0..7).map(|k| k * 5 * S / 2).collect();
+        let period = period_us(&times).unwrap();
+        let r = rule(6.0, 0.0);
+        let samples = Samples { times_us: &times, positive: &[true; 7], similarity: &[0.9; 6] };
+        assert_eq!(runs(&samples, period, &r), [(0, 6)], "no frame is missing between them");
+        assert!(!long_enough(&times, (0, 3), period, &r) && !long_enough(&times, (0, 5), period, &r));
+        assert!(long_enough(&times, (0, 6), period, &r));
+        let sparse = Rule { nominal_period_us: 2.5 * S as f64, ..r };
+        assert!(long_enough(&times, (0, 3), period, &sparse), "sampled as was asked for");
+    }
+
+    #[test]
+    fn crowded_samples_do_not_make_a_clip_shorter_than_its_seconds() {
+        // Eight steps, but in 4.4 s: a burst of frames among seconds.
+        let times: Vec<i64> = [0.0, 1.0, 2.0, 2.1, 2.2, 2.3, 2.4, 3.4, 4.4].map(|t| (t * 1e6) as i64).to_vec();
+        assert!(!long_enough(&times, (0, 8), S as f64, &rule(6.0, 0.0)));
     }
 
     #[test]
@@ -184,10 +219,12 @@ mod tests {
             let similarity: Vec<f32> = samples.iter().skip(1).map(|s| if s.2 > 0 { 1.0 } else { tau as f32 - 0.01 }).collect();
             let s = Samples { times_us: &times, positive: &positive, similarity: &similarity };
             let Some(period) = period_us(&times) else { return Ok(()) };
-            let r = Rule { min_similarity: tau, min_length_us: (min_s * 1e6) as i64, max_length_us: 0 };
-            let m = min_steps(period, &r);
-            let fast: Vec<_> = runs(&s, period, &r).into_iter().filter(|(i, j)| j - i >= m).collect();
-            prop_assert_eq!(fast, oracle(&s, period, m, tau));
+            let r = Rule { min_similarity: tau, ..rule(min_s, 0.0) };
+            let smaller = period.min(1e6);
+            let m = (min_s * 1e6 / smaller - 0.25).ceil().max(1.0) as usize;
+            let min_us = r.min_length_us as f64 - 0.25 * smaller;
+            let fast: Vec<_> = runs(&s, period, &r).into_iter().filter(|run| long_enough(&times, *run, period, &r)).collect();
+            prop_assert_eq!(fast, oracle(&s, period, m, min_us, tau));
             prop_assert!(n < 2 || period > 0.0);
         }
 

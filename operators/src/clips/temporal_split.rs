@@ -14,17 +14,21 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::runs::{MAX_GAP_PERIODS, Rule, Samples, min_steps, period_us, pieces, runs};
+use super::runs::{MAX_GAP_PERIODS, Rule, Samples, long_enough, min_steps, period_us, pieces, runs};
 use crate::frames::vectors::{RowVectors, Vectors, dot, norm, width_of};
 
 /// Cuts a video into clips where every sampled frame is positive and every two neighbouring samples look alike.
 ///
-/// A stretch from sample i to sample j is a clip when it spans at least `min_length_seconds`, all its frames are positive (`frame_labels`) and the cosine of
-/// each two neighbouring embeddings is strictly above `min_similarity` (MedGen, section 3: 6 s at one sample per second, so seven samples). Samples more than
-/// 1.5 sampling periods apart are not neighbours. The span of a clip is from its first to its last sample, in the stream time of the video.
+/// A stretch from sample i to sample j is a clip when it spans at least `min_length_seconds`, has the steps that this takes at `samples_per_second`, all its frames
+/// are positive (`frame_labels`) and the cosine of each two neighbouring embeddings is strictly above `min_similarity` (MedGen, section 3: j - i >= 6 at one
+/// sample per second, so seven samples). The span of a clip is from its first to its last sample, in the stream time of the video.
 ///
-/// Drops videos without a clip: `too_few_frames`, `no_positive_frame`, `no_run_long_enough` (measured: the longest run in seconds).
-/// Unmeasured: `no_frames` (a column is null), `columns_disagree`, `times_not_ascending`, `bad_embedding`.
+/// Samples further apart than 1.5 times the video's own sampling period (the mean of its regular gaps) are not neighbours: frames are missing between them. A video
+/// with fewer frames than `samples_per_second` has a longer period of its own, so its samples are neighbours, but it needs as many of them.
+///
+/// Reject codes: `too_few_frames` (measured: samples), `no_positive_frame` (measured: the highest score), `no_run_long_enough` (measured: the longest run in
+/// seconds, or in steps where its seconds would do). Unmeasured codes: `no_frames` (a column is null), `columns_disagree`, `times_not_ascending`,
+/// `bad_embedding`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TemporalSplit {
@@ -38,13 +42,22 @@ pub struct TemporalSplit {
     /// (11 s with limits of 6 and 10), the end of a piece is left out.
     #[schemars(range(min = 0.0, max = 86_400.0))]
     pub max_length_seconds: f64,
+    /// Samples per second that the video was asked for: `fps` of the `frame_embed` step (0.1 to 10). It sets how many samples a clip needs.
+    #[schemars(range(min = 0.1, max = 10.0))]
+    pub samples_per_second: f64,
     /// End a clip at the sample after its last one, where there is one without a gap. The content between the two was not checked: a cut may lie there.
     pub extend_to_next_sample: bool,
 }
 
 impl Default for TemporalSplit {
     fn default() -> Self {
-        TemporalSplit { min_similarity: 0.85, min_length_seconds: 6.0, max_length_seconds: 0.0, extend_to_next_sample: false }
+        TemporalSplit {
+            min_similarity: 0.85,
+            min_length_seconds: 6.0,
+            max_length_seconds: 0.0,
+            samples_per_second: 1.0,
+            extend_to_next_sample: false,
+        }
     }
 }
 
@@ -75,12 +88,12 @@ max_length_seconds = 10.0
             .add(
                 "start_pts",
                 DataType::Int64,
-                "Time of the first frame as the stream has it, in ticks of `pts_timescale` per second.",
+                "Time of the first frame in ticks of `pts_timescale` per second: stream time exact to 1 ns, not the container's own time base.",
             )
             .add(
                 "end_pts",
                 DataType::Int64,
-                "Time of the last frame as the stream has it, in ticks of `pts_timescale` per second.",
+                "Time of the last frame in ticks of `pts_timescale` per second: stream time exact to 1 ns, not the container's own time base.",
             )
             .add("clip_frame_count", DataType::Int32, "Sampled frames in the clip, first and last included.")
             .add("min_similarity", DataType::Float32, "Smallest cosine of two neighbouring samples of the clip, -1 to 1.")
@@ -113,6 +126,7 @@ max_length_seconds = 10.0
             min_similarity: self.min_similarity,
             min_length_us: us(self.min_length_seconds),
             max_length_us: us(self.max_length_seconds),
+            nominal_period_us: 1e6 / self.samples_per_second,
         };
         Ok(Runtime::Transform(Box::new(Splitter {
             rule,
@@ -180,14 +194,19 @@ impl Splitter {
         let seconds = |(i, j): (usize, usize)| video.times[j].saturating_sub(video.times[i]) as f64 / 1e6;
         let longest = runs.iter().map(|r| seconds(*r)).fold(0.0, f64::max);
         let mut clips = Vec::new();
-        for run in runs.into_iter().filter(|(i, j)| j - i >= steps) {
-            for piece in pieces(run, period, &self.rule) {
+        let fits = |run: &(usize, usize)| long_enough(video.times, *run, period, &self.rule);
+        for run in runs.iter().copied().filter(fits) {
+            for piece in pieces(run, period, &self.rule).into_iter().filter(fits) {
                 clips.push(self.clip(video, &similarity, piece, piece.1 == run.1, period));
             }
         }
         if clips.is_empty() {
-            let message = format!("the longest unbroken positive stretch has {longest:.3} s, a clip needs {min_seconds} s");
-            return Err(Verdict::fail("no_run_long_enough", longest, min_seconds, message));
+            let most = runs.iter().map(|(i, j)| j - i).max().unwrap_or(0);
+            let message = format!(
+                "the longest unbroken positive stretch has {longest:.3} s in {most} steps, a clip needs {min_seconds} s in {steps} steps"
+            );
+            let (measured, wanted) = if longest < min_seconds { (longest, min_seconds) } else { (most as f64, steps as f64) };
+            return Err(Verdict::fail("no_run_long_enough", measured, wanted, message));
         }
         Ok(clips)
     }
@@ -422,7 +441,7 @@ mod tests {
         insta::assert_snapshot!(rejects.join("\n"), @r#"
         Some(6.0) Some(7.0) 6 sampled frames, a clip of 6 s needs 7
         Some(0.25) None none of 9 sampled frames is positive
-        Some(3.0) Some(6.0) the longest unbroken positive stretch has 3.000 s, a clip needs 6 s
+        Some(3.0) Some(6.0) the longest unbroken positive stretch has 3.000 s in 3 steps, a clip needs 6 s in 6 steps
         Some(1.0) Some(2.0) 1 sampled frame(s): no clip has fewer than two
         Some(0.0) Some(2.0) 0 sampled frame(s): no clip has fewer than two
         "#);
@@ -448,6 +467,20 @@ mod tests {
         frames.vectors = vec![[0.0, 0.0]; 8];
         let (codes, _, _) = clips(&TemporalSplit::default(), &[Some(frames)]);
         assert_eq!(codes, ["no_run_long_enough"]);
+    }
+
+    #[test]
+    fn a_video_of_few_frames_needs_as_many_samples() {
+        let sparse = |n: usize| {
+            let mut frames = steady(n);
+            frames.times_us = (0..n as i64).map(|k| k * 2_500_000).collect();
+            Some(frames)
+        };
+        let (codes, ids, out) = clips(&TemporalSplit::default(), &[sparse(6), sparse(7)]);
+        assert_eq!((codes[0].as_str(), ids), ("too_few_frames", vec!["v1#0-15000000".to_owned()]));
+        assert!(matches!(&out.verdicts[0], Verdict::Fail(r) if r.threshold == Some(7.0)));
+        let asked = TemporalSplit { samples_per_second: 0.4, ..TemporalSplit::default() };
+        assert_eq!(clips(&asked, &[sparse(4)]).1, ["v0#0-7500000"]);
     }
 
     #[test]

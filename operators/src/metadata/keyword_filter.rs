@@ -18,7 +18,7 @@ use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keywords::{Keywords, lines};
+use super::keywords::{Keywords, KeywordsError, MAX_TERM_BYTES, lines};
 
 /// Keeps rows in which at least `min_hits` distinct dictionary terms occur as whole words.
 ///
@@ -56,18 +56,34 @@ fn string_list() -> DataType {
 }
 
 impl KeywordFilter {
-    fn load(&self, paths: &Paths) -> Result<Keywords, String> {
+    /// The terms of dictionary and `terms`; else the key that is at fault, and why.
+    fn load(&self, paths: &Paths) -> Result<Keywords, (&'static str, String)> {
         let text = match &self.dictionary {
             Some(dictionary) => {
                 let path = paths.resolve(dictionary);
-                std::fs::read_to_string(&path).map_err(|e| format!("dictionary {}: {e}", path.display()))?
+                std::fs::read_to_string(&path).map_err(|e| ("dictionary", format!("dictionary {}: {e}", path.display())))?
             }
             None => String::new(),
         };
-        let inline = self.terms.iter().enumerate().map(|(i, term)| (i + 1, term.as_str()));
-        Keywords::new(lines(&text).chain(inline)).map_err(|e| match &self.dictionary {
-            Some(dictionary) => format!("dictionary `{dictionary}`: {e}"),
-            None => format!("`terms`: {e}"),
+        let inline = || self.terms.iter().enumerate().map(|(i, term)| (i + 1, term.as_str()));
+        Keywords::new(lines(&text).chain(inline())).map_err(|both| {
+            // Whichever is wrong alone is at fault; both together can only be too many.
+            if let (Some(dictionary), Err(e)) = (&self.dictionary, Keywords::new(lines(&text)))
+                && (e != KeywordsError::Empty || self.terms.is_empty())
+            {
+                return ("dictionary", format!("dictionary `{dictionary}`: {e}"));
+            }
+            match both {
+                KeywordsError::NoWord { line, term } => {
+                    ("terms", format!("`terms`: entry {line}: `{term}` has no letter or digit"))
+                }
+                KeywordsError::TooLong { line, bytes } => {
+                    ("terms", format!("`terms`: entry {line}: a term of {bytes} bytes; the limit is {MAX_TERM_BYTES}"))
+                }
+                e @ (KeywordsError::Empty | KeywordsError::TooMany(_) | KeywordsError::Automaton(_)) => {
+                    ("terms", format!("`terms`: {e}"))
+                }
+            }
         })
     }
 }
@@ -113,9 +129,9 @@ impl Operator for KeywordFilter {
         if missing || (self.dictionary.is_none() && self.terms.is_empty()) {
             return;
         }
-        if let Err(message) = self.load(check.paths()) {
-            let key = if self.dictionary.is_some() { "dictionary" } else { "terms" };
-            check.error(Some(key), Code::BadModel, message, Some("one term per line; `#` starts a comment".into()));
+        if let Err((key, message)) = self.load(check.paths()) {
+            let help = (key == "dictionary").then(|| "one term per line; `#` starts a comment".to_string());
+            check.error(Some(key), Code::BadModel, message, help);
         }
     }
 
@@ -124,7 +140,7 @@ impl Operator for KeywordFilter {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let keywords = self.load(context.paths).map_err(|m| OperatorError::new(format!("step {}: {m}", context.step)))?;
+        let keywords = self.load(context.paths).map_err(|(_, m)| OperatorError::new(format!("step {}: {m}", context.step)))?;
         Ok(Runtime::Transform(Box::new(Filter { keywords, fields: self.fields.clone(), min_hits: self.min_hits })))
     }
 }
@@ -263,9 +279,24 @@ mod tests {
             found("type = 'keyword_filter'\nfields = ['a', 'a']"),
             ["- E-MissingKey: neither `dictionary` nor `terms` is given", "fields E-Contradiction: column `a` is named twice"]
         );
-        let mut check = testing::Mistakes { paths: Paths { base: ".".into() }, lines: vec![] };
-        testing::operator("type = 'keyword_filter'\nterms = ['...']").unwrap().check_environment(&mut check);
-        assert_eq!(check.lines, ["terms E-BadModel: `terms`: line 1: `...` has no letter or digit"]);
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("good.txt", "heart\n"), ("bad.txt", "heart\n---\n"), ("empty.txt", "# nothing\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let environment = |toml: &str| {
+            let mut check = testing::Mistakes { paths: Paths { base: dir.path().into() }, lines: vec![] };
+            testing::operator(&format!("type = 'keyword_filter'\n{toml}")).unwrap().check_environment(&mut check);
+            check.lines
+        };
+        assert_eq!(environment("terms = ['...']"), ["terms E-BadModel: `terms`: entry 1: `...` has no letter or digit"]);
+        for dictionary in ["good.txt", "empty.txt"] {
+            let found = environment(&format!("dictionary = '{dictionary}'\nterms = ['ct', '...']"));
+            assert_eq!(found, ["terms E-BadModel: `terms`: entry 2: `...` has no letter or digit"]);
+        }
+        let found = environment("dictionary = 'bad.txt'\nterms = ['ct']");
+        assert_eq!(found, ["dictionary E-BadModel: dictionary `bad.txt`: line 2: `---` has no letter or digit"]);
+        let found = environment("dictionary = 'empty.txt'");
+        assert_eq!(found, ["dictionary E-BadModel: dictionary `empty.txt`: it holds no term"]);
         assert!(testing::build("type = 'keyword_filter'\ndictionary = 'nowhere.txt'").is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! Why: the source, its sidecars and its manifest may lie on a disk or in a bucket, and nothing above this file should care. A URI here is an
 //! absolute path, or `scheme://authority/key` with the key as the store names it (not percent-encoded).
 //!
-//! What can go wrong: a store that answers slowly. Requests are bounded by object_store's own retry and timeout defaults (10 tries within
+//! What can go wrong: a folder below the listed one may be closed to us; it is left out with a warning, because one such folder among thousands must not keep
+//! the others from being read. A store that answers slowly: requests are bounded by object_store's own retry and timeout defaults (10 tries within
 //! 3 minutes); credentials and endpoint come from the `AWS_*` environment variables, as everywhere.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 /// Folders deeper than this are refused: a loop of links, most likely.
 pub const MAX_FOLDER_DEPTH: usize = 64;
+/// Folders that could not be read and are named in a warning each; the rest are counted.
+const MAX_WARNINGS: usize = 10;
 /// Threads that wait for object stores.
 const IO_THREADS: usize = 2;
 
@@ -165,7 +168,8 @@ impl Files {
     }
 
     /// Everything below a folder or URL prefix, down to `depth` levels (1: the folder itself), by name relative to it. Names that start with `.` are
-    /// left out. A link that leads nowhere, a pipe and so on are listed with the error that reading them would give.
+    /// left out. A link that leads nowhere, a pipe and so on are listed with the error that reading them would give. A folder below that cannot be read is left
+    /// out with a warning; only the folder itself must be readable.
     pub fn list(&self, folder: &str, depth: usize) -> Result<BTreeMap<String, Result<FileStat, FileError>>, FileError> {
         let mut found = BTreeMap::new();
         if is_url(folder) {
@@ -187,8 +191,19 @@ impl Files {
             }
             return Ok(found);
         }
-        walk(local(folder), "", depth, MAX_FOLDER_DEPTH, &mut found)?;
-        Ok(found)
+        let mut walk = Walk { found, unreadable: Vec::new(), open: |folder: &LocalPath| std::fs::read_dir(folder) };
+        walk.folder(local(folder), "", depth, MAX_FOLDER_DEPTH)?;
+        for error in walk.unreadable.iter().take(MAX_WARNINGS) {
+            tracing::warn!(%error, "A folder is left out");
+        }
+        if !walk.unreadable.is_empty() {
+            tracing::warn!(
+                folders = walk.unreadable.len(),
+                below = folder,
+                "Folders could not be read: their videos are not in the plan"
+            );
+        }
+        Ok(walk.found)
     }
 
     /// The store of a URL and the object's key in it.
@@ -284,55 +299,61 @@ fn stat_of_object(meta: &ObjectMeta) -> FileStat {
     FileStat { bytes: meta.size, identity: format!("{}-{version}", meta.size) }
 }
 
-/// Adds the files of a folder, `depth` levels down. Links are followed, except those that lead back to a folder above.
-fn walk(
-    folder: &LocalPath,
-    prefix: &str,
-    depth: usize,
-    allowed: usize,
-    found: &mut BTreeMap<String, Result<FileStat, FileError>>,
-) -> Result<(), FileError> {
-    let uri = folder.to_string_lossy();
-    if allowed == 0 {
-        let reason = format!("it is more than {MAX_FOLDER_DEPTH} folders deep");
-        return Err(FileError::Unreadable { uri: uri.into(), reason });
-    }
-    for entry in std::fs::read_dir(folder).map_err(|e| io_error(&uri, &e))? {
-        let entry = entry.map_err(|e| io_error(&uri, &e))?;
-        let path = entry.path();
-        let shown = path.to_string_lossy().into_owned();
-        let os_name = entry.file_name();
-        let name = os_name.to_string_lossy();
-        if name.starts_with('.') {
-            continue;
+/// A walk over folders. Links are followed, except those that lead back to a folder above.
+struct Walk<O> {
+    found: BTreeMap<String, Result<FileStat, FileError>>,
+    /// Folders below the first that could not be read, or not to their end.
+    unreadable: Vec<FileError>,
+    open: O,
+}
+
+impl<O: Fn(&LocalPath) -> std::io::Result<std::fs::ReadDir>> Walk<O> {
+    /// Adds the files of a folder, `depth` levels down. An error is about this folder, or about folders that have no end.
+    fn folder(&mut self, folder: &LocalPath, prefix: &str, depth: usize, allowed: usize) -> Result<(), FileError> {
+        let uri = folder.to_string_lossy();
+        if allowed == 0 {
+            let reason = format!("it is more than {MAX_FOLDER_DEPTH} folders deep");
+            return Err(FileError::BadAddress { uri: uri.into(), reason });
         }
-        let key = format!("{prefix}{name}");
-        if os_name.to_str().is_none() {
-            let reason = "its name is not UTF-8; rename it".to_string();
-            found.insert(key, Err(FileError::Unreadable { uri: shown, reason }));
-            continue;
-        }
-        match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => {
-                found.insert(key, Ok(stat_of_file(&meta)));
+        for entry in (self.open)(folder).map_err(|e| io_error(&uri, &e))? {
+            let entry = entry.map_err(|e| io_error(&uri, &e))?;
+            let path = entry.path();
+            let shown = path.to_string_lossy().into_owned();
+            let os_name = entry.file_name();
+            let name = os_name.to_string_lossy();
+            if name.starts_with('.') {
+                continue;
             }
-            Ok(meta) if meta.is_dir() => {
-                if leads_back(&entry, &path) {
-                    continue;
+            let key = format!("{prefix}{name}");
+            if os_name.to_str().is_none() {
+                let reason = "its name is not UTF-8; rename it".to_string();
+                self.found.insert(key, Err(FileError::Unreadable { uri: shown, reason }));
+                continue;
+            }
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.is_file() => {
+                    self.found.insert(key, Ok(stat_of_file(&meta)));
                 }
-                if depth > 1 {
-                    walk(&path, &format!("{key}/"), depth - 1, allowed - 1, found)?;
+                Ok(meta) if meta.is_dir() => {
+                    if depth > 1 && !leads_back(&entry, &path) {
+                        match self.folder(&path, &format!("{key}/"), depth - 1, allowed - 1) {
+                            Err(error @ (FileError::Unreadable { .. } | FileError::Missing { .. })) => {
+                                self.unreadable.push(error)
+                            }
+                            other => other?,
+                        }
+                    }
+                }
+                Ok(_) => {
+                    self.found.insert(key, Err(FileError::NotAFile { uri: shown }));
+                }
+                Err(error) => {
+                    self.found.insert(key, Err(io_error(&shown, &error)));
                 }
             }
-            Ok(_) => {
-                found.insert(key, Err(FileError::NotAFile { uri: shown }));
-            }
-            Err(error) => {
-                found.insert(key, Err(io_error(&shown, &error)));
-            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A link to a folder that contains it: following it would never end.

@@ -150,3 +150,24 @@ fn stores_can_be_asked_from_inside_an_async_runtime() {
     let stat = runtime.block_on(async { bucket.files().stat("s3://corpus/a") }).unwrap();
     assert_eq!(stat.bytes, 1);
 }
+
+#[test]
+fn a_folder_that_cannot_be_read_is_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a/x.mp4", "closed/y.mp4", "closed/deep/z.mp4", "c/w.mp4"] {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "v").unwrap();
+    }
+    // Permissions bind nobody who runs tests as root, so the refusal is made here.
+    let open = |folder: &LocalPath| match folder.ends_with("closed") {
+        true => Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied)),
+        false => std::fs::read_dir(folder),
+    };
+    let mut walk = Walk { found: BTreeMap::new(), unreadable: Vec::new(), open };
+    walk.folder(dir.path(), "", usize::MAX, MAX_FOLDER_DEPTH).unwrap();
+    assert_eq!(walk.found.keys().collect::<Vec<_>>(), ["a/x.mp4", "c/w.mp4"]);
+    assert_eq!(walk.unreadable.iter().map(FileError::code).collect::<Vec<_>>(), ["file_unreadable"]);
+    let error = walk.folder(&dir.path().join("closed"), "", usize::MAX, MAX_FOLDER_DEPTH).unwrap_err();
+    assert_eq!(error.code(), "file_unreadable", "the listed folder itself must be readable");
+}

@@ -1,6 +1,6 @@
 //! From `path` to the videos that it means: a file, a folder, a pattern or a URL prefix.
 //!
-//! Deciding what is taken is pure (`parse_pattern`, `Select`); only [`list`] and [`root`] look at disks and stores.
+//! Deciding what is taken is pure (`parse_pattern`, `Select`); only [`list`] looks at disks and stores.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,11 @@ use super::sidecars::SIDECAR_ENDINGS;
 /// Extensions that a folder listing takes for videos.
 pub const VIDEO_EXTENSIONS: &[&str] =
     &["3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv"];
+
+/// Whether a name has one of [`VIDEO_EXTENSIONS`], in any case.
+pub fn is_video(name: &str) -> bool {
+    Select::Videos.takes(name)
+}
 
 /// A listing: where names start, everything that lies there, and which of it are inputs.
 #[derive(Debug)]
@@ -82,11 +87,7 @@ enum Meaning {
     Pattern(Pattern, usize),
 }
 
-/// Where the names of a `path` (absolute, or a URL) start, found without listing anything: an absolute path or URL without the final `/`.
-pub fn root(files: &Files, path: &str) -> Result<String, OperatorError> {
-    resolve(files, path).map(|(root, _)| root)
-}
-
+/// Where the names of a `path` (absolute, or a URL) start, as an absolute path or URL without the final `/`, and what the path means.
 fn resolve(files: &Files, path: &str) -> Result<(String, Meaning), OperatorError> {
     let trimmed = path.trim_end_matches('/');
     // A single file first, also one whose name looks like a pattern: `Title [id].mp4`.

@@ -60,23 +60,61 @@ pub fn role(ending: &str) -> Option<Role> {
         "srt" => false,
         _ => return None,
     };
-    let is_language = |l: &str| l.len() >= 2 && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if !language.is_none_or(is_language) {
         return None;
     }
     Some(Role::Transcript { language: language.map(str::to_string), vtt })
 }
 
+/// Longest language tag: what RFC 5646 asks readers to have room for.
+const MAX_LANGUAGE_BYTES: usize = 35;
+
+/// Shaped as a language tag of BCP 47: two or three letters, then perhaps parts after `-` or `_` (`en`, `pt-BR`, `zh-Hans`, `es-419`; yt-dlp's `en-orig`,
+/// and `en-eEY6OEpapPo` for captions that have a name). `talk.01.srt` and `talk.part1.srt` are of something else than `talk.mp4`.
+fn is_language(tag: &str) -> bool {
+    let (primary, rest) = match tag.find(['-', '_']) {
+        Some(at) => (&tag[..at], Some(&tag[at + 1..])),
+        None => (tag, None),
+    };
+    let parts = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    matches!(primary.len(), 2 | 3)
+        && primary.bytes().all(|b| b.is_ascii_alphabetic())
+        && tag.len() <= MAX_LANGUAGE_BYTES
+        && rest.is_none_or(parts)
+}
+
+/// The files of a listing, by name.
+pub type Listed = BTreeMap<String, Result<FileStat, FileError>>;
+
 /// The sidecars of a video among the files of a listing: what follows `<stem>.` in their names, with their identity. Those that cannot be looked at
-/// are listed too: reading them tells why.
-pub fn find(key: &str, files: &BTreeMap<String, Result<FileStat, FileError>>) -> BTreeMap<String, String> {
+/// are listed too: reading them tells why. `is_video` says which files are videos: `talk.en.srt` lies next to `talk.mp4`, but when there is a
+/// `talk.en.mp4` it is that one's.
+pub fn find(key: &str, files: &Listed, is_video: &dyn Fn(&str) -> bool) -> BTreeMap<String, String> {
     let first = format!("{}.", stem(key));
     files
         .range(first.clone()..)
-        .map_while(|(name, stat)| name.strip_prefix(&first).map(|ending| (ending, stat)))
-        .filter(|(ending, _)| role(ending).is_some())
-        .map(|(ending, stat)| (ending.to_string(), stat.as_ref().map_or_else(|e| e.code().to_string(), |s| s.identity.clone())))
+        .map_while(|(name, stat)| name.strip_prefix(&first).map(|ending| (name, ending, stat)))
+        .filter(|(name, ending, _)| match role(ending) {
+            Some(Role::Info) => true,
+            Some(Role::Transcript { language: None, .. }) => true,
+            Some(Role::Transcript { language: Some(_), .. }) => !has_own_video(name, files, is_video),
+            None => false,
+        })
+        .map(|(_, ending, stat)| {
+            (ending.to_string(), stat.as_ref().map_or_else(|e| e.code().to_string(), |s| s.identity.clone()))
+        })
         .collect()
+}
+
+/// Whether a video has exactly the sidecar's name without its last extension.
+fn has_own_video(sidecar: &str, files: &Listed, is_video: &dyn Fn(&str) -> bool) -> bool {
+    let own = stem(sidecar);
+    let first = format!("{own}.");
+    files
+        .range(first.clone()..)
+        .map(|(name, _)| name)
+        .take_while(|n| n.starts_with(&first))
+        .any(|n| stem(n) == own && is_video(n))
 }
 
 /// Orders transcripts, best first: manual before automatic; then English (`en`, `en-orig`, other `en-*`) before no language before the others by
@@ -115,11 +153,46 @@ mod tests {
             ["a/x.en.vtt", "a/x.info.json", "a/x.mp4", "a/x.srt", "a/x.y.mp4", "a/x.y.de.vtt", "a/xx.vtt", "a/x.jpg", "x.en.vtt"];
         let stat = FileStat { bytes: 1, identity: "i".into() };
         let files = names.iter().map(|n| (n.to_string(), Ok(stat.clone()))).collect();
-        let of = |key: &str| find(key, &files).into_keys().collect::<Vec<_>>();
+        let of = |key: &str| find(key, &files, &|n| n.ends_with(".mp4")).into_keys().collect::<Vec<_>>();
         assert_eq!(of("a/x.mp4"), ["en.vtt", "info.json", "srt"]);
         assert_eq!(of("a/x.y.mp4"), ["de.vtt"]);
         assert_eq!(stem("a.b/noext"), "a.b/noext");
         assert_eq!(stem("a/Title [id].v2.mp4"), "a/Title [id].v2");
+    }
+
+    #[test]
+    fn a_transcript_is_bound_to_the_video_that_has_its_name() {
+        let names = ["talk.01.mp4", "talk.01.srt", "talk.de.srt", "talk.en.mp4", "talk.en.srt", "talk.mp4", "talk.part2.vtt"];
+        let stat = FileStat { bytes: 1, identity: "i".into() };
+        let files = names.iter().map(|n| (n.to_string(), Ok(stat.clone()))).collect();
+        let of = |key: &str| find(key, &files, &|n| n.ends_with(".mp4")).into_keys().collect::<Vec<_>>();
+        assert_eq!(of("talk.mp4"), ["de.srt"]);
+        assert_eq!(of("talk.01.mp4"), ["srt"]);
+        assert_eq!(of("talk.en.mp4"), ["srt"]);
+    }
+
+    #[test]
+    fn only_what_is_shaped_as_a_language_is_one() {
+        for tag in ["en", "en-US", "en-orig", "zh-Hans", "zh-Hant-TW", "pt-BR", "pt_BR", "es-419", "fil", "en-eEY6OEpapPo"] {
+            assert!(is_language(tag), "{tag}");
+        }
+        for tag in [
+            "",
+            "e",
+            "01",
+            "v2",
+            "2024",
+            "part1",
+            "final",
+            "clip-a",
+            "en-",
+            "1en",
+            "en-ü",
+            "é1",
+            &format!("en-{}", "x".repeat(40)),
+        ] {
+            assert!(!is_language(tag), "{tag}");
+        }
     }
 
     #[test]

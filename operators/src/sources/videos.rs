@@ -6,7 +6,7 @@
 //! What can go wrong: files vanish or change between planning and reading, sidecars are damaged. Each is a problem of its row with a code (see
 //! [`Videos`]), never of the run. Only what makes the list itself impossible ends the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
@@ -31,8 +31,12 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 /// Give either `path` or `manifest`. Videos are ordered by their id. The video itself is not opened here.
 ///
 /// Sidecars are found by the video's name without its extension: `NAME.info.json`, `NAME.LANGUAGE.vtt`, `NAME.LANGUAGE.srt`, `NAME.vtt`, `NAME.srt`. Of several
-/// transcripts the best is taken: manual before automatic, then English, then WebVTT. Rolling duplicates of automatic captions are
-/// removed. A missing sidecar or field is null.
+/// transcripts the best is taken: manual before automatic, then English, then WebVTT. `LANGUAGE` is a tag such as `en`, `pt-BR`, `zh-Hans` or `en-orig`;
+/// `talk.en.srt` belongs to `talk.en.mp4` where there is one, else to `talk.mp4`. Rolling duplicates of automatic captions are removed. A missing
+/// sidecar or field is null.
+///
+/// The address of each video (`video_uri`) is part of the plan, however `path` spells it: after a corpus was moved, a run is refused (or begins a new version)
+/// instead of mixing addresses that are dead with new ones. Folders that cannot be read are left out, with a warning and their number.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
 /// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address`, `bad_info_json`, `bad_transcript`, `file_too_large` (an info
@@ -143,7 +147,7 @@ impl Operator for Videos {
         }
     }
 
-    /// The list of inputs with their identities is in the plan hash by itself; where they lie is not part of the meaning.
+    /// The list of inputs is in the plan hash by itself: their ids, identities and addresses.
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["path", "manifest", "extensions", "limit"]
     }
@@ -177,9 +181,8 @@ fn absolute(paths: &Paths, given: &str) -> Result<String, OperatorError> {
 /// What reading an item needs besides its key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Payload {
-    /// As in the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    uri: Option<String>,
+    /// Absolute path or URL. It becomes a column, so it must be in the plan hash.
+    uri: String,
     /// What follows the stem, and identity: `en.vtt`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     sidecars: BTreeMap<String, String>,
@@ -212,24 +215,16 @@ impl Source for VideoSource {
     }
 
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
-        let root = match self.config.manifest {
-            Some(_) => self.manifest_folder(),
-            None => listing::root(&self.files, &self.location)?,
-        };
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
             if task.is_cancelled() {
                 rows.push(Row::of(String::new(), Some(Problem::new("cancelled", "the run is being stopped"))));
                 continue;
             }
-            let payload: Payload = match item.payload.as_str() {
-                "" => Payload::default(),
-                text => serde_json::from_str(text).map_err(|e| {
-                    OperatorError::new(format!("step {}: the plan's entry for `{}` is damaged: {e}", self.step, item.key))
-                })?,
-            };
-            let uri = join(&root, payload.uri.as_deref().unwrap_or(&item.key));
-            rows.push(self.read_one(item, payload, uri));
+            let payload: Payload = serde_json::from_str(&item.payload).map_err(|e| {
+                OperatorError::new(format!("step {}: the plan's entry for `{}` is damaged: {e}", self.step, item.key))
+            })?;
+            rows.push(self.read_one(item, payload));
         }
         Ok(to_columns(items, &rows))
     }
@@ -238,15 +233,17 @@ impl Source for VideoSource {
 impl VideoSource {
     fn list_path(&self) -> Result<Vec<InputItem>, OperatorError> {
         let listing = listing::list(&self.files, &self.location, &self.config.extensions)?;
+        let is_video = |name: &str| listing::is_video(name) || listing.keys.binary_search_by(|k| k.as_str().cmp(name)).is_ok();
         listing
             .keys
             .iter()
             .map(|key| {
+                let uri = join(&listing.root, key);
                 // A single file whose name starts with `.` is not in the listing.
-                let looked = || self.files.stat(&join(&listing.root, key));
-                let stat = listing.files.get(key).cloned().unwrap_or_else(looked);
-                let sidecars = if self.config.sidecars { sidecars::find(key, &listing.files) } else { BTreeMap::new() };
-                item(key, &stat, &Payload { sidecars, ..Payload::default() })
+                let stat = listing.files.get(key).cloned().unwrap_or_else(|| self.files.stat(&uri));
+                let sidecars =
+                    if self.config.sidecars { sidecars::find(key, &listing.files, &is_video) } else { BTreeMap::new() };
+                item(key, &stat, &Payload { uri, sidecars, metadata: Metadata::default() })
             })
             .collect()
     }
@@ -265,7 +262,9 @@ impl VideoSource {
         let base = self.manifest_folder();
         let mut folders = BTreeMap::new();
         let mut items = Vec::new();
-        for row in manifest::read(&self.files, &self.location)? {
+        let rows = manifest::read(&self.files, &self.location)?;
+        let named: BTreeSet<String> = rows.iter().map(|row| join(&base, &row.uri)).collect();
+        for row in rows {
             let uri = join(&base, &row.uri);
             let (folder, name) = split_name(&uri);
             // Looking at each folder once instead of at each file finds the sidecars too.
@@ -277,16 +276,16 @@ impl VideoSource {
                 Some(stat) => stat.clone(),
                 None => unless_store_fails(self.files.stat(&uri))?,
             };
-            let sidecars = if self.config.sidecars { sidecars::find(name, beside) } else { BTreeMap::new() };
+            let is_video = |name: &str| listing::is_video(name) || named.contains(&format!("{folder}/{name}"));
+            let sidecars = if self.config.sidecars { sidecars::find(name, beside, &is_video) } else { BTreeMap::new() };
             let key = row.key().to_string();
-            let own_uri = (key != row.uri).then_some(row.uri);
-            items.push(item(&key, &stat, &Payload { uri: own_uri, sidecars, metadata: row.metadata })?);
+            items.push(item(&key, &stat, &Payload { uri, sidecars, metadata: row.metadata })?);
         }
         Ok(items)
     }
 
-    fn read_one(&self, item: &InputItem, payload: Payload, uri: String) -> Row {
-        let mut row = Row::of(uri, None);
+    fn read_one(&self, item: &InputItem, payload: Payload) -> Row {
+        let mut row = Row::of(payload.uri.clone(), None);
         match self.files.stat(&row.uri) {
             Ok(stat) => {
                 row.bytes = i64::try_from(stat.bytes).ok();
@@ -370,7 +369,6 @@ fn unless_store_fails<T>(found: Result<T, FileError>) -> Result<Result<T, FileEr
 
 fn item(key: &str, stat: &Result<FileStat, FileError>, payload: &Payload) -> Result<InputItem, OperatorError> {
     let payload = serde_json::to_string(payload).map_err(|e| OperatorError::new(format!("`{key}`: {e}")))?;
-    let payload = if payload == "{}" { String::new() } else { payload };
     let (identity, cost) = match stat {
         Ok(stat) => (stat.identity.clone(), stat.bytes),
         Err(error) => (error.code().to_string(), 0),

@@ -124,12 +124,58 @@ fn sidecars_enter_the_identity_and_can_be_switched_off() {
     write(dir.path(), "a.mp4", "v");
     let list = |toml: &str| source(dir.path(), toml).list().unwrap();
     let bare = list("path = '.'");
-    assert_eq!(bare[0].payload, "");
     write(dir.path(), "a.info.json", "{broken");
     assert_ne!(list("path = '.'"), bare);
     let off = source(dir.path(), "path = '.'\nsidecars = false");
     assert_eq!(off.list().unwrap(), bare);
     assert_eq!(read(&*off, &bare).1, ["pass"]);
+}
+
+#[test]
+fn part_two_of_a_talk_does_not_lend_its_words_to_the_talk() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("talk.mp4", "v"), ("talk.01.mp4", "v"), ("talk.de.mkv", "v")] {
+        write(dir.path(), name, text);
+    }
+    let said = |words: &str| format!("1\n00:00:01,000 --> 00:00:02,000\n{words}\n");
+    write(dir.path(), "talk.01.srt", &said("part one"));
+    write(dir.path(), "talk.de.srt", &said("deutsch"));
+    write(dir.path(), "m.csv", "uri\ntalk.mp4\ntalk.01.mp4\ntalk.de.mkv\n");
+    for toml in ["path = '.'", "path = '*.m*'\nextensions = ['mp4', 'mkv']", "path = 'talk.mp4'", "manifest = 'm.csv'"] {
+        let source = source(dir.path(), toml);
+        let items = source.list().unwrap();
+        let (batch, codes) = read(&*source, &items);
+        for row in 0..items.len() {
+            assert_eq!(codes[row], "pass");
+            let words = text::transcript_items(batch.column_by_name("transcript").unwrap(), row).map(|i| i[0].2.clone());
+            let wanted = match items[row].key.as_str() {
+                "talk.01.mp4" => Some("part one"),
+                "talk.de.mkv" => Some("deutsch"),
+                _ => None,
+            };
+            assert_eq!(words.as_deref(), wanted, "{toml}: {}", items[row].key);
+        }
+    }
+}
+
+#[test]
+fn a_moved_corpus_is_another_plan_and_another_spelling_of_its_place_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "old/a.mp4", "v");
+    write(dir.path(), "near.csv", "uri,id\nold/a.mp4,a\n");
+    let old = source(dir.path(), "path = 'old'").list().unwrap();
+    assert_eq!(source(dir.path(), "path = './old/**/*.mp4'").list().unwrap(), old);
+    assert_eq!(source(&dir.path().join("old"), "path = '.'").list().unwrap(), old);
+    let named = source(dir.path(), "manifest = 'near.csv'").list().unwrap();
+
+    // As `mv` does it: sizes and times stay, so that identities alone would not tell.
+    std::fs::rename(dir.path().join("old"), dir.path().join("new")).unwrap();
+    let new = source(dir.path(), "path = 'new'").list().unwrap();
+    assert_eq!((&new[0].key, &new[0].identity), (&old[0].key, &old[0].identity));
+    assert_ne!(new[0].payload, old[0].payload, "the payload is what the plan hash covers");
+    assert_eq!(read(&*source(dir.path(), "path = 'new'"), &old).1, ["unmeasured file_missing"], "an old plan reads old places");
+    write(dir.path(), "near.csv", "uri,id\nnew/a.mp4,a\n");
+    assert_ne!(source(dir.path(), "manifest = 'near.csv'").list().unwrap(), named);
 }
 
 #[test]

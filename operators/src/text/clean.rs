@@ -3,7 +3,7 @@
 //! YouTube shows two lines: the finished one above, the one being spoken below. Its file has a cue of some seconds (finished line, new
 //! words with inline times), then one of 10 ms that repeats the finished line plainly, then the next, which carries that line on top.
 //! The rule: skip cues shorter than [`MIN_CUE_US`]; of each other cue keep the lines that are left after removing the longest run of
-//! first lines that equals the last lines of the cue before. Word times come from the inline tags; the first word starts with its cue.
+//! first lines that equals the last lines of the cue before. Word times come from the inline tags; a word without one before it starts with its cue.
 //!
 //! What can go wrong: a speaker who says "Yes." in two cues running loses the second one. That is the price of the rule, and it is
 //! small: the words are the same.
@@ -35,7 +35,7 @@ pub fn clean(mut cues: Vec<Cue>) -> Transcript {
         }
         let carried = carried(&before, &lines);
         for line in &lines[carried..] {
-            out.has_word_times |= line.segments.len() > 1;
+            out.has_word_times |= line.segments.iter().any(|s| s.at_us.is_some());
             emit(cue, line, &mut out.items);
         }
         before = lines.into_iter().map(|line| line.text).collect();
@@ -60,11 +60,10 @@ fn carried(before: &[String], lines: &[Line]) -> usize {
 fn emit(cue: &Cue, line: &Line, out: &mut Vec<TimedText>) {
     let first = out.len();
     let mut start_us = cue.start_us;
-    for (index, segment) in line.segments.iter().enumerate() {
-        if index > 0 {
-            start_us = segment.at_us.unwrap_or(start_us).clamp(start_us, cue.end_us);
-            let last = out.len() - 1;
-            out[last].end_us = start_us;
+    for segment in &line.segments {
+        start_us = segment.at_us.unwrap_or(start_us).clamp(start_us, cue.end_us);
+        if let Some(before) = out[first..].last_mut() {
+            before.end_us = start_us;
         }
         out.push(TimedText { start_us, end_us: cue.end_us, text: segment.text.clone() });
     }

@@ -34,6 +34,14 @@ fn rolling_captions_say_each_word_once_with_its_time() {
 }
 
 #[test]
+fn a_line_that_begins_with_a_time_starts_then_and_not_with_its_cue() {
+    let vtt = "WEBVTT\n\n00:01.000 --> 00:05.000\n<00:02.000><c>the</c><00:03.000><c> valve</c>\n<00:04.000>opens\n";
+    assert_eq!(items(vtt), ["2000000-3000000 the", "3000000-5000000 valve", "4000000-5000000 opens"]);
+    let one = "WEBVTT\n\n00:01.000 --> 00:05.000\n<00:04.000>opens\n";
+    assert!(read(one.as_bytes()).unwrap().has_word_times);
+}
+
+#[test]
 fn an_editor_that_trimmed_the_blank_line_does_not_orphan_the_words() {
     let trimmed = ROLLING.replace("\n \n", "\n\n");
     assert_eq!(items(&trimmed), items(ROLLING));
