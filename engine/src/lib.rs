@@ -7,24 +7,25 @@
 //!
 //! | module | takes | gives |
 //! |---|---|---|
-//! | `config` | TOML text | steps with spans, every mistake as a [`diag::Diagnostic`] |
-//! | `check` | steps + the operator registry | a checked `graph::Graph`: order, one Arrow schema per edge |
-//! | `draw` | a graph | Mermaid, DOT, SVG |
-//! | `plan` | a graph + the inputs that its sources list | an immutable `plan::Plan` of splits, and its hash |
-//! | `dataflow` | graph + plan + tables | runs it: timely workers coordinate, `pool` threads work |
-//! | `commit` | finished splits and their shards | Delta tables that are right after any kill |
-//! | `cluster` | several processes or machines | connected sockets for the dataflow |
-//! | `run` | all of the above | the verb `run`: resume, progress, funnel, exit code |
+//! | [`config`] | TOML text | steps with spans, every mistake as a [`diag::Diagnostic`] |
+//! | [`check`] | steps + the operator registry | a checked [`graph::Graph`]: order, one Arrow schema per edge |
+//! | [`draw`] | a graph | Mermaid, DOT, SVG |
+//! | [`plan`] | a graph + the inputs that its sources list | an immutable [`plan::Plan`] of splits, and its hash |
+//! | [`dataflow`] | graph + plan + tables | runs it: timely workers coordinate, [`pool`] threads work |
+//! | [`commit`] | finished splits and their shards | Delta tables that are right after any kill |
+//! | [`cluster`] | several processes or machines | connected sockets for the dataflow, and a parent that restarts it |
+//! | [`run`] | all of the above | the verb `run`: resume, new versions, the check of all sums, the funnel |
 //!
 //! What an operator is, and the only file to read before writing one: [`operator`]. What it answers for each row:
-//! [`verdict`]. SQL conditions: `predicate`. Logs, metrics, progress: `telemetry`.
+//! [`verdict`]; what operators of a process share: [`resources`]. SQL conditions: [`predicate`]. Documentation and JSON Schema from the
+//! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`].
 //!
 //! # Rules that hold everywhere
 //!
 //! * Records are small; pixels never cross an edge.
 //! * Worker threads never block; pools do the work and every pool is bounded.
 //! * No row leaves without a record: in = passed + rejected + errors, for each step of each split.
-//! * A split is one timestamp (`split_time`); when progress tracking says that it is complete, it is committed.
+//! * A split is one timestamp in a lane of its own; when progress tracking says that it is complete, it is committed: in all tables or none.
 //! * A panic ends the process; data never panics.
 
 pub mod check;
