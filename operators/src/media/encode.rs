@@ -273,7 +273,12 @@ fn video_branch(
     Ok((source, size))
 }
 
-/// x264enc would otherwise hold constant quality down to its default of 2048 kbit/s: no buffer, no rate limit.
+/// x264's own code paths are limited to SSE 4.2. Its AVX-512 macroblock tree reads memory that nothing wrote, so that the same frames give other bytes
+/// from call to call; and the AVX paths round differently from one processor to the next, where these equal plain C.
+const X264_OPTIONS: &str = if cfg!(target_arch = "x86_64") { "asm=SSE4.2" } else { "" };
+
+/// Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
+/// from decoding times, and with reordering and irregular frame times that sum ends before the last frame does, which players then leave out.
 fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
     let encoder = make(settings.encoder.element().element)?;
     let quality = settings.quality.to_string();
@@ -283,8 +288,8 @@ fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
                 ("threads", "1"),
                 ("pass", "qual"),
                 ("vbv-buf-capacity", "0"),
-                // With it x264 reads memory that it never wrote (B-frames of noisy content): the same clip would not always be the same bytes.
-                ("mb-tree", "false"),
+                ("bframes", "0"),
+                ("option-string", X264_OPTIONS),
                 ("quantizer", &quality),
                 ("speed-preset", settings.speed_preset.name()),
             ]

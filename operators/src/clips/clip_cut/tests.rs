@@ -181,3 +181,43 @@ fn bytes_go_to_the_table_or_to_objects() {
     assert!(path.ends_with(&format!("{}.mp4", stored.columns[3].as_string::<i32>().value(0))));
     assert_eq!(std::fs::read_dir(base.path().join("clips")).unwrap().count(), 1);
 }
+
+/// The generated corpus, if it has been made: `$CURETTE_SAMPLE`, else `out/sample/videos` of the workspace.
+fn sample_folder() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("CURETTE_SAMPLE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/sample/videos"), std::path::PathBuf::from);
+    if !folder.join("fundus-portrait.mp4").exists() {
+        eprintln!("skipped: no sample corpus at {} (run curette-sample, or set CURETTE_SAMPLE)", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+#[test]
+fn cuts_that_run_at_the_same_time_give_the_same_bytes() {
+    let Some(folder) = sample_folder() else { return };
+    let settings = CutSettings { quality: 23, speed_preset: SpeedPreset::Veryfast, ..settings() };
+    for name in ["fundus-portrait.mp4", "endoscopy-rotated.mp4"] {
+        let uri = folder.join(name).to_string_lossy().into_owned();
+        let clips: Vec<Clip> = std::thread::scope(|scope| {
+            let work = || cut(&uri, 0, 8_000_000, &settings, &Bench::new().context()).unwrap();
+            let threads: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        if let Some(folder) = std::env::var_os("CURETTE_KEEP") {
+            for (i, clip) in clips.iter().enumerate() {
+                std::fs::write(Path::new(&folder).join(format!("{i}-{name}")), &clip.bytes).unwrap();
+            }
+        }
+        for clip in &clips {
+            assert_eq!((clip.frames, clip.size, &clip.blake3), (96, clips[0].size, &clips[0].blake3), "{name}");
+        }
+    }
+}
+
+#[test]
+fn irregular_frame_times_are_kept_to_the_last_frame() {
+    let Some(folder) = sample_folder() else { return };
+    checked(&folder, "surgery-variable-rate.mp4", 0, 7_041_666, 33.0).unwrap();
+    checked(&folder, "surgery-variable-rate.mp4", 8_000_000, 15_041_666, 33.0).unwrap();
+}
