@@ -1,0 +1,97 @@
+//! What documents, examples and the binary say about themselves is true.
+
+#[path = "support/check.rs"]
+mod check;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use check::{checked, pipelines, repository};
+use curette_engine::describe::{example, json_schema};
+use curette_operators::registry::ALL;
+
+fn curette(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_curette")).args(args).output().unwrap()
+}
+
+#[test]
+fn every_pipeline_of_the_repository_passes_check() {
+    let files = pipelines();
+    assert!(!files.is_empty());
+    for file in files {
+        if let Err(mistakes) = checked(&file) {
+            panic!("{}:\n{mistakes}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_schema_for_editors_is_the_one_of_this_registry() {
+    let text = std::fs::read_to_string(repository().join("datasets/pipeline.schema.json")).unwrap();
+    let committed: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // Through text, as the file went.
+    let now: serde_json::Value = serde_json::from_str(&json_schema(ALL).to_string()).unwrap();
+    assert!(committed == now, "run: curette schema > datasets/pipeline.schema.json");
+}
+
+#[test]
+fn every_operator_explains_itself_with_an_example_that_parses() {
+    for entry in ALL {
+        let operator = example(entry).unwrap_or_else(|e| panic!("the example of {}: {e}", entry.name));
+        assert_eq!((operator.name(), operator.kind()), (entry.name, entry.kind));
+        let page = curette(&["ops", entry.name]);
+        let text = String::from_utf8(page.stdout).unwrap();
+        assert!(page.status.success() && text.starts_with(entry.name), "{}: {text}", entry.name);
+        for column in operator.columns().adds {
+            assert!(text.contains(column.field.name()), "{}: column {} is not on its page", entry.name, column.field.name());
+        }
+    }
+}
+
+/// The lines of a document's `sh` blocks, without comments.
+fn commands(document: &str) -> Vec<String> {
+    let mut in_block = false;
+    let mut out = Vec::new();
+    for line in document.lines() {
+        match line.strip_prefix("```") {
+            Some(language) => in_block = !in_block && language.trim() == "sh",
+            None if in_block => out.push(line.split(" #").next().unwrap_or("").trim().to_owned()),
+            None => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn commands_of_the_readme_name_verbs_targets_and_files_that_exist() {
+    let read = |name: &str| std::fs::read_to_string(repository().join(name)).unwrap();
+    let commands = commands(&read("README.md"));
+    let makefile = read("Makefile");
+    let mut made: Vec<String> = Vec::new();
+    let mut seen = 0;
+    for command in &commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words[..] {
+            ["make", target, ..] => {
+                assert!(makefile.lines().any(|l| l.starts_with(&format!("{target}:"))), "no such target: {command}");
+            }
+            ["curette", verb, ..] => {
+                assert!(curette(&[verb, "--help"]).status.success(), "no such verb: {command}");
+                for file in words[2..].iter().filter(|w| w.ends_with(".toml")) {
+                    assert!(made.iter().any(|m| m == file) || repository().join(file).is_file(), "no such file: {command}");
+                }
+            }
+            ["cp", from, to] => {
+                assert!(repository().join(from).is_file(), "no such file: {command}");
+                made.push(to.to_owned());
+                continue;
+            }
+            _ => continue,
+        }
+        seen += 1;
+    }
+    assert!(seen >= 4, "the README shows its commands in `sh` blocks: {commands:?}");
+    for link in read("README.md").split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(link.contains("://") || Path::new(&repository().join(link)).exists(), "no such file: {link}");
+    }
+}
