@@ -1,5 +1,7 @@
 //! What documents, examples and the binary say about themselves is true.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/check.rs"]
 mod check;
 

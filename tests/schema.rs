@@ -1,5 +1,7 @@
 //! `datasets/SCHEMA.md` against the tables: every column of every table, by name and type, both ways.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/check.rs"]
 mod check;
 

@@ -32,6 +32,11 @@ pub struct PlanStore {
     folder: Folder,
 }
 
+/// All of an input that enters the plan hash, besides its key.
+fn fingerprint(identity: &str, payload: &str) -> String {
+    format!("{identity}\n{payload}")
+}
+
 /// Which inputs differ between two plans.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputDiff {
@@ -39,7 +44,7 @@ pub struct InputDiff {
     pub added: Vec<String>,
     /// Keys that are gone.
     pub removed: Vec<String>,
-    /// Keys whose content changed.
+    /// Keys whose content changed, or what else the source needs to read them: their place, say.
     pub changed: Vec<String>,
 }
 
@@ -79,7 +84,7 @@ impl PlanStore {
         serde_json::from_slice(&bytes).map_err(|e| self.error("read", hash, e))
     }
 
-    /// Identity of each input of an older plan, by source step and key.
+    /// What each input of an older plan was ([`fingerprint`]), by source step and key.
     pub fn inputs(&self, hash: &PlanHash) -> Result<BTreeMap<(String, String), String>, StoreError> {
         let bytes = self.folder.get(&Self::path(hash, "inputs.parquet")).map_err(|e| self.error("read", hash, e))?;
         decode(bytes).map_err(|e| self.error("read", hash, e))
@@ -94,7 +99,7 @@ pub fn input_diff(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), S
         for item in &split.items {
             match left.remove(&(graph.steps[split.source].name.clone(), item.key.clone())) {
                 None => diff.added.push(item.key.clone()),
-                Some(identity) if identity != item.identity => diff.changed.push(item.key.clone()),
+                Some(was) if was != fingerprint(&item.identity, &item.payload) => diff.changed.push(item.key.clone()),
                 Some(_) => {}
             }
         }
@@ -149,13 +154,13 @@ fn decode(bytes: bytes::Bytes) -> Result<BTreeMap<(String, String), String>, Str
                 .cloned()
                 .ok_or_else(|| format!("column {name} is missing or not text"))
         };
-        let (source, key, identity) = (column("source")?, column("key")?, column("identity")?);
+        let (source, key, identity, payload) = (column("source")?, column("key")?, column("identity")?, column("payload")?);
         batch
             .column_by_name("split")
             .and_then(|c| c.as_primitive_opt::<UInt32Type>())
             .ok_or_else(|| "column split is missing".to_string())?;
         for row in 0..key.len() {
-            out.insert((source.value(row).into(), key.value(row).into()), identity.value(row).into());
+            out.insert((source.value(row).into(), key.value(row).into()), fingerprint(identity.value(row), payload.value(row)));
         }
     }
     Ok(out)
