@@ -32,7 +32,7 @@ mod uniform;
 
 pub use cut::{Clip, CutSettings, SpeedPreset, cut};
 pub use encode::{Encoder, missing_encoders};
-pub use fetch::put_object;
+pub use fetch::{put_object, shown};
 pub use grid::{GridStats, sample_grid};
 pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
