@@ -16,7 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempPath;
 
 use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES, UPLOAD_WAIT};
-use super::{MediaContext, MediaError};
+use super::{MediaContext, MediaError, scratch};
 
 /// A file that can be opened here, and what names its content.
 pub(crate) struct Local {
@@ -60,7 +60,7 @@ fn fetched(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Arc<T
         return Ok(Arc::clone(path));
     }
     let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", shown(uri)));
-    let mut file = tempfile::NamedTempFile::with_prefix("curette-media-").map_err(|e| failed(e.to_string()))?;
+    let mut file = scratch::file(context.resources, "fetched-", "").map_err(failed)?;
     let size = runtime().map_err(failed)?.block_on(async {
         tokio::select! {
             done = download(uri, file.as_file_mut()) => done,

@@ -19,7 +19,7 @@ use gstreamer_video as gst_video;
 
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
-use super::{MediaContext, MediaError, runtime};
+use super::{MediaContext, MediaError, runtime, teardown};
 
 /// Which elementary stream is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(crate) struct Reader<'a> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         // Flushing wakes a streaming thread that waits in the full sink; the state change then joins it.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        teardown::take_down(&self.pipeline, &self.shown);
     }
 }
 
