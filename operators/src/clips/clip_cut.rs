@@ -24,8 +24,9 @@ use crate::video::report_missing;
 /// Cuts each row's span `[start_us, end_us)` (the whole video where rows have no span) into an mp4: H.264 4:2:0 of constant quality, AAC audio, index in
 /// front, rotation and pixel aspect baked in, odd sides cut down by one pixel. Every frame of the source whose time is in the span is in the clip, and no other.
 ///
-/// Each clip is decoded again and its frames counted and timed against the source. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over
-/// 10 minutes), `clip_too_large`, `format_change`, `encode_failed`, `cut_mismatch`, `write_failed`.
+/// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is decoded again
+/// and its frames counted and timed; a difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
+/// `clip_too_large`, `format_change`, `encode_failed`, `cut_mismatch`, `write_failed`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipCut {

@@ -14,14 +14,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::borders::{Borders, Luma, canny_hough, cropdetect};
-use crate::media::{MediaContext, MediaError, uniform_frames};
+use crate::media::{MediaContext, MediaError, shown, uniform_frames};
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
 
 /// Drops clips (or whole videos, where rows have no span) whose picture has a black border.
 ///
 /// `frames` frames are taken at indexes floor(k (N - 1) / (frames - 1)) of the N frames of the span; luma is on the video scale (black is 16). A row is
-/// dropped when its widest border is more than `max_border_share` of the side that it shortens.
+/// dropped when its widest border is more than `max_border_share` of the side that it shortens. A clip that is dark all over is one border for `cropdetect`.
+///
+/// Frames are looked at in their native size, because widths are in pixels; together they may take 1 GiB (`too_large`: 8 frames of 8K fit, 64 do not).
+/// Unmeasured codes besides those of `probe`: `no_span`, `format_change` (the size changes inside the span), `no_lit_frame` (`canny_hough` on a clip that
+/// is dark all over).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlackBorder {
@@ -119,25 +123,33 @@ impl BlackBorder {
     fn measure(&self, span: Span, context: &MediaContext) -> Result<Measured, MediaError> {
         let frames = uniform_frames(span.uri, span.start_us, span.end_us, self.frames, None, context)?;
         let Some(first) = frames.first() else {
-            return Err(MediaError { code: "no_frames", message: format!("{}: no frame in the span", span.uri) });
+            return Err(MediaError { code: "no_frames", message: format!("{}: no frame in the span", shown(span.uri)) });
         };
         let (width, height) = (first.width, first.height);
         if frames.iter().any(|f| (f.width, f.height) != (width, height)) {
             return Err(MediaError {
                 code: "format_change",
-                message: format!("{}: the picture changes its size inside the span", span.uri),
+                message: format!("{}: the picture changes its size inside the span", shown(span.uri)),
             });
         }
         let luma: Vec<Luma> = frames.iter().map(Luma::of).collect();
         let borders = match self.method {
             Method::Cropdetect => cropdetect(&luma, self.luma_limit),
-            Method::CannyHough => canny_hough(&luma, self.luma_limit),
+            Method::CannyHough => canny_hough(&luma, self.luma_limit).ok_or_else(|| MediaError {
+                code: "no_lit_frame",
+                message: format!(
+                    "{}: all {} frames are dark all over, so that no edge can show a border",
+                    shown(span.uri),
+                    luma.len()
+                ),
+            })?,
         };
         Ok(Measured { borders, share: borders.max_share(width, height) })
     }
 
     fn judge(&self, m: &Measured) -> Verdict {
-        if f64::from(m.share) <= self.max_border_share {
+        // Both rounded to the column's type: a border of exactly the limit is kept.
+        if m.share <= self.max_border_share as f32 {
             return Verdict::Pass;
         }
         let Borders { left, right, top, bottom } = m.borders;
@@ -205,6 +217,19 @@ mod tests {
             assert!(matches!(operator.judge(&report[0].0), Verdict::Fail(_)));
             assert_eq!(operator.judge(&report[1].0), Verdict::Pass);
             assert_eq!(operator.judge(&report[2].0), Verdict::Pass);
+        }
+    }
+
+    #[test]
+    fn a_border_of_exactly_the_limit_is_kept() {
+        for (px, height, limit) in [(54, 1080, 0.05), (36, 720, 0.05), (108, 1080, 0.1), (12, 1200, 0.01), (7, 700, 0.01)] {
+            let operator = BlackBorder { max_border_share: limit, ..BlackBorder::default() };
+            let measured = |top| {
+                let borders = Borders { top, ..Borders::default() };
+                Measured { borders, share: borders.max_share(1920, height) }
+            };
+            assert_eq!(operator.judge(&measured(px)), Verdict::Pass, "{px} of {height}");
+            assert!(matches!(operator.judge(&measured(px + 1)), Verdict::Fail(_)), "{px} of {height}");
         }
     }
 

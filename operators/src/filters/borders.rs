@@ -101,12 +101,16 @@ const PERSISTENT: f64 = 0.8;
 
 /// Straight edges parallel to the sides with darkness outside: Canny, then a Hough transform restricted to angles of 0 and 90 degrees (one counter per row
 /// and per column; a line is its longest run of edge pixels). Deterministic, unlike the probabilistic transform that it stands for.
-pub fn canny_hough(frames: &[Luma], limit: u32) -> Borders {
+///
+/// `None` when every frame is dark all over.
+pub fn canny_hough(frames: &[Luma], limit: u32) -> Option<Borders> {
     // A frame that is dark all over (a fade) has no edge to show and no say.
     let lit = |f: &&Luma| f.rows().iter().any(|mean| *mean > limit);
     let found: Vec<Borders> = frames.iter().filter(lit).map(|f| one_frame(f, limit)).collect();
     let side = |of: fn(&Borders) -> u32| persistent(found.iter().map(of).collect());
-    Borders { left: side(|b| b.left), right: side(|b| b.right), top: side(|b| b.top), bottom: side(|b| b.bottom) }
+    let borders =
+        || Borders { left: side(|b| b.left), right: side(|b| b.right), top: side(|b| b.top), bottom: side(|b| b.bottom) };
+    (!found.is_empty()).then(borders)
 }
 
 /// The median position, if enough frames agree with it; else no border.
@@ -250,7 +254,7 @@ mod tests {
         for want in cases {
             let frames: Vec<Luma> = (0..8).map(|i| framed(320, 240, want, i)).collect();
             assert_eq!(cropdetect(&frames, 24), want);
-            assert_eq!(canny_hough(&frames, 24), want);
+            assert_eq!(canny_hough(&frames, 24), Some(want));
         }
     }
 
@@ -260,9 +264,9 @@ mod tests {
         let mut frames: Vec<Luma> = (0..8).map(|i| framed(320, 240, want, i)).collect();
         frames[3] = framed(320, 240, Borders::default(), 3);
         assert_eq!(cropdetect(&frames, 24).top, 0);
-        assert_eq!(canny_hough(&frames, 24).top, 30); // 7 of 8 frames agree
+        assert_eq!(canny_hough(&frames, 24).map(|b| b.top), Some(30)); // 7 of 8 frames agree
         frames[4] = framed(320, 240, Borders::default(), 4);
-        assert_eq!(canny_hough(&frames, 24).top, 0); // 6 of 8 do not suffice
+        assert_eq!(canny_hough(&frames, 24).map(|b| b.top), Some(0)); // 6 of 8 do not suffice
     }
 
     #[test]
@@ -270,6 +274,6 @@ mod tests {
         let frames = [Luma { width: 64, height: 48, data: vec![16; 64 * 48] }];
         let b = cropdetect(&frames, 24);
         assert_eq!((b.top, b.max_share(64, 48)), (48, 1.0));
-        assert_eq!(canny_hough(&frames, 24), Borders::default());
+        assert_eq!(canny_hough(&frames, 24), None);
     }
 }

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{DIMENSION, NAME, SIDE, describe};
-use crate::media::{GridStats, MediaContext, MediaError, PTS_TIMESCALE, sample_grid};
+use crate::media::{GridStats, MediaContext, MediaError, PTS_TIMESCALE, sample_grid, shown};
 use crate::span::text_column;
 use crate::video::report_missing;
 
@@ -24,6 +24,9 @@ use crate::video::report_missing;
 ///
 /// The frame for time t is the first one at or after t less half a frame period. The built-in descriptor joins a colour histogram, colour layout,
 /// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning.
+///
+/// Unmeasured codes are those of `probe`; `damaged` also stands for more decode errors than `max_errors_per_frame` allows, `too_long` for too many
+/// samples. A file that ends early is no error here: see `truncated`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrameEmbed {
@@ -121,7 +124,7 @@ impl FrameEmbed {
         let (mut times_ns, mut vectors) = (Vec::new(), Vec::new());
         let stats = sample_grid(uri, self.fps, SIDE as u32, SIDE as u32, context, &mut |frame| {
             if times_ns.len() >= MAX_SAMPLES {
-                return Err(MediaError { code: "too_long", message: format!("{uri}: more than {MAX_SAMPLES} samples") });
+                return Err(MediaError { code: "too_long", message: format!("{}: more than {MAX_SAMPLES} samples", shown(uri)) });
             }
             times_ns.push(frame.pts_ns);
             vectors.extend(describe(&frame.rgb));
@@ -129,8 +132,11 @@ impl FrameEmbed {
         })?;
         if stats.decode_errors as f64 > self.max_errors_per_frame * stats.frames_decoded as f64 {
             let message = format!(
-                "{uri}: the decoder reported {} errors in {} frames; fetch it again, or raise max_errors_per_frame (now {})",
-                stats.decode_errors, stats.frames_decoded, self.max_errors_per_frame
+                "{}: the decoder reported {} errors in {} frames; fetch it again, or raise max_errors_per_frame (now {})",
+                shown(uri),
+                stats.decode_errors,
+                stats.frames_decoded,
+                self.max_errors_per_frame
             );
             return Err(MediaError { code: "damaged", message });
         }

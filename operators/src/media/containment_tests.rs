@@ -37,6 +37,21 @@ fn a_cancelled_or_late_call_ends_at_once_with_its_own_code() {
 }
 
 #[test]
+fn the_caller_s_own_work_between_frames_is_no_stall() {
+    let Some(folder) = media_folder() else { return };
+    let bench = Bench::new();
+    let context = bench.context();
+    let (file, deadline) = (folder.join("h264-10bit-200p.mp4"), Instant::now() + Duration::from_secs(60));
+    let mut reader = super::reader::Reader::open(&file, super::reader::Track::Video, deadline, &context).unwrap();
+    reader.play().unwrap();
+    reader.patience = Duration::from_millis(300);
+    for _ in 0..3 {
+        assert!(reader.next().unwrap().is_some());
+        std::thread::sleep(Duration::from_millis(400));
+    }
+}
+
+#[test]
 fn cancelling_in_the_middle_of_a_file_ends_the_pass() {
     let Some(folder) = media_folder() else { return };
     let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! A clip of exactly `[start, end)`, decoded and encoded again, then checked by decoding it.
+//! A clip of exactly `[start, end)`, decoded and encoded again, then checked: against the source's packets, and by decoding it.
 //!
 //! Every frame of the source whose time lies in the span is in the clip, with its distance to its neighbours kept (variable frame rates too); the first
 //! frame is at zero. Rotation and pixel aspect are baked in, the picture is 8-bit 4:2:0, odd sides lose their last line. Encoder and muxer run
@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use super::encode::{Audio, AudioBlock, Encoder, Encoding};
 use super::fetch::localize;
+use super::info::codec_name;
 use super::limits::MAX_CLIP_US;
 use super::packets::packets;
 use super::picture::Geometry;
 use super::reader::{Decoded, Reader, Track};
 use super::sniff::{Kind, sniff};
 use super::uniform::{open_at, open_track_at};
-use super::{MediaContext, MediaError, mp4};
+use super::{MediaContext, MediaError, mp4, scratch};
 
 /// How a clip is encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,8 +108,23 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
             format!("a clip of {} s; the limit is {} s", length_us / 1_000_000, MAX_CLIP_US / 1_000_000),
         ));
     }
-    let span = Span { path: &local.path, kind, start_ns, end_ns, period_ns: packets.period_ns(), deadline, context };
-    let file = tempfile::Builder::new().prefix("curette-clip-").suffix(".mp4").tempfile();
+    let from = packets.times_ns.partition_point(|&t| t < start_ns);
+    let to = packets.times_ns.partition_point(|&t| t < end_ns).max(from);
+    // Elsewhere a packet need not be a frame: field pairs, hidden VP8 frames, containers without presentation times.
+    let codec = packets.caps.as_ref().and_then(codec_name);
+    let one_packet_one_frame =
+        kind.seeks_exactly() && codec.is_some_and(|c| ["h264", "hevc", "vp9", "av1"].contains(&c.as_str()));
+    let span = Span {
+        path: &local.path,
+        kind,
+        start_ns,
+        end_ns,
+        expected_ns: one_packet_one_frame.then(|| &packets.times_ns[from..to]),
+        period_ns: packets.period_ns(),
+        deadline,
+        context,
+    };
+    let file = scratch::file(context.resources, "clip-", ".mp4");
     let file = file.map_err(|e| MediaError::new("encode_failed", format!("no temporary file for the clip: {e}; set TMPDIR")))?;
     let written = span.encode(file.path(), settings, packets.has_audio && settings.audio)?;
     let size = file.path().metadata().map_or(0, |m| m.len());
@@ -151,6 +167,8 @@ struct Span<'a> {
     kind: Kind,
     start_ns: i64,
     end_ns: i64,
+    /// Times of the span's frames by the packets, where these can be trusted.
+    expected_ns: Option<&'a [i64]>,
     period_ns: i64,
     deadline: Instant,
     context: &'a MediaContext<'a>,
@@ -167,7 +185,7 @@ struct Written {
 impl Span<'_> {
     fn encode(&self, target: &Path, settings: &CutSettings, audio: bool) -> Result<Written, MediaError> {
         let mut reader = open_at(self.path, self.kind, self.start_ns, self.deadline, self.context)?;
-        let Some(first) = self.next(&mut reader)? else {
+        let Some(first) = self.next(&mut reader, None)? else {
             let (from, to) = (self.start_ns / 1000, self.end_ns / 1000);
             return Err(MediaError::new("no_frames", format!("{}: no frame in [{from}, {to}) us", self.path.display())));
         };
@@ -186,7 +204,7 @@ impl Span<'_> {
                 let message = format!("{}: the picture changes its format inside the clip", self.path.display());
                 return Err(MediaError::new("format_change", message));
             }
-            let next = self.next(&mut reader)?;
+            let next = self.next(&mut reader, Some(current.pts_ns))?;
             let duration_ns = match &next {
                 Some(next) => next.pts_ns - current.pts_ns,
                 None => current.duration_ns.unwrap_or(self.period_ns).max(1),
@@ -202,18 +220,27 @@ impl Span<'_> {
         if let Some(e) = reader.ended_by.take() {
             return Err(MediaError::new(e.code, format!("{} (inside the clip)", e.message)));
         }
+        let errors = reader.decode_errors();
+        if errors > 0 {
+            let message =
+                format!("{}: the source decodes with {errors} errors inside the clip; fetch it again", self.path.display());
+            return Err(MediaError::new("cut_mismatch", message));
+        }
+        if let Some(difference) = self.expected_ns.and_then(|expected| difference(&times_ns, expected)) {
+            return Err(MediaError::new("cut_mismatch", format!("{}: {difference}", self.path.display())));
+        }
         let size = encoding.size;
         encoding.finish()?;
         Ok(Written { times_ns, last_duration_ns, size, has_audio })
     }
 
     /// The next frame of the span; frames that do not move forward in time are dropped, as players do.
-    fn next(&self, reader: &mut Reader) -> Result<Option<Decoded>, MediaError> {
+    fn next(&self, reader: &mut Reader, after_ns: Option<i64>) -> Result<Option<Decoded>, MediaError> {
         while let Some(frame) = reader.next()? {
             if frame.pts_ns >= self.end_ns {
                 return Ok(None);
             }
-            if frame.pts_ns >= self.start_ns {
+            if frame.pts_ns >= self.start_ns && after_ns.is_none_or(|t| frame.pts_ns > t) {
                 return Ok(Some(frame));
             }
         }
@@ -270,6 +297,22 @@ fn trim(block: &Decoded, caps: &gst::Caps, from_ns: i64, to_ns: i64) -> Option<A
 /// Two ticks of the clip's time base: what rounding may cost.
 const TIME_TOLERANCE_NS: i64 = 25_000;
 
+/// How decoded times differ from the times of the packets, if they do.
+fn difference(decoded_ns: &[i64], expected_ns: &[i64]) -> Option<String> {
+    let shown = |times: &[i64], at: usize| times.get(at).map_or("nothing".into(), |t| format!("{} us", t / 1000));
+    let same = |(a, b): (&i64, &i64)| a.abs_diff(*b) <= TIME_TOLERANCE_NS as u64;
+    let agree = decoded_ns.iter().zip(expected_ns).take_while(|pair| same(*pair)).count();
+    (agree < decoded_ns.len().max(expected_ns.len())).then(|| {
+        format!(
+            "the span has {} frames, {} were decoded; frame {agree} is at {}, decoded is {}",
+            expected_ns.len(),
+            decoded_ns.len(),
+            shown(expected_ns, agree),
+            shown(decoded_ns, agree)
+        )
+    })
+}
+
 /// Decodes the clip and holds its frames against those that went in.
 fn verify(path: &Path, written: &Written, deadline: Instant, context: &MediaContext) -> Result<(), MediaError> {
     let mut reader = Reader::open(path, Track::Video, deadline, context)?;
@@ -293,4 +336,18 @@ fn verify(path: &Path, written: &Written, deadline: Instant, context: &MediaCont
         return Err(MediaError::new("cut_mismatch", message));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_the_decoder_did_not_give_is_named() {
+        assert_eq!(difference(&[0, 40, 80], &[0, 40, 80]), None);
+        assert_eq!(difference(&[1_000_000, 2_010_000], &[1_010_000, 2_000_000]), None);
+        let message = difference(&[0, 2_000_000], &[0, 1_000_000, 2_000_000]);
+        assert_eq!(message.as_deref(), Some("the span has 3 frames, 2 were decoded; frame 1 is at 1000 us, decoded is 2000 us"));
+        assert!(difference(&[0], &[]).is_some_and(|m| m.contains("frame 0 is at nothing")));
+    }
 }

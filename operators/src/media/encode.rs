@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{ENCODER_POLL, ENCODER_QUEUED_FRAMES, POLL};
 use super::picture::Geometry;
 use super::reader::{clock_time, make};
-use super::{CutSettings, MediaContext, MediaError, Missing, runtime};
+use super::{CutSettings, MediaContext, MediaError, Missing, runtime, teardown};
 
 /// An H.264 encoder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -93,7 +93,7 @@ pub(crate) struct Encoding<'a> {
 
 impl Drop for Encoding<'_> {
     fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
+        teardown::take_down(&self.pipeline, "the encoder of a clip");
     }
 }
 

@@ -16,7 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempPath;
 
 use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES, UPLOAD_WAIT};
-use super::{MediaContext, MediaError};
+use super::{MediaContext, MediaError, scratch};
 
 /// A file that can be opened here, and what names its content.
 pub(crate) struct Local {
@@ -33,7 +33,7 @@ pub(crate) fn localize(uri: &str, deadline: Instant, context: &MediaContext) -> 
         None => (PathBuf::from(uri), None),
         Some(("file", _)) => {
             let path = url::Url::parse(uri).ok().and_then(|u| u.to_file_path().ok());
-            (path.ok_or_else(|| MediaError::new("file_missing", format!("{uri} names no local file")))?, None)
+            (path.ok_or_else(|| MediaError::new("file_missing", format!("{} names no local file", shown(uri))))?, None)
         }
         Some(_) => {
             let copy = fetched(uri, deadline, context)?;
@@ -59,8 +59,8 @@ fn fetched(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Arc<T
     if let Some((_, path, _)) = copies.0.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|(u, _, _)| u == uri) {
         return Ok(Arc::clone(path));
     }
-    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", without_secrets(uri)));
-    let mut file = tempfile::NamedTempFile::with_prefix("curette-media-").map_err(|e| failed(e.to_string()))?;
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", shown(uri)));
+    let mut file = scratch::file(context.resources, "fetched-", "").map_err(failed)?;
     let size = runtime().map_err(failed)?.block_on(async {
         tokio::select! {
             done = download(uri, file.as_file_mut()) => done,
@@ -92,13 +92,13 @@ async fn interrupted(deadline: Instant, context: &MediaContext<'_>) -> MediaErro
 }
 
 async fn download(uri: &str, out: &mut std::fs::File) -> Result<u64, MediaError> {
-    let shown = without_secrets(uri);
-    let failed = |e: String| MediaError::new("fetch_failed", format!("{shown}: {e}"));
+    let name = shown(uri);
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{name}: {e}"));
     let mut total = 0u64;
     let mut keep = |chunk: &[u8]| {
         total += chunk.len() as u64;
         if total > MAX_REMOTE_BYTES {
-            return Err(MediaError::new("too_large", format!("{shown} is larger than {MAX_REMOTE_BYTES} bytes")));
+            return Err(MediaError::new("too_large", format!("{name} is larger than {MAX_REMOTE_BYTES} bytes")));
         }
         out.write_all(chunk).map_err(|e| failed(format!("the temporary file cannot be written: {e}")))
     };
@@ -106,7 +106,7 @@ async fn download(uri: &str, out: &mut std::fs::File) -> Result<u64, MediaError>
         let mut response = reqwest::get(uri).await.map_err(|e| failed(e.without_url().to_string()))?;
         match response.status() {
             status if status == reqwest::StatusCode::NOT_FOUND => {
-                return Err(MediaError::new("file_missing", format!("{shown}: {status}")));
+                return Err(MediaError::new("file_missing", format!("{name}: {status}")));
             }
             status if !status.is_success() => return Err(failed(status.to_string())),
             _ => {}
@@ -121,7 +121,7 @@ async fn download(uri: &str, out: &mut std::fs::File) -> Result<u64, MediaError>
     } else {
         let (store, path) = open_store(uri)?;
         let found = store.get(&path).await.map_err(|e| match e {
-            object_store::Error::NotFound { .. } => MediaError::new("file_missing", format!("{shown} does not exist")),
+            object_store::Error::NotFound { .. } => MediaError::new("file_missing", format!("{name} does not exist")),
             e => failed(e.to_string()),
         })?;
         let mut chunks = found.into_stream();
@@ -132,17 +132,29 @@ async fn download(uri: &str, out: &mut std::fs::File) -> Result<u64, MediaError>
     Ok(total)
 }
 
-fn open_store(uri: &str) -> Result<(Box<dyn ObjectStore>, object_store::path::Path), MediaError> {
-    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", without_secrets(uri)));
-    let url = url::Url::parse(uri).map_err(|e| failed(e.to_string()))?;
-    // Environment variables hold credentials and endpoints, under the names that the vendors' own tools use.
-    let options = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v));
-    object_store::parse_url_opts(&url, options).map_err(|e| failed(e.to_string()))
+/// The store of a URL and the key in it. The key is what the store calls it: `#`, `?` and `%` stand for themselves.
+pub(crate) fn open_store(uri: &str) -> Result<(Box<dyn ObjectStore>, object_store::path::Path), MediaError> {
+    let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", shown(uri)));
+    let (scheme, rest) = uri.split_once("://").ok_or_else(|| failed("it is no URL".into()))?;
+    let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let url = url::Url::parse(&format!("{scheme}://{authority}/")).map_err(|e| failed(e.to_string()))?;
+    let (store, _) = object_store::parse_url_opts(&url, store_options()).map_err(|e| failed(e.to_string()))?;
+    Ok((store, object_store::path::Path::parse(key).map_err(|e| failed(e.to_string()))?))
+}
+
+/// Credentials and endpoints from the environment, under the names that the vendors' own tools use.
+fn store_options() -> Vec<(String, String)> {
+    const VENDORS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+    std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| VENDORS.iter().any(|v| k.starts_with(v)))
+        .map(|(k, v)| (k.to_ascii_lowercase(), v))
+        .collect()
 }
 
 /// Writes `bytes` to `folder/name`, atomically; the same content under the same name is left as it is. Gives the path or URL.
 pub fn put_object(folder: &str, name: &str, bytes: &[u8]) -> Result<String, MediaError> {
-    let failed = |e: String| MediaError::new("write_failed", format!("{}/{name}: {e}", without_secrets(folder)));
+    let failed = |e: String| MediaError::new("write_failed", format!("{}/{name}: {e}", shown(folder)));
     if folder.contains("://") && !folder.starts_with("file://") {
         let uri = format!("{}/{name}", folder.trim_end_matches('/'));
         let (store, path) = open_store(&uri)?;
@@ -187,17 +199,19 @@ fn runtime() -> Result<&'static tokio::runtime::Runtime, String> {
         .map_err(Clone::clone)
 }
 
-/// A URL without user, password and query: signed URLs carry secrets there.
-fn without_secrets(uri: &str) -> String {
-    match url::Url::parse(uri) {
-        Ok(mut url) => {
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.to_string()
-        }
-        Err(_) => uri.to_owned(),
-    }
+/// A path or URL as messages may show it: of http(s) without query and fragment, of all without user and password; signed URLs carry secrets there.
+pub fn shown(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let rest = match scheme {
+        "http" | "https" => rest.split(['?', '#']).next().unwrap_or_default(),
+        _ => rest, // an object's key may hold any character
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = match (scheme, authority.rsplit_once('@')) {
+        ("abfs" | "abfss", _) | (_, None) => authority, // container@account
+        (_, Some((_, host))) => host,
+    };
+    format!("{scheme}://{host}{path}")
 }
 
 #[cfg(test)]
@@ -206,7 +220,19 @@ mod tests {
 
     #[test]
     fn secrets_of_a_url_are_not_shown() {
-        assert_eq!(without_secrets("https://u:p@host/a.mp4?X-Sig=1"), "https://host/a.mp4");
+        assert_eq!(shown("https://u:p@host/a.mp4?X-Sig=1#t"), "https://host/a.mp4");
+        assert_eq!(shown("https://host?X-Sig=1/2"), "https://host");
+        assert_eq!(shown("s3://bucket/what?/a #1.mp4"), "s3://bucket/what?/a #1.mp4");
+        assert_eq!(shown("/videos/a?b.mp4"), "/videos/a?b.mp4");
+    }
+
+    #[test]
+    fn keys_of_objects_are_taken_as_they_are() {
+        for key in ["a#1.mp4", "what?.mp4", "100%20.mp4", "with blank/\u{e4}.mp4"] {
+            let (_, path) = open_store(&format!("s3://bucket/{key}")).unwrap();
+            assert_eq!(path.as_ref(), key);
+        }
+        assert_eq!(open_store("s3://bucket/a//b").map_err(|e| e.code).err(), Some("fetch_failed"));
     }
 
     #[test]

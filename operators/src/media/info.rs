@@ -8,7 +8,7 @@ use gst_video::VideoOrientationMethod as Orientation;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use super::fetch::localize;
+use super::fetch::{localize, shown};
 use super::packets::packets;
 use super::picture::Geometry;
 use super::reader::{Reader, Track};
@@ -51,12 +51,13 @@ pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError>
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
     let kind = sniff(&local.path)?;
+    let shown = shown(uri);
     // Decode first: it names an unsupported codec better than the packets do.
     let (codec, pixel_format, geometry, fallback_fps) = {
         let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
         let sample = reader.preroll()?;
-        let caps = sample.caps().ok_or_else(|| MediaError::new("damaged", format!("{uri}: a frame without a format")))?;
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| MediaError::new("damaged", format!("{uri}: {e}")))?;
+        let caps = sample.caps().ok_or_else(|| MediaError::new("damaged", format!("{shown}: a frame without a format")))?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| MediaError::new("damaged", format!("{shown}: {e}")))?;
         let geometry = Geometry::of(&info, reader.orientation())?;
         let codec = reader.codec().unwrap_or_else(|| "unknown".into());
         let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));

@@ -48,3 +48,7 @@ pub const MAX_CLIP_US: i64 = 600 * 1_000_000;
 pub const ENCODER_QUEUED_FRAMES: u64 = 4;
 /// How long the feeder of a cut sleeps when the encoder is busy.
 pub const ENCODER_POLL: Duration = Duration::from_millis(4);
+/// A pipeline that has not stopped after this long is left behind.
+pub const TEARDOWN_WAIT: Duration = Duration::from_secs(15);
+/// With this many pipelines left behind, no new ones are started (`decoder_stuck`).
+pub const MAX_STUCK: usize = 8;

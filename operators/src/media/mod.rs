@@ -26,13 +26,15 @@ mod packets;
 mod picture;
 mod reader;
 mod runtime;
+mod scratch;
 mod sniff;
 mod store;
+mod teardown;
 mod uniform;
 
 pub use cut::{Clip, CutSettings, SpeedPreset, cut};
 pub use encode::{Encoder, missing_encoders};
-pub use fetch::put_object;
+pub use fetch::{put_object, shown};
 pub use grid::{GridStats, sample_grid};
 pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
@@ -67,7 +69,7 @@ pub struct Frame {
 pub struct MediaError {
     /// Stable snake_case code: `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `truncated`, `timeout`,
     /// `stalled`, `cancelled`, `file_missing`, `file_unreadable`, `no_frames`, `too_large`, `too_long`, `fetch_failed`, `clip_too_large`, `cut_mismatch`,
-    /// `encode_failed`.
+    /// `encode_failed`, `decoder_stuck`.
     pub code: &'static str,
     /// What, where, why, what to do.
     pub message: String,

@@ -16,7 +16,7 @@ use gstreamer as gst;
 use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, PACKET_STORE_BYTES, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::reader::{clock_time, make, pixels_of};
 use super::store::Store;
-use super::{MediaContext, MediaError, runtime};
+use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,11 +86,11 @@ pub(crate) fn packets(
 struct PacketStore(Store<Packets>);
 
 /// The pipeline of a scan; taken down whichever way the scan ends.
-struct Scan(gst::Pipeline);
+struct Scan(gst::Pipeline, String);
 
 impl Drop for Scan {
     fn drop(&mut self) {
-        let _ = self.0.set_state(gst::State::Null);
+        teardown::take_down(&self.0, &self.1);
     }
 }
 
@@ -121,7 +121,7 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
         list.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         let _ = pad.link(&target);
     });
-    let scan = Scan(pipeline);
+    let scan = Scan(pipeline, shown.to_string());
     let bus = scan.0.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
     let mut failure = None;
     if scan.0.set_state(gst::State::Playing).is_err() {

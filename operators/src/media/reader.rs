@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst_video::VideoOrientationMethod as Orientation;
@@ -19,7 +19,7 @@ use gstreamer_video as gst_video;
 
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
-use super::{MediaContext, MediaError, runtime};
+use super::{MediaContext, MediaError, runtime, teardown};
 
 /// Which elementary stream is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,10 @@ pub(crate) struct Reader<'a> {
     shown: String,
     track: Track,
     deadline: Instant,
-    progress: Instant,
+    /// When the current wait for the pipeline began, or last got something.
+    waiting_since: Instant,
+    /// A longer wait is a stall.
+    pub patience: Duration,
     collection: Option<gst::StreamCollection>,
     delivered: u64,
     last_end_ns: i64,
@@ -69,7 +72,7 @@ pub(crate) struct Reader<'a> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         // Flushing wakes a streaming thread that waits in the full sink; the state change then joins it.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        teardown::take_down(&self.pipeline, &self.shown);
     }
 }
 
@@ -123,7 +126,8 @@ impl<'a> Reader<'a> {
             shown,
             track,
             deadline,
-            progress: now,
+            waiting_since: now,
+            patience: NO_PROGRESS,
             collection: None,
             delivered: 0,
             last_end_ns: 0,
@@ -166,7 +170,8 @@ impl<'a> Reader<'a> {
         if self.pipeline.seek_simple(flags, target).is_err() {
             return Ok(false);
         }
-        let give_up = Instant::now() + SEEK_WAIT;
+        self.waiting_since = Instant::now();
+        let give_up = self.waiting_since + SEEK_WAIT;
         loop {
             let (result, current, pending) = self.pipeline.state(clock_time(POLL));
             self.look_at_bus()?;
@@ -181,7 +186,6 @@ impl<'a> Reader<'a> {
 
     /// Lets the pipeline run. Call once, before the first [`Reader::next`].
     pub fn play(&mut self) -> Result<(), MediaError> {
-        self.progress = Instant::now();
         self.set_state(gst::State::Playing)
     }
 
@@ -198,6 +202,8 @@ impl<'a> Reader<'a> {
         if let Some(decoded) = self.peeked.take() {
             return Ok(Some(decoded));
         }
+        // What the caller did since the last frame is not the decoder's stall.
+        self.waiting_since = Instant::now();
         loop {
             self.check_limits()?;
             let Some(sample) = self.sink.try_pull_sample(clock_time(POLL)) else {
@@ -215,7 +221,7 @@ impl<'a> Reader<'a> {
                     false => continue,
                 }
             };
-            self.progress = Instant::now();
+            self.waiting_since = Instant::now();
             if let Some(decoded) = self.place(sample) {
                 self.delivered += 1;
                 return Ok(Some(decoded));
@@ -241,6 +247,7 @@ impl<'a> Reader<'a> {
 
     /// The first decoded frame's caps and tags without leaving PAUSED.
     pub fn preroll(&mut self) -> Result<gst::Sample, MediaError> {
+        self.waiting_since = Instant::now();
         loop {
             self.check_limits()?;
             if let Some(sample) = self.sink.try_pull_preroll(clock_time(POLL)) {
@@ -264,8 +271,8 @@ impl<'a> Reader<'a> {
             );
             return Err(MediaError::new("timeout", message));
         }
-        if now > self.progress + NO_PROGRESS {
-            let message = format!("{}: nothing came out of the decoder for {} s", self.shown, NO_PROGRESS.as_secs());
+        if now > self.waiting_since + self.patience {
+            let message = format!("{}: nothing came out of the decoder for {} s", self.shown, self.patience.as_secs());
             return Err(MediaError::new("stalled", message));
         }
         Ok(())
@@ -278,7 +285,7 @@ impl<'a> Reader<'a> {
             match message.view() {
                 gst::MessageView::StreamCollection(m) => self.collection = Some(m.stream_collection()),
                 gst::MessageView::Element(m) if failure.is_none() => {
-                    if let Some(s) = m.structure().filter(|s| s.name() == "missing-plugin") {
+                    if let Some(s) = m.structure().filter(|s| s.name() == "missing-plugin" && self.concerns_us(s)) {
                         let what = s.get::<String>("name").unwrap_or_else(|_| "a decoder".into());
                         let message = format!(
                             "{}: no decoder for this stream ({what}); install the GStreamer plugin that has it",
@@ -309,6 +316,18 @@ impl<'a> Reader<'a> {
         };
         let detail = debug.and_then(|d| d.lines().last()).unwrap_or_default();
         MediaError::new(code, format!("{}: {error} ({detail})", self.shown))
+    }
+
+    /// False for a missing decoder of a stream of another kind: an unknown sound codec is no reason to refuse the pictures.
+    fn concerns_us(&self, missing: &gst::StructureRef) -> bool {
+        let Ok(caps) = missing.get::<gst::Caps>("detail") else { return true };
+        let kinds: &[&str] = match self.track {
+            Track::Video => &["video/", "image/"],
+            Track::Audio => &["audio/"],
+        };
+        let name = caps.structure(0).map_or("", |s| s.name().as_str());
+        let media = ["video/", "image/", "audio/", "text/", "subpicture/", "application/x-subtitle"];
+        kinds.iter().any(|k| name.starts_with(k)) || !media.iter().any(|k| name.starts_with(k))
     }
 
     fn has_wanted_stream(&self) -> bool {

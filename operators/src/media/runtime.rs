@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::MediaError;
+use super::{MediaError, teardown};
 
 /// Starts GStreamer on first use.
 pub(crate) fn start() -> Result<(), MediaError> {
@@ -23,7 +23,8 @@ pub(crate) fn start() -> Result<(), MediaError> {
             Ok(())
         })
         .clone()
-        .map_err(|e| MediaError::new("unsupported_codec", format!("GStreamer does not start: {e}")))
+        .map_err(|e| MediaError::new("unsupported_codec", format!("GStreamer does not start: {e}")))?;
+    teardown::check()
 }
 
 fn prefer_software() {

@@ -121,8 +121,10 @@ impl Probe {
     fn accept(&self, uri: &str, info: VideoInfo) -> Result<VideoInfo, MediaError> {
         if info.truncated && self.truncated_files == TruncatedFiles::Error {
             let (there, stated) = (info.duration_us as f64 / 1e6, info.stated_duration_us.unwrap_or(0) as f64 / 1e6);
-            let message =
-                format!("{uri}: data ends at {there:.2} s of {stated:.2} s; fetch it again, or set truncated_files = \"keep\"");
+            let message = format!(
+                "{}: data ends at {there:.2} s of {stated:.2} s; fetch it again, or set truncated_files = \"keep\"",
+                media::shown(uri)
+            );
             return Err(MediaError { code: "truncated", message });
         }
         Ok(info)

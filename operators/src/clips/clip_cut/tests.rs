@@ -129,6 +129,8 @@ fn what_cannot_be_cut_says_why() {
     assert_eq!(code("bunny-480p.mp4", 0, 1_000_000, &CutSettings { max_bytes: 1000, ..settings() }), Err("clip_too_large"));
     assert_eq!(code("broken-text.mp4", 0, 1_000_000, &settings()), Err("not_a_video"));
     assert_eq!(code("broken-truncated-45pct.mp4", 6_000_000, 7_000_000, &settings()), Err("no_frames"));
+    // The decoder conceals damage; a clip of it would look sound.
+    assert_eq!(code("broken-bitflips-480p.mp4", 0, 12_000_000, &settings()), Err("cut_mismatch"));
     assert_eq!(code("audio-only.mp3", 0, 1_000_000, &settings()), Err("no_video_stream"));
 }
 

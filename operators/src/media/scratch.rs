@@ -1,0 +1,109 @@
+//! Temporary files of this process, in one folder that is removed with the process's resources.
+//!
+//! Why a folder with a lock: a killed process removes nothing. Its folder stays behind, but the lock in it is free, so that the next process that
+//! makes temporary files can tell it from a living one and removes it. What can go wrong: a temporary folder on a file system without locks keeps
+//! the folders of killed processes.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use curette_engine::resources::Resources;
+use tempfile::NamedTempFile;
+
+const PREFIX: &str = "curette-media-";
+const LOCK: &str = "lock";
+
+struct Scratch(Result<Folder, String>);
+
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A new temporary file, removed when dropped.
+pub(crate) fn file(resources: &Resources, prefix: &str, suffix: &str) -> Result<NamedTempFile, String> {
+    let scratch = resources.get(|| {
+        let parent = std::env::temp_dir();
+        sweep(&parent);
+        Scratch(create(&parent).map_err(|e| format!("no folder in {}: {e}", parent.display())))
+    });
+    let folder = scratch.0.as_ref().map_err(Clone::clone)?;
+    let file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(&folder.path);
+    file.map_err(|e| format!("no file in {}: {e}", folder.path.display()))
+}
+
+fn create(parent: &Path) -> std::io::Result<Folder> {
+    // Locked before it has the name that sweepers look for.
+    let new = tempfile::Builder::new().prefix(".curette-new-").tempdir_in(parent)?;
+    let lock = File::create(new.path().join(LOCK))?;
+    lock.lock()?;
+    let name = new.path().file_name().map(|n| n.to_string_lossy().replace(".curette-new-", "")).unwrap_or_default();
+    let path = parent.join(format!("{PREFIX}{}-{name}", std::process::id()));
+    std::fs::rename(new.path(), &path)?;
+    let _ = new.keep(); // it has another name now
+    Ok(Folder { path, _lock: lock })
+}
+
+/// Removes the folders of processes that are gone.
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type().is_ok_and(|t| t.is_dir());
+        if !ours {
+            continue;
+        }
+        let path = entry.path();
+        let dead = match File::open(path.join(LOCK)) {
+            Ok(lock) => match lock.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+            },
+            // Another sweeper was killed halfway.
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if dead {
+            tracing::info!(folder = %path.display(), "Removing temporary files of a process that is gone");
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_dead_processes_are_removed_and_those_of_living_ones_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = create(parent.path()).unwrap();
+        std::fs::write(living.path.join("clip.mp4"), "x").unwrap();
+        let dead = parent.path().join(format!("{PREFIX}1-abc"));
+        std::fs::create_dir(&dead).unwrap();
+        std::fs::write(dead.join(LOCK), "").unwrap();
+        std::fs::write(dead.join("clip.mp4"), "x").unwrap();
+        let foreign = parent.path().join("other");
+        std::fs::create_dir(&foreign).unwrap();
+        sweep(parent.path());
+        assert!(living.path.join("clip.mp4").exists() && foreign.exists() && !dead.exists());
+        let path = living.path.clone();
+        drop(living);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn files_lie_in_the_folder_of_their_resources() {
+        let resources = Resources::default();
+        let (a, b) = (file(&resources, "clip-", ".mp4").unwrap(), file(&resources, "clip-", ".mp4").unwrap());
+        assert_eq!(a.path().parent(), b.path().parent());
+        let folder = a.path().parent().unwrap().to_owned();
+        drop((a, b));
+        drop(resources);
+        assert!(!folder.exists());
+    }
+}
