@@ -71,17 +71,17 @@ max_length_seconds = 10.0
             .add_id("clip_id", "`{video id}#{start_us}-{end_us}`.")
             .add("clip_index", DataType::Int32, "Number of the clip in its video, from 0.")
             .add("start_us", DataType::Int64, "Time of the first frame in the video, in microseconds of stream time.")
-            .add("end_us", DataType::Int64, "Time of the last frame in the video, in microseconds of stream time.")
+            .add(
+                "end_us",
+                DataType::Int64,
+                "Time of the last sampled frame in the video, in microseconds of stream time; the clip ends before it.",
+            )
             .add(
                 "start_pts",
                 DataType::Int64,
                 "Time of the first frame as the stream has it, in ticks of `pts_timescale` per second.",
             )
-            .add(
-                "end_pts",
-                DataType::Int64,
-                "Time of the last frame as the stream has it, in ticks of `pts_timescale` per second.",
-            )
+            .add("end_pts", DataType::Int64, "The same as `end_us` as the stream has it, in ticks of `pts_timescale` per second.")
             .add("clip_frame_count", DataType::Int32, "Sampled frames in the clip, first and last included.")
             .add("min_similarity", DataType::Float32, "Smallest cosine of two neighbouring samples of the clip, -1 to 1.")
             .add("mean_similarity", DataType::Float32, "Mean cosine of neighbouring samples of the clip, -1 to 1.")
