@@ -86,7 +86,8 @@ fn plain_loop(graph: &Graph, file: &Path) -> Result<(), Failure> {
     for split in &plan.splits {
         let mut outputs: Vec<Vec<RecordBatch>> = Vec::new();
         for step in &program.steps {
-            let received: Vec<RecordBatch> = step.inputs.iter().flat_map(|&i| outputs[i].iter()).map(|b| select(b, &step.received)).collect();
+            let received: Vec<RecordBatch> =
+                step.inputs.iter().flat_map(|&i| outputs[i].iter()).map(|b| select(b, &step.received)).collect();
             let mut out = Vec::new();
             match &step.work {
                 Work::Source(_) if split.source != step.index => {}

@@ -26,7 +26,10 @@ pub(crate) fn load(args: &CheckArgs) -> Result<Graph, Exit> {
                 let count = mistakes.len();
                 // Nothing is left to do if stderr is closed.
                 let _ = write!(std::io::stderr(), "{}", render(&file, &text, &mistakes, color));
-                complain(&format!("{file}: {count} mistake{}; `curette explain CODE` says more", if count == 1 { "" } else { "s" }));
+                complain(&format!(
+                    "{file}: {count} mistake{}; `curette explain CODE` says more",
+                    if count == 1 { "" } else { "s" }
+                ));
             }
         }
         Exit::Mistake

@@ -66,8 +66,21 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
     let mut out = String::new();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "plan {}: {} inputs in {} splits, cost {:.1} MiB", plan.hash.short(), plan.items(), plan.splits.len(), mib(total));
-    let _ = writeln!(out, "done: {} splits; left: {} splits, {:.1} MiB", done.len(), plan.splits.len() as u64 - done.len(), mib(left));
+    let _ = writeln!(
+        out,
+        "plan {}: {} inputs in {} splits, cost {:.1} MiB",
+        plan.hash.short(),
+        plan.items(),
+        plan.splits.len(),
+        mib(total)
+    );
+    let _ = writeln!(
+        out,
+        "done: {} splits; left: {} splits, {:.1} MiB",
+        done.len(),
+        plan.splits.len() as u64 - done.len(),
+        mib(left)
+    );
     if let Some(old) = &other {
         let _ = writeln!(out, "the output was made by another plan ({}); everything would be redone, because", old.short());
         for line in &changes {

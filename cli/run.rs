@@ -78,7 +78,15 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
                 let addresses = read_hosts(hosts, process).map_err(|e| ClusterError::BadMembers(e.to_string()))?;
                 let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
                 // A run is named by its plan: processes of another pipeline are refused.
-                Ok(Members { index: process, addresses, threads, run_id: hash.clone(), plan_hash: hash, secret, listen: Listen::OwnAddress })
+                Ok(Members {
+                    index: process,
+                    addresses,
+                    threads,
+                    run_id: hash.clone(),
+                    plan_hash: hash,
+                    secret,
+                    listen: Listen::OwnAddress,
+                })
             }),
             _ => alone(args, graph, threads),
         },
@@ -143,13 +151,14 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
             silent if silent < STALE_AFTER => Health::Fine,
             silent => Health::Failing(format!("no task has ended for {} s", silent.as_secs())),
         })
-            .inspect_err(|e| tracing::warn!("The run goes on without metrics: {e}"))
-            .ok()
+        .inspect_err(|e| tracing::warn!("The run goes on without metrics: {e}"))
+        .ok()
     };
     let sources: Vec<usize> = steps_of(&prepared.graph, Kind::Source);
     let sinks: Vec<usize> = steps_of(&prepared.graph, Kind::Sink);
     let (splits, done) = (prepared.plan.splits.len() as u64, prepared.done.len());
-    let items_done: u64 = prepared.plan.splits.iter().filter(|s| prepared.done.contains(s.id)).map(|s| s.items.len() as u64).sum();
+    let items_done: u64 =
+        prepared.plan.splits.iter().filter(|s| prepared.done.contains(s.id)).map(|s| s.items.len() as u64).sum();
     let total = Total { splits, items: prepared.plan.items() as u64 };
     let look = move || {
         let counts = progress.totals();
@@ -172,8 +181,12 @@ fn stop_on_signals(progress: Arc<RunProgress>) {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
-            let mut next = async || tokio::select! { _ = interrupt.recv() => libc::SIGINT, _ = terminate.recv() => libc::SIGTERM };
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            let mut next =
+                async || tokio::select! { _ = interrupt.recv() => libc::SIGINT, _ = terminate.recv() => libc::SIGTERM };
             let first = next().await;
             tracing::info!("Stopping: open splits are finished and committed; a second signal ends at once");
             progress.stop(Stopping::Signal(first));
@@ -216,7 +229,8 @@ fn child_args(threads: usize) -> Vec<std::ffi::OsString> {
     for arg in std::env::args_os().skip(1) {
         let text = arg.to_string_lossy();
         let takes_value = ["--processes", "-w", "--workers"].contains(&&*text);
-        let joined = text.starts_with("--processes=") || text.starts_with("--workers=") || (text.starts_with("-w") && text.len() > 2);
+        let joined =
+            text.starts_with("--processes=") || text.starts_with("--workers=") || (text.starts_with("-w") && text.len() > 2);
         if !std::mem::take(&mut skip) && !takes_value && !joined && text != "--new-version" {
             out.push(arg.clone());
         }

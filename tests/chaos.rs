@@ -1,5 +1,7 @@
 //! kill -9, again and again: the tables must end as if nothing had happened, and what was committed must not be done again.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,9 +34,12 @@ fn videos(folder: &Path) -> PathBuf {
     let is_video = |p: &&PathBuf| ["mp4", "mkv", "webm"].contains(&&*p.extension().unwrap().to_string_lossy());
     let mut shortest: Vec<_> = files.iter().filter(is_video).cloned().collect();
     shortest.sort_by_key(|p| (p.metadata().unwrap().len(), p.clone()));
-    let chosen: BTreeSet<String> = shortest.iter().step_by((shortest.len() / VIDEOS).max(1)).take(VIDEOS).map(|p| stem(p)).collect();
+    let chosen: BTreeSet<String> =
+        shortest.iter().step_by((shortest.len() / VIDEOS).max(1)).take(VIDEOS).map(|p| stem(p)).collect();
     for file in files.iter().filter(|f| chosen.contains(&stem(f))) {
-        std::fs::hard_link(file, to.join(file.file_name().unwrap())).or_else(|_| std::fs::copy(file, to.join(file.file_name().unwrap())).map(|_| ())).unwrap();
+        std::fs::hard_link(file, to.join(file.file_name().unwrap()))
+            .or_else(|_| std::fs::copy(file, to.join(file.file_name().unwrap())).map(|_| ()))
+            .unwrap();
     }
     to
 }
@@ -51,7 +56,11 @@ fn chaos(folder: &Path, videos: &Path, name: &str) -> Chaos {
 
 fn command(chaos: &Chaos, args: &[String]) -> Command {
     let mut command = curette();
-    command.arg("run").arg(&chaos.pipeline).args(["--quiet", "--log", "json", "--log-level", "info,curette_engine::dataflow=debug"]).args(args);
+    command
+        .arg("run")
+        .arg(&chaos.pipeline)
+        .args(["--quiet", "--log", "json", "--log-level", "info,curette_engine::dataflow=debug"])
+        .args(args);
     command
 }
 
@@ -145,7 +154,15 @@ fn killed_at_every_labelled_point_it_ends_as_if_nothing_had_happened() {
     let dir = tempfile::tempdir().unwrap();
     let videos = videos(dir.path());
     let (want, _) = undisturbed(dir.path(), &videos);
-    let points = ["split_opened", "split_complete", "before_shard_finish", "after_shard_finish", "before_commit", "after_commit", "between_tables"];
+    let points = [
+        "split_opened",
+        "split_complete",
+        "before_shard_finish",
+        "after_shard_finish",
+        "before_commit",
+        "after_commit",
+        "between_tables",
+    ];
     for (i, point) in points.into_iter().enumerate() {
         let chaos = chaos(dir.path(), &videos, point);
         for pass in [1, 3, 6] {

@@ -1,5 +1,7 @@
 //! The main job on the sample corpus: the same rows whatever runs it, and the rows that the truth demands.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -45,8 +47,11 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
 
     // Every broken file is a typed error, every readable one is not.
     let errors = rows(&output.join("errors"));
-    let unreadable: BTreeMap<String, String> =
-        errors.iter().filter(|r| column("errors", r, "step") == "probe").map(|r| (column("errors", r, "item_id"), column("errors", r, "code"))).collect();
+    let unreadable: BTreeMap<String, String> = errors
+        .iter()
+        .filter(|r| column("errors", r, "step") == "probe")
+        .map(|r| (column("errors", r, "item_id"), column("errors", r, "code")))
+        .collect();
     for (video, facts) in &truth {
         let readable = facts["readable"].as_bool().unwrap();
         assert_eq!(!unreadable.contains_key(video), readable, "{video}: {:?}", unreadable.get(video));
@@ -56,7 +61,8 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
     let clips = rows(&output.join("clips"));
     for row in &clips {
         let video = column("clips", row, "video_id");
-        let (start, end): (i64, i64) = (column("clips", row, "start_us").parse().unwrap(), column("clips", row, "end_us").parse().unwrap());
+        let (start, end): (i64, i64) =
+            (column("clips", row, "start_us").parse().unwrap(), column("clips", row, "end_us").parse().unwrap());
         assert!(end - start >= 6_000_000, "{row}");
         let facts = &truth[&video];
         assert_eq!(facts["medical_title"], true, "{video}");
@@ -74,7 +80,8 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
             let (start, end) = (shot["start_us"].as_i64().unwrap(), shot["end_us"].as_i64().unwrap());
             let expected = shot["medical"] == true && end - start >= 7_500_000 && side >= 480 && !border;
             let got = clips.iter().any(|r| {
-                let (s, e): (i64, i64) = (column("clips", r, "start_us").parse().unwrap(), column("clips", r, "end_us").parse().unwrap());
+                let (s, e): (i64, i64) =
+                    (column("clips", r, "start_us").parse().unwrap(), column("clips", r, "end_us").parse().unwrap());
                 column("clips", r, "video_id") == *video && start <= s && e <= end
             });
             if expected {

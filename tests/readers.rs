@@ -1,5 +1,7 @@
 //! The finished tables, read by four independent readers: deltalake, Polars, DuckDB and datasets, from the environment that the bootstrap makes.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::process::Command;

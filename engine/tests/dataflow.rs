@@ -1,5 +1,7 @@
 //! The dataflow against a slow obvious oracle: every row, whatever the number of workers, and after kills.
 
+#![allow(clippy::unwrap_used)]
+
 mod toy;
 
 use std::path::Path;
@@ -21,9 +23,13 @@ fn check(output: &Path, report: &Report, count: u64) {
     assert_eq!(stage("parts").rows_in, oracle["parts"].len() as u64);
 }
 
-fn pretty(want: &std::collections::BTreeMap<&'static str, Vec<toy::Row>>, got: &std::collections::BTreeMap<&'static str, Vec<toy::Row>>) {
+fn pretty(
+    want: &std::collections::BTreeMap<&'static str, Vec<toy::Row>>,
+    got: &std::collections::BTreeMap<&'static str, Vec<toy::Row>>,
+) {
     for (table, rows) in want {
-        let (want, got): (std::collections::BTreeSet<_>, std::collections::BTreeSet<_>) = (rows.iter().collect(), got[table].iter().collect());
+        let (want, got): (std::collections::BTreeSet<_>, std::collections::BTreeSet<_>) =
+            (rows.iter().collect(), got[table].iter().collect());
         let missing: Vec<_> = want.difference(&got).take(5).collect();
         let extra: Vec<_> = got.difference(&want).take(5).collect();
         assert!(missing.is_empty() && extra.is_empty(), "table {table}: missing {missing:?}, extra {extra:?}");
@@ -88,5 +94,8 @@ fn a_changed_plan_is_refused_and_a_new_version_keeps_the_old_one_readable() {
 
 /// Hashes change with the format of plans; their place in the sentence does not.
 fn regex_free_hashes(text: &str) -> String {
-    text.split(' ').map(|w| if w.starts_with('(') && w.trim_matches(['(', ')', ',']).len() == 12 { "(HASH)" } else { w }).collect::<Vec<_>>().join(" ")
+    text.split(' ')
+        .map(|w| if w.starts_with('(') && w.trim_matches(['(', ')', ',']).len() == 12 { "(HASH)" } else { w })
+        .collect::<Vec<_>>()
+        .join(" ")
 }

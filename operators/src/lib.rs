@@ -11,9 +11,9 @@ pub mod metadata;
 pub mod registry;
 pub mod sinks;
 pub mod sources;
+pub mod span;
 #[cfg(test)]
 pub mod testing;
-pub mod span;
 pub mod text;
 pub mod train_head;
 pub mod video;

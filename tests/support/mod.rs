@@ -1,6 +1,7 @@
 //! What the black-box tests share: the sample corpus and its head (made once), the real binary, and tables as sorted rows.
 
-#![allow(dead_code)]
+// Test code: what cannot be had is a failed test.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -111,7 +112,9 @@ const NOT_COMPARED: [&str; 3] = ["video_uri", "clip_uri", "split"];
 
 /// All rows of a table as text, sorted, without columns that differ between machines.
 pub fn rows(location: &Path) -> Vec<String> {
-    let table = Table::open_existing("test", &location.to_string_lossy()).unwrap().unwrap_or_else(|| panic!("no table at {}", location.display()));
+    let table = Table::open_existing("test", &location.to_string_lossy())
+        .unwrap()
+        .unwrap_or_else(|| panic!("no table at {}", location.display()));
     let mut out: Vec<String> = table.read_batches(None).unwrap().flat_map(|batch| rows_of(&batch.unwrap())).collect();
     out.sort();
     out
@@ -136,7 +139,11 @@ fn cell(column: &dyn Array, row: usize) -> String {
             let parts = column.as_struct();
             parts.columns().iter().map(|c| cell(c, row)).collect::<Vec<_>>().join(",")
         }
-        DataType::Binary => format!("{} bytes {}", column.as_binary::<i32>().value(row).len(), blake3::hash(column.as_binary::<i32>().value(row)).to_hex()),
+        DataType::Binary => format!(
+            "{} bytes {}",
+            column.as_binary::<i32>().value(row).len(),
+            blake3::hash(column.as_binary::<i32>().value(row)).to_hex()
+        ),
         DataType::List(_) => {
             let items = column.as_list::<i32>().value(row);
             let cells: Vec<_> = (0..items.len()).map(|i| cell(&items, i)).collect();

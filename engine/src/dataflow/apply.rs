@@ -96,7 +96,14 @@ fn shorten(message: String) -> String {
 }
 
 /// The rows that go on, in batches that are not too large, and the entry. Panics on a bug of the operator: lost rows, wrong types.
-pub fn apply(step: &Compiled, split: u32, rows: Option<&RecordBatch>, processed: Processed, rows_in: usize, ids: &RowIds) -> (Vec<RecordBatch>, Entry) {
+pub fn apply(
+    step: &Compiled,
+    split: u32,
+    rows: Option<&RecordBatch>,
+    processed: Processed,
+    rows_in: usize,
+    ids: &RowIds,
+) -> (Vec<RecordBatch>, Entry) {
     if let Err(bug) = processed.check(rows_in) {
         panic!("operator `{}` of step `{}` broke its contract: {bug}", step.operator, step.name);
     }
@@ -144,7 +151,9 @@ enum Pick {
 }
 
 fn assemble(step: &Compiled, rows: Option<&RecordBatch>, new: &[ArrayRef], pick: &Pick) -> RecordBatch {
-    let bug = |what: &str, e: &dyn std::fmt::Display| -> ! { panic!("operator `{}` of step `{}`: {what}: {e}", step.operator, step.name) };
+    let bug = |what: &str, e: &dyn std::fmt::Display| -> ! {
+        panic!("operator `{}` of step `{}`: {what}: {e}", step.operator, step.name)
+    };
     let kept = |array: &ArrayRef, is_new: bool| match pick {
         Pick::All => Ok(Arc::clone(array)),
         Pick::Rows(mask) => arrow::compute::filter(array, mask),
@@ -172,5 +181,6 @@ fn assemble(step: &Compiled, rows: Option<&RecordBatch>, new: &[ArrayRef], pick:
         Pick::Parents(parents) => parents.len(),
     };
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).unwrap_or_else(|e| bug("the new columns do not fit", &e))
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .unwrap_or_else(|e| bug("the new columns do not fit", &e))
 }

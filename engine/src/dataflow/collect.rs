@@ -96,7 +96,8 @@ pub fn collect<'s>(
             ledger_in.for_each(|cap, entries| {
                 let time = time_of(cap.stamp());
                 for entry in entries.drain(..) {
-                    let state = open.entry((time, entry.split)).or_insert_with(|| Open { entries: Vec::new(), sinks: vec![0; sinks] });
+                    let state =
+                        open.entry((time, entry.split)).or_insert_with(|| Open { entries: Vec::new(), sinks: vec![0; sinks] });
                     did.entry(entry.step).or_default().add(&entry);
                     state.entries.push(entry);
                 }

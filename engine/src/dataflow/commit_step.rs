@@ -26,7 +26,9 @@ pub enum CommitStepError {
     #[error("{0}")]
     Commit(#[from] CommitError),
     /// Somebody else did these splits.
-    #[error("another run has committed splits {splits} to table `{table}` meanwhile; let one of them end before the other is started")]
+    #[error(
+        "another run has committed splits {splits} to table `{table}` meanwhile; let one of them end before the other is started"
+    )]
     OtherRun {
         /// The table that has them.
         table: String,
@@ -58,7 +60,11 @@ pub fn commit<'s>(
             let shared = Arc::clone(&shared);
             shared.stop.or_die("start the commit thread", {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name("commit".into()).spawn(move || commit_all(&shared, &queue, &ack, &|| { let _ = wake.activate(); }))
+                std::thread::Builder::new().name("commit".into()).spawn(move || {
+                    commit_all(&shared, &queue, &ack, &|| {
+                        let _ = wake.activate();
+                    })
+                })
             });
         }
         move |frontiers| {
@@ -124,7 +130,9 @@ fn commit_group(tables: &[Committed], stamp: &PlanStamp, group: &Finished) -> Re
         kill_point("between_tables");
         let shards = group.shards.get(&(target as u32)).map(Vec::as_slice).unwrap_or_default();
         match table.commit(stamp, &splits, shards)? {
-            Outcome::Committed { version } => tracing::debug!(table = table.name(), version, splits = %splits, shards = shards.len(), "Table committed"),
+            Outcome::Committed { version } => {
+                tracing::debug!(table = table.name(), version, splits = %splits, shards = shards.len(), "Table committed")
+            }
             Outcome::AlreadyDone => return Err(CommitStepError::OtherRun { table: table.name().into(), splits }),
             Outcome::PartlyDone { done } => return Err(CommitStepError::OtherRun { table: table.name().into(), splits: done }),
         }

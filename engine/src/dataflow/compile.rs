@@ -83,9 +83,14 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
             paths: &graph.paths,
             resources,
         };
-        runtimes.push(step.operator.build(&context).map_err(|e| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help })?);
+        runtimes.push(
+            step.operator
+                .build(&context)
+                .map_err(|e| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help })?,
+        );
     }
-    let specs: Vec<Option<&SinkSpec>> = runtimes.iter().map(|r| if let Runtime::Sink(spec) = r { Some(spec) } else { None }).collect();
+    let specs: Vec<Option<&SinkSpec>> =
+        runtimes.iter().map(|r| if let Runtime::Sink(spec) = r { Some(spec) } else { None }).collect();
     let (live, wanted) = live_columns(graph, &specs);
     let mut steps = Vec::new();
     let mut sinks = Vec::new();
@@ -170,7 +175,8 @@ fn live_columns(graph: &Graph, specs: &[Option<&SinkSpec>]) -> (Vec<BTreeSet<Str
             wanted.extend(step.input.metadata().get(key).cloned());
         }
         for &input in &step.inputs {
-            let there: Vec<String> = wanted.iter().filter(|c| graph.steps[input].output.column_with_name(c).is_some()).cloned().collect();
+            let there: Vec<String> =
+                wanted.iter().filter(|c| graph.steps[input].output.column_with_name(c).is_some()).cloned().collect();
             live[input].extend(there);
         }
         all_wanted[index] = wanted;
@@ -186,5 +192,6 @@ pub fn select(rows: &RecordBatch, schema: &SchemaRef) -> RecordBatch {
         .map(|f| rows.column_by_name(f.name()).cloned().unwrap_or_else(|| panic!("column `{}` is missing on an edge", f.name())))
         .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).unwrap_or_else(|e| panic!("columns of an edge do not fit: {e}"))
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .unwrap_or_else(|e| panic!("columns of an edge do not fit: {e}"))
 }

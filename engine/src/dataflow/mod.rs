@@ -22,8 +22,8 @@ mod apply;
 mod batch;
 mod collect;
 mod commit_step;
-pub mod intent;
 pub mod compile;
+pub mod intent;
 pub mod ledger;
 mod offload;
 mod source;
@@ -53,8 +53,8 @@ use self::offload::Rows;
 pub use self::stop::Stop;
 use self::task::TaskContext;
 use self::time::SplitTime;
-pub use self::writer::{Settings as WriterSettings, Target};
 use self::writer::{FromWriter, ToWriter};
+pub use self::writer::{Settings as WriterSettings, Target};
 use crate::cluster::{ClusterError, Workers, workers};
 use crate::commit::{PlanStamp, SplitSet};
 use crate::exit::Exit;
@@ -175,7 +175,10 @@ fn too_many_errors(total: &Counts, max_rate: f64) -> Option<String> {
         return None;
     }
     let worst = total.errors.iter().max_by_key(|(_, n)| **n).map(|(code, n)| format!("{code} ({n})")).unwrap_or_default();
-    Some(format!("{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}", total.rows_in))
+    Some(format!(
+        "{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
+        total.rows_in
+    ))
 }
 
 /// What all workers of a process share.
@@ -296,7 +299,11 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         if first_here && let Some((targets, settings, queue)) = start.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let (shared, pools) = (Arc::clone(&shared), Arc::clone(&pools));
             let thread = std::thread::Builder::new().name("writer".into());
-            let spawned = thread.spawn(move || write(&shared, targets, settings, pools, &queue, &answer, &|| { let _ = wake_collector.activate(); }));
+            let spawned = thread.spawn(move || {
+                write(&shared, targets, settings, pools, &queue, &answer, &|| {
+                    let _ = wake_collector.activate();
+                })
+            });
             shared_or_die(spawned);
         }
         let mut seen = Vec::new();
@@ -382,7 +389,9 @@ fn build(worker: &mut Worker, link: WriterLink, lanes: u32, todo: &[u32], shared
 fn mine(todo: &[u32], shared: &Shared, step: &Compiled, index: usize, peers: usize) -> Vec<u32> {
     let of_source = |s: &&u32| shared.plan.splits[**s as usize].source == step.index;
     let here = todo.iter().filter(of_source).enumerate();
-    here.filter(|(at, s)| if shared.alone { at % peers == index } else { **s as usize % peers == index }).map(|(_, s)| *s).collect()
+    here.filter(|(at, s)| if shared.alone { at % peers == index } else { **s as usize % peers == index })
+        .map(|(_, s)| *s)
+        .collect()
 }
 
 /// Cuts rows down to what a sink writes and addresses them to it.

@@ -15,18 +15,18 @@ use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{Pipeline, DistributorPact};
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
+use super::Shared;
 use super::batch::{Batch, Route};
 use super::compile::{Compiled, select};
 use super::ledger::Entry;
 use super::task::{self, Done, TaskContext};
 use super::time::SplitTime;
-use super::Shared;
 use crate::operator::{OperatorError, Pool};
 
 /// How soon a step looks again when the byte budget was exceeded.
@@ -43,8 +43,11 @@ pub type RowsOutput = OutputBuilder<SplitTime, CapacityContainerBuilder<Batch>>;
 /// Builds the ledger output.
 pub type LedgerOutput = OutputBuilder<SplitTime, CapacityContainerBuilder<Vec<Entry>>>;
 
+/// Allows rows and ledger entries of one split.
+pub type Capabilities = (Capability<SplitTime>, Capability<SplitTime>);
+
 struct Waiting {
-    capabilities: (Capability<SplitTime>, Capability<SplitTime>),
+    capabilities: Capabilities,
     split: u32,
     rows: RecordBatch,
     bytes: u64,
@@ -53,7 +56,7 @@ struct Waiting {
 /// Tasks on their way: capabilities by task number.
 pub struct InFlight {
     next: u64,
-    held: HashMap<u64, ((Capability<SplitTime>, Capability<SplitTime>), u64)>,
+    held: HashMap<u64, (Capabilities, u64)>,
     answers: Receiver<(u64, Result<Done, OperatorError>)>,
     answer: Sender<(u64, Result<Done, OperatorError>)>,
 }
@@ -76,7 +79,7 @@ impl InFlight {
         &mut self,
         shared: &Shared,
         pool: Pool,
-        capabilities: (Capability<SplitTime>, Capability<SplitTime>),
+        capabilities: Capabilities,
         bytes: u64,
         wake: impl FnOnce() + Send + 'static,
         work: impl FnOnce(&TaskContext) -> Result<Done, OperatorError> + Send + 'static,
@@ -117,7 +120,12 @@ pub fn bytes_of(rows: &RecordBatch) -> u64 {
 }
 
 /// Adds a transform step to the dataflow.
-pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Rows<'s>, shared: Arc<Shared>) -> (Rows<'s>, Ledger<'s>) {
+pub fn transform<'s>(
+    scope: Scope<'s, SplitTime>,
+    step: Arc<Compiled>,
+    input: Rows<'s>,
+    shared: Arc<Shared>,
+) -> (Rows<'s>, Ledger<'s>) {
     let mut builder = OperatorBuilder::new(step.name.to_string(), scope);
     let mut pipeline = None;
     let mut exchanged = None;
@@ -187,9 +195,13 @@ pub fn transform<'s>(scope: Scope<'s, SplitTime>, step: Arc<Compiled>, input: Ro
                     continue;
                 }
                 let (step, wake) = (Arc::clone(&step), wake.clone());
-                let wake = move || { let _ = wake.activate(); };
+                let wake = move || {
+                    let _ = wake.activate();
+                };
                 let pool = step.pool;
-                tasks.start(&shared, pool, capabilities, bytes, wake, move |context| task::transform(&step, split, &rows, context));
+                tasks.start(&shared, pool, capabilities, bytes, wake, move |context| {
+                    task::transform(&step, split, &rows, context)
+                });
             }
         }
     });
@@ -202,7 +214,11 @@ fn gather(waiting: &mut VecDeque<Waiting>, rows_per_task: usize) -> Option<Waiti
     let mut parts = Vec::new();
     let mut count = first.rows.num_rows();
     while let Some(next) = waiting.front() {
-        if next.split != first.split || next.capabilities.0.time() != first.capabilities.0.time() || count + next.rows.num_rows() > rows_per_task || first.bytes + next.bytes > MAX_TASK_BYTES {
+        if next.split != first.split
+            || next.capabilities.0.time() != first.capabilities.0.time()
+            || count + next.rows.num_rows() > rows_per_task
+            || first.bytes + next.bytes > MAX_TASK_BYTES
+        {
             break;
         }
         let Some(next) = waiting.pop_front() else { break };

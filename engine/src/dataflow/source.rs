@@ -123,7 +123,9 @@ pub fn source<'s>(
                     pool,
                     chunk.capabilities,
                     0,
-                    move || { let _ = wake.activate(); },
+                    move || {
+                        let _ = wake.activate();
+                    },
                     move |context| {
                         let Split { id, items, .. } = &plan.splits[chunk.split as usize];
                         task::read(&step, *id, &items[chunk.from..chunk.to], context)

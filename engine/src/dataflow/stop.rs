@@ -28,17 +28,28 @@ impl Stop {
 
     /// An operator broke in a way that is not a row's fault.
     pub fn operator_failed(self, e: &OperatorError) -> ! {
-        self.end(Exit::Failed, &format!("The run stops: {e}. Finished splits are committed; run the same command again to continue"))
+        self.end(
+            Exit::Failed,
+            &format!("The run stops: {e}. Finished splits are committed; run the same command again to continue"),
+        )
     }
 
     /// The sums of a split do not add up.
     pub fn rows_lost(self, split: u32, what: &str) -> ! {
-        self.end(Exit::Internal, &format!("The run stops without committing split {split}, because rows were lost or invented, which is a bug: {what}"))
+        self.end(
+            Exit::Internal,
+            &format!(
+                "The run stops without committing split {split}, because rows were lost or invented, which is a bug: {what}"
+            ),
+        )
     }
 
     /// Shards or the log could not be written.
     pub fn commit_failed(self, e: &dyn std::fmt::Display) -> ! {
-        self.end(Exit::Failed, &format!("The run stops: {e}. Finished splits are committed; run the same command again to continue"))
+        self.end(
+            Exit::Failed,
+            &format!("The run stops: {e}. Finished splits are committed; run the same command again to continue"),
+        )
     }
 
     /// Gives the value or ends the process.

@@ -114,7 +114,8 @@ pub fn batches(program: &Program, split: u32, entries: &[Entry], counts: &[Count
     );
 
     let rows: Vec<_> = program.steps.iter().zip(counts).filter(|(_, c)| c.rows_in > 0).collect();
-    let number = |f: fn(&Counts) -> u64| Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, c)| f(c) as i64))) as ArrayRef;
+    let number =
+        |f: fn(&Counts) -> u64| Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, c)| f(c) as i64))) as ArrayRef;
     let stages = make(
         STAGES,
         vec![

@@ -49,7 +49,11 @@ pub fn read(step: &Compiled, split: u32, items: &[InputItem], context: &TaskCont
     let ids = processed.columns.first().cloned();
     let id = |row: usize| {
         use arrow::array::{Array, AsArray};
-        let text = ids.as_ref().and_then(|c| c.as_string_opt::<i32>()).filter(|c| row < c.len() && c.is_valid(row)).map(|c| c.value(row).to_string());
+        let text = ids
+            .as_ref()
+            .and_then(|c| c.as_string_opt::<i32>())
+            .filter(|c| row < c.len() && c.is_valid(row))
+            .map(|c| c.value(row).to_string());
         text.unwrap_or_else(|| items.get(row).map(|i| i.key.clone()).unwrap_or_default())
     };
     let (out, mut entry) = apply(step, split, None, processed, items.len(), &RowIds { item: &id, root: &id });

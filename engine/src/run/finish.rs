@@ -36,7 +36,9 @@ pub fn verify(graph: &Graph, plan: &Plan, tables: &Tables) -> Result<Funnel, Run
         compare(table, system(tables, table)?, expected)?;
     }
     for open in &tables.all {
-        if let (Some(table), Some(step)) = (open.table(), graph.steps.iter().position(|s| s.name == open.name && s.kind() == Kind::Sink)) {
+        if let (Some(table), Some(step)) =
+            (open.table(), graph.steps.iter().position(|s| s.name == open.name && s.kind() == Kind::Sink))
+        {
             compare(&open.name, table, counts[step].rows_in)?;
         }
     }
@@ -49,7 +51,11 @@ fn system<'a>(tables: &'a Tables, name: &str) -> Result<&'a Table, RunError> {
 
 fn compare(name: &str, table: &Table, expected: u64) -> Result<(), RunError> {
     let rows = table.row_count()?;
-    if rows == expected { Ok(()) } else { Err(RunError::Mismatch(format!("table `{name}` holds {rows} rows, the sums say {expected}"))) }
+    if rows == expected {
+        Ok(())
+    } else {
+        Err(RunError::Mismatch(format!("table `{name}` holds {rows} rows, the sums say {expected}")))
+    }
 }
 
 /// In = passed + rejected + errors for each step, and out of a step = in of its consumers, over the whole plan.

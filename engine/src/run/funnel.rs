@@ -31,7 +31,9 @@ impl Funnel {
     pub fn new(graph: &Graph, counts: Vec<Counts>) -> Self {
         let stages = graph.steps.iter().zip(counts);
         Funnel {
-            stages: stages.map(|(s, counts)| Stage { step: s.name.clone(), operator: s.operator.name().into(), counts }).collect(),
+            stages: stages
+                .map(|(s, counts)| Stage { step: s.name.clone(), operator: s.operator.name().into(), counts })
+                .collect(),
         }
     }
 
@@ -75,8 +77,27 @@ mod tests {
         let funnel = Funnel {
             stages: vec![
                 stage("videos", Counts { rows_in: 22, passed: 22, rows_out: 22, ..Counts::default() }),
-                stage("probe", Counts { rows_in: 22, passed: 18, rows_out: 18, errors: map(&[("empty_file", 1), ("not_a_video", 3)]), ..Counts::default() }),
-                stage("split", Counts { rows_in: 18, passed: 10, rows_out: 25, rejected: map(&[("no_run_long_enough", 8)]), kept_errors: map(&[("odd", 1)]), ..Counts::default() }),
+                stage(
+                    "probe",
+                    Counts {
+                        rows_in: 22,
+                        passed: 18,
+                        rows_out: 18,
+                        errors: map(&[("empty_file", 1), ("not_a_video", 3)]),
+                        ..Counts::default()
+                    },
+                ),
+                stage(
+                    "split",
+                    Counts {
+                        rows_in: 18,
+                        passed: 10,
+                        rows_out: 25,
+                        rejected: map(&[("no_run_long_enough", 8)]),
+                        kept_errors: map(&[("odd", 1)]),
+                        ..Counts::default()
+                    },
+                ),
             ],
         };
         insta::assert_snapshot!(funnel.text(), @r"

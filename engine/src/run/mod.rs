@@ -61,7 +61,9 @@ pub enum RunError {
         all: u64,
     },
     /// Too many rows could not be measured.
-    #[error("{0}; what was done is committed. `curette ops` explains the codes; mend the cause and use --new-version, or raise max_error_rate")]
+    #[error(
+        "{0}; what was done is committed. `curette ops` explains the codes; mend the cause and use --new-version, or raise max_error_rate"
+    )]
     ErrorRate(String),
     /// The tables do not agree with the sums.
     #[error("the run is finished but its tables do not add up, which is a bug: {0}")]
@@ -146,7 +148,12 @@ pub struct Report {
 
 /// Does what is left of a prepared run. Only the first process gives a report. `watch` is called once with the progress record before work begins; what it
 /// returns is dropped when the work is over.
-pub fn run<W>(prepared: Prepared, place: Place, threads: usize, watch: impl FnOnce(&Prepared, Arc<RunProgress>) -> W) -> Result<Option<Report>, RunError> {
+pub fn run<W>(
+    prepared: Prepared,
+    place: Place,
+    threads: usize,
+    watch: impl FnOnce(&Prepared, Arc<RunProgress>) -> W,
+) -> Result<Option<Report>, RunError> {
     let started = Instant::now();
     let first = place.is_first();
     let peers = threads * place.processes();

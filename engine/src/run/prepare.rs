@@ -244,7 +244,11 @@ enum Wanted {
 fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Wanted)>, RunError> {
     let base = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
     let below = |location: &str| {
-        if location.contains("://") || location.starts_with('/') { location.to_string() } else { format!("{}/{location}", base.trim_end_matches('/')) }
+        if location.contains("://") || location.starts_with('/') {
+            location.to_string()
+        } else {
+            format!("{}/{location}", base.trim_end_matches('/'))
+        }
     };
     let mut out = Vec::new();
     for (index, spec) in &program.sinks {
@@ -304,7 +308,12 @@ fn open_all(wanted: &[(String, String, Wanted)], version: &Version) -> Result<Ta
             Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(name, location)?)),
             Wanted::Table(spec, sort_by) => {
                 let table = if columns_may_change { Table::open_for_new_version(spec)? } else { Table::open_or_create(spec)? };
-                OpenKind::Table { table: Arc::new(table), done: SplitSet::new(), spec: Arc::new(spec.clone()), sort_by: sort_by.clone() }
+                OpenKind::Table {
+                    table: Arc::new(table),
+                    done: SplitSet::new(),
+                    spec: Arc::new(spec.clone()),
+                    sort_by: sort_by.clone(),
+                }
             }
         };
         Ok(OpenTable { name: name.clone(), location: location.clone(), kind })
@@ -320,7 +329,9 @@ fn refusal(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Str
         plan.hash.short()
     )];
     lines.extend(difference(graph, plan, store, old).into_iter().map(|l| format!("  {l}")));
-    lines.push("to go on, either run again with --new-version (the old rows stay readable as older versions of the tables),".into());
+    lines.push(
+        "to go on, either run again with --new-version (the old rows stay readable as older versions of the tables),".into(),
+    );
     lines.push(format!("or give the pipeline another output than `{}`", graph.pipeline.output));
     lines.join("\n")
 }
@@ -359,12 +370,7 @@ impl Prepared {
             match open.kind {
                 OpenKind::Table { table, done, spec, sort_by } => {
                     tables.push(Some((Arc::clone(&table), done.clone())));
-                    targets.push(Target::Table {
-                        table,
-                        done,
-                        spill_bytes: spec.row_group_bytes,
-                        sort_by,
-                    });
+                    targets.push(Target::Table { table, done, spill_bytes: spec.row_group_bytes, sort_by });
                 }
                 OpenKind::Jsonl(dir) => {
                     tables.push(None);

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn files_that_no_commit_vouches_for_bind_nobody() {
         let files = Standing { stamp: Some(PlanStamp { plan_hash: "other".into(), generation: 0 }), committed: false };
-        assert_eq!(version(&[files.clone()], false), Version::Begin(1));
+        assert_eq!(version(std::slice::from_ref(&files), false), Version::Begin(1));
         assert_eq!(version(&[files, table("other", 0)], false), Version::Refuse(PlanHash::from_hex("other")));
     }
 }

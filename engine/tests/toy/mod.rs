@@ -1,6 +1,7 @@
 //! A toy pipeline without video: numbers that are read, measured, filtered and expanded, and what must come out, worked out the obvious way.
 
-#![allow(dead_code)]
+// Test code: what cannot be had is a failed test.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,8 @@ impl Source for Numbers {
     }
     fn read(&self, items: &[InputItem], _: &Task) -> Result<Processed, OperatorError> {
         let numbers: Vec<i64> = items.iter().map(|i| i.key.parse().unwrap()).collect();
-        let verdicts = numbers.iter().map(|n| if n % 13 == 12 { Verdict::unmeasured("bad_luck", "twelve") } else { Verdict::Pass });
+        let verdicts =
+            numbers.iter().map(|n| if n % 13 == 12 { Verdict::unmeasured("bad_luck", "twelve") } else { Verdict::Pass });
         Ok(Processed::rows(
             verdicts.collect(),
             vec![
@@ -196,7 +198,8 @@ pub type Row = Vec<String>;
 
 /// What the toy pipeline must write, by table; worked out without any engine.
 pub fn oracle(count: u64) -> BTreeMap<&'static str, Vec<Row>> {
-    let mut out: BTreeMap<&str, Vec<Row>> = BTreeMap::from([("parts", vec![]), ("kept", vec![]), ("rejects", vec![]), ("errors", vec![])]);
+    let mut out: BTreeMap<&str, Vec<Row>> =
+        BTreeMap::from([("parts", vec![]), ("kept", vec![]), ("rejects", vec![]), ("errors", vec![])]);
     let mut put = |table: &'static str, row: &[String]| out.get_mut(table).unwrap().push(row.to_vec());
     for n in 0..count as i64 {
         let id = format!("{n:06}");
@@ -247,7 +250,11 @@ pub fn read(location: &Path, columns: &[&str]) -> Vec<Row> {
             .iter()
             .map(|c| arrow::compute::cast(batch.column_by_name(c).unwrap(), &DataType::Utf8).unwrap().as_string::<i32>().clone())
             .collect();
-        rows.extend((0..batch.num_rows()).map(|r| texts.iter().map(|t| if t.is_null(r) { String::new() } else { t.value(r).to_string() }).collect::<Row>()));
+        rows.extend(
+            (0..batch.num_rows()).map(|r| {
+                texts.iter().map(|t| if t.is_null(r) { String::new() } else { t.value(r).to_string() }).collect::<Row>()
+            }),
+        );
     }
     rows.sort();
     rows

@@ -1,5 +1,5 @@
 //! From frame scores to clips.
 
+pub mod clip_cut;
 pub mod runs;
 pub mod temporal_split;
-pub mod clip_cut;

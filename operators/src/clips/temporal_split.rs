@@ -84,7 +84,11 @@ max_length_seconds = 10.0
             .add_id("clip_id", "`{video id}#{start_us}-{end_us}`.")
             .add("clip_index", DataType::Int32, "Number of the clip in its video, from 0.")
             .add("start_us", DataType::Int64, "Time of the first frame in the video, in microseconds of stream time.")
-            .add("end_us", DataType::Int64, "Time of the last frame in the video, in microseconds of stream time.")
+            .add(
+                "end_us",
+                DataType::Int64,
+                "Time of the last sampled frame in the video, in microseconds of stream time; the clip ends before it.",
+            )
             .add(
                 "start_pts",
                 DataType::Int64,

@@ -1,9 +1,9 @@
 //! Embeddings and scores of frames.
 
+pub mod descriptor;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod frame_classifier;
+pub mod frame_embed;
 pub mod head;
 pub mod vectors;
-pub mod descriptor;
-pub mod frame_embed;

@@ -57,7 +57,10 @@ impl Embedder for FolderEmbedder {
         let vector = |i: usize| vectors.value(i).as_primitive_opt::<Float32Type>().map(|v| v.values().to_vec());
         Ok(Embedded {
             times_us: times.values().to_vec(),
-            vectors: (0..vectors.len()).map(vector).collect::<Option<_>>().ok_or_else(|| internal(&"embeddings are not numbers"))?,
+            vectors: (0..vectors.len())
+                .map(vector)
+                .collect::<Option<_>>()
+                .ok_or_else(|| internal(&"embeddings are not numbers"))?,
         })
     }
 }
