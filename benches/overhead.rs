@@ -4,6 +4,9 @@
 //! are printed, for wall time and for CPU time. Both sides write the rows that reach the sinks to Parquet; the loop to one plain file, the engine to
 //! committed tables. All pools have one thread, because the loop has one.
 
+// A bench prints its result.
+#![allow(clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,7 +1,7 @@
 //! What the black-box tests share: the sample corpus and its head (made once), the real binary, and tables as sorted rows.
 
 // Test code: what cannot be had is a failed test.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
