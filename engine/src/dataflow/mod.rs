@@ -13,6 +13,7 @@
 //! | `writer` | rows become shards |
 //! | `commit_step` | shards become true |
 //! | `intent` | all tables of a split, or none |
+//! | `progress` | what a run is doing, and whether it is being stopped |
 //! | `tables` | the `rejects`, `errors` and `stages` tables |
 //! | `stop` | ends the process when going on would be wrong |
 //!
@@ -26,6 +27,7 @@ pub mod compile;
 pub mod intent;
 pub mod ledger;
 mod offload;
+mod progress;
 mod source;
 mod stop;
 pub mod tables;
@@ -48,8 +50,8 @@ use self::collect::{WriterLink, collect};
 pub use self::commit_step::{Committed, finish_group};
 use self::compile::{Compiled, Program, Work, select};
 use self::intent::Intents;
-use self::ledger::Counts;
 use self::offload::Rows;
+pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping};
 pub use self::stop::Stop;
 use self::task::TaskContext;
 use self::time::SplitTime;
@@ -65,121 +67,6 @@ use crate::resources::Resources;
 
 /// A worker looks after its sources at least this often.
 const PARK: Duration = Duration::from_millis(200);
-/// Rows that must have entered a step before its error rate can stop the run.
-pub const ERROR_RATE_MIN_ROWS: u64 = 20;
-
-/// What a run is doing, for progress displays. Kept up to date on the process with the first worker.
-pub struct RunProgress {
-    totals: Mutex<Vec<Counts>>,
-    splits_done: AtomicU64,
-    splits_committed: AtomicU64,
-    max_error_rate: f64,
-    stopping: Mutex<Option<Stopping>>,
-    draining: AtomicBool,
-    last: Mutex<std::time::Instant>,
-}
-
-/// Why a run opens no more splits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stopping {
-    /// A person or a supervisor asked for it, by this signal.
-    Signal(i32),
-    /// Too many rows could not be measured.
-    ErrorRate(String),
-}
-
-impl RunProgress {
-    /// A record for a graph of this many steps.
-    pub fn new(steps: usize, max_error_rate: f64) -> Self {
-        RunProgress {
-            totals: Mutex::new(vec![Counts::default(); steps]),
-            splits_done: AtomicU64::new(0),
-            splits_committed: AtomicU64::new(0),
-            max_error_rate,
-            stopping: Mutex::new(None),
-            draining: AtomicBool::new(false),
-            last: Mutex::new(std::time::Instant::now()),
-        }
-    }
-
-    /// Splits that are complete, in this run.
-    pub fn splits_done(&self) -> u64 {
-        self.splits_done.load(Ordering::Relaxed)
-    }
-
-    /// Splits that are committed, in this run.
-    pub fn splits_committed(&self) -> u64 {
-        self.splits_committed.load(Ordering::Relaxed)
-    }
-
-    /// Sums by step over the complete splits of this run.
-    pub fn totals(&self) -> Vec<Counts> {
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How long ago the last task ended.
-    pub fn silent_for(&self) -> Duration {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-
-    /// Opens no more splits in this process; those that are open are finished and committed. The first reason stays.
-    pub fn stop(&self, why: Stopping) {
-        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Why no more splits are opened, if so.
-    pub fn stopping(&self) -> Option<Stopping> {
-        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// True when no more splits are opened.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    fn committed(&self, splits: u64) {
-        self.splits_committed.fetch_add(splits, Ordering::Relaxed);
-    }
-
-    fn complete(&self) {
-        self.splits_done.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn did(&self, counts: &[(u32, Counts)], shared: &Shared) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = std::time::Instant::now();
-        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        for (step, count) in counts {
-            let total = &mut totals[*step as usize];
-            total.merge(count);
-            if let Some(why) = too_many_errors(total, self.max_error_rate) {
-                let step = &shared.program.steps[*step as usize].name;
-                let why = format!("step `{step}`: {why}");
-                // Other processes cannot be told to stop opening splits, so all end at once.
-                if !shared.alone {
-                    shared.stop.end(Exit::ErrorRate, &format!("The run stops at {why}; what is committed stays"));
-                }
-                if !self.is_draining() {
-                    tracing::error!("The run opens no more splits, at {why}");
-                }
-                self.stop(Stopping::ErrorRate(why));
-            }
-        }
-    }
-}
-
-/// Says so when more of the rows of a step were lost to errors than allowed.
-fn too_many_errors(total: &Counts, max_rate: f64) -> Option<String> {
-    let errors = total.errors_total();
-    if total.rows_in < ERROR_RATE_MIN_ROWS || errors as f64 <= max_rate * total.rows_in as f64 {
-        return None;
-    }
-    let worst = total.errors.iter().max_by_key(|(_, n)| **n).map(|(code, n)| format!("{code} ({n})")).unwrap_or_default();
-    Some(format!(
-        "{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
-        total.rows_in
-    ))
-}
 
 /// What all workers of a process share.
 pub struct Shared {
@@ -414,22 +301,4 @@ fn address<'s>(rows: Rows<'s>, step: Arc<Compiled>, sink: u32) -> Rows<'s> {
 /// The splits of a plan that are not in `done`, ascending.
 pub fn todo(plan: &Plan, done: &SplitSet) -> Vec<u32> {
     plan.splits.iter().map(|s| s.id).filter(|id| !done.contains(*id)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_rows_that_are_lost_count_as_errors_and_few_rows_prove_nothing() {
-        let counts = |rows_in, lost, kept| Counts {
-            rows_in,
-            errors: [("not_a_video".to_string(), lost)].into(),
-            kept_errors: [("no_text".to_string(), kept)].into(),
-            ..Counts::default()
-        };
-        assert_eq!(too_many_errors(&counts(19, 19, 0), 0.1), None);
-        assert_eq!(too_many_errors(&counts(100, 10, 90), 0.1), None);
-        insta::assert_snapshot!(too_many_errors(&counts(100, 11, 0), 0.1).unwrap(), @"11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
-    }
 }
