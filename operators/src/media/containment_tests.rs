@@ -52,6 +52,25 @@ fn the_caller_s_own_work_between_frames_is_no_stall() {
 }
 
 #[test]
+fn sound_of_an_unknown_codec_does_not_hide_the_pictures() {
+    let Some(folder) = media_folder() else { return };
+    let file = folder.join("nature-bee-720p.mp4");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(4).position(|w| w == b"mp4a").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"zq7x");
+    let strange = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(strange.path(), &bytes).unwrap();
+    let bench = Bench::new();
+    let uri = strange.path().to_string_lossy().into_owned();
+    let sound = probe(&file.to_string_lossy(), &bench.context()).unwrap();
+    for _ in 0..3 {
+        let found = probe(&uri, &Bench::new().context()).unwrap();
+        assert_eq!((found.frames, found.width, found.duration_us), (sound.frames, sound.width, sound.duration_us));
+    }
+    assert!(grid(&uri, &bench.context()).unwrap().frames_picked > 3);
+}
+
+#[test]
 fn cancelling_in_the_middle_of_a_file_ends_the_pass() {
     let Some(folder) = media_folder() else { return };
     let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
@@ -129,8 +148,14 @@ fn a_remote_file_is_the_same_as_a_local_one_and_its_copy_is_deleted() {
     let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let file = folder.join("h264-10bit-200p.mp4");
     let bytes = std::fs::read(&file).unwrap();
+    let served = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let address = server.block_on(async {
-        let app = axum::Router::new().route("/clip.mp4", axum::routing::get(move || async move { bytes }));
+        let count = Arc::clone(&served);
+        let answer = move || async move {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            bytes
+        };
+        let app = axum::Router::new().route("/clip.mp4", axum::routing::get(answer));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -146,6 +171,19 @@ fn a_remote_file_is_the_same_as_a_local_one_and_its_copy_is_deleted() {
     assert_eq!(code(probe(&format!("http://{address}/other.mp4"), &bench.context())), "file_missing");
     drop(bench);
     assert!(!copy.exists());
+    // Many rows of one video at the same time: one transfer, one identity.
+    let before = served.load(std::sync::atomic::Ordering::Relaxed);
+    let bench = Bench::new();
+    let context = bench.context();
+    std::thread::scope(|scope| {
+        (0..4).for_each(|_| drop(scope.spawn(|| probe(&uri, &context).unwrap())));
+    });
+    assert_eq!(served.load(std::sync::atomic::Ordering::Relaxed), before + 1);
+    let identity = |bench: &Bench| {
+        super::fetch::localize(&uri, Instant::now() + Duration::from_secs(60), &bench.context()).unwrap().identity
+    };
+    assert_eq!(identity(&bench), identity(&Bench::new()));
+    drop(bench);
     drop(server);
     let bench = Bench::new();
     assert_eq!(code(probe(&format!("http://{address}/clip.mp4"), &bench.context())), "fetch_failed");
