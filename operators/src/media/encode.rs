@@ -274,7 +274,7 @@ fn video_branch(
 }
 
 /// x264's own code paths are limited to SSE 4.2. Its AVX-512 macroblock tree reads memory that nothing wrote, so that the same frames give other bytes
-/// from call to call; and the AVX paths round differently from one processor to the next, where these equal plain C.
+/// from call to call; and the AVX paths round differently from one processor to the next, where the narrower ones do not.
 const X264_OPTIONS: &str = if cfg!(target_arch = "x86_64") { "asm=SSE4.2" } else { "" };
 
 /// Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
