@@ -1,4 +1,4 @@
-//! The main job on the sample corpus: the same rows whatever runs it, and the rows that the truth demands.
+//! The main job on the sample corpus: the same rows whatever runs it and however often it is stopped, and the rows that the truth demands.
 
 #![allow(clippy::unwrap_used)]
 
@@ -31,6 +31,59 @@ fn rows_do_not_depend_on_threads_or_processes() {
     ] {
         assert_same(name, &one, &run(&dir.path().join(name), args));
     }
+}
+
+#[test]
+fn two_members_of_a_hosts_file_share_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = run(&dir.path().join("alone"), &["-w", "2"]);
+    let output = dir.path().join("hosts");
+    let corpus = corpus();
+    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "split_max_items = 4");
+    let free: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let lines: Vec<String> = free.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
+    drop(free);
+    let hosts = dir.path().join("hosts.txt");
+    std::fs::write(&hosts, lines.join("\n")).unwrap();
+    let member = |process: &str| {
+        let mut command = curette();
+        command.arg("run").arg(&pipeline).args(["--quiet", "-w", "1", "--process", process]).arg("--hosts").arg(&hosts);
+        command.env("CURETTE_CLUSTER_SECRET", "a secret of this test");
+        command
+    };
+    let mut second = member("1").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let first = succeed(&mut member("0"));
+    assert!(second.wait().unwrap().success());
+    assert!(String::from_utf8_lossy(&first.stdout).contains("splits done"), "the first member reports");
+    assert_same("hosts", &alone, &tables(&output));
+}
+
+#[test]
+fn a_signal_commits_what_is_open_and_the_next_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let want = run(&dir.path().join("undisturbed"), &["-w", "1"]);
+    let output = dir.path().join("stopped");
+    let corpus = corpus();
+    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "split_max_items = 2");
+    let child = curette()
+        .arg("run")
+        .arg(&pipeline)
+        .args(["--quiet", "-w", "1"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    // SAFETY: the child has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(143), "{said}");
+    assert!(said.contains("splits are committed; the same command continues"), "{said}");
+    let again = succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "--format", "json"]));
+    let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(report["splits_before"].as_u64().unwrap() > 0, "what was open is committed: {report}");
+    assert_same("after SIGTERM", &want, &tables(&output));
 }
 
 #[test]
