@@ -79,22 +79,6 @@ impl Drop for Reader<'_> {
 impl<'a> Reader<'a> {
     /// Builds the pipeline and brings it to PAUSED: the first frame is decoded (or a typed reason given).
     pub fn open(path: &Path, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
-        match Self::open_as(path, track, false, deadline, context) {
-            // decodebin3 gives up on a file when another stream of it has a codec that nobody knows: let it see the pictures alone.
-            Err(e) if e.code == "damaged" && track == Track::Video => {
-                Self::open_as(path, track, true, deadline, context).map_err(|_| e)
-            }
-            done => done,
-        }
-    }
-
-    fn open_as(
-        path: &Path,
-        track: Track,
-        alone: bool,
-        deadline: Instant,
-        context: &'a MediaContext<'a>,
-    ) -> Result<Self, MediaError> {
         runtime::start()?;
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
@@ -107,14 +91,7 @@ impl<'a> Reader<'a> {
         let sink = gst_app::AppSink::builder().caps(&caps).sync(false).max_buffers(queued).enable_last_sample(false).build();
         let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
         pipeline.add_many([&source, &decode, sink.upcast_ref()]).map_err(broken)?;
-        if alone {
-            let parse = make("parsebin")?;
-            pipeline.add(&parse).map_err(broken)?;
-            source.link(&parse).map_err(broken)?;
-            link_when_added(&parse, &decode, track);
-        } else {
-            source.link(&decode).map_err(broken)?;
-        }
+        source.link(&decode).map_err(broken)?;
         let first: gst::Element = match track {
             Track::Video => sink.clone().upcast(),
             Track::Audio => {
