@@ -102,6 +102,7 @@ enum Picture {
 }
 
 fn main() -> ExitCode {
+    curette_engine::memory::one_heap_per_core();
     let cli = Cli::parse();
     let format = if cli.logs.log == LogStyle::Json { LogFormat::Json } else { LogFormat::Human };
     if let Err(e) = init_logs(&LogOptions { format, filter: cli.logs.log_level.clone(), color: true }) {

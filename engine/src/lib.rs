@@ -18,7 +18,7 @@
 //!
 //! What an operator is, and the only file to read before writing one: [`operator`]. What it answers for each row:
 //! [`verdict`]; what operators of a process share: [`resources`]. SQL conditions: [`predicate`]. Documentation and JSON Schema from the
-//! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`].
+//! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`]. What the C allocator may keep: [`memory`].
 //!
 //! # Rules that hold everywhere
 //!
@@ -38,6 +38,7 @@ pub mod diag;
 pub mod draw;
 pub mod exit;
 pub mod graph;
+pub mod memory;
 pub mod operator;
 pub mod plan;
 pub mod pool;

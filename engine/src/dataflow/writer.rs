@@ -138,6 +138,7 @@ pub fn run(
         {
             drop(out.send(FromWriter::Finished(group)));
             wake();
+            crate::memory::give_back();
         }
     }
     if let Some(group) = writer.hand_on()? {

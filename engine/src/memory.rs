@@ -1,0 +1,30 @@
+//! Keeps the C allocator from holding on to memory that nobody uses.
+//!
+//! Media libraries start and end threads for every file. glibc gives threads heaps of their own (up to eight per core) and returns a heap's free
+//! pages only from its end, so that a process over thousands of files grows although nothing leaks: 28 MiB from 200 to 2,000 files were measured.
+//! Fewer heaps, and giving free pages back now and then, keep the memory of a run independent of its length. Other allocators need none of it.
+//!
+//! What can go wrong: too few heaps make threads wait for each other in `malloc`; one per core does not.
+
+/// At least so many heaps.
+#[cfg(target_env = "gnu")]
+const MIN_HEAPS: usize = 2;
+
+/// Limits the allocator to one heap per core. Call it before other threads start.
+pub fn one_heap_per_core() {
+    #[cfg(target_env = "gnu")]
+    {
+        let cores = std::thread::available_parallelism().map_or(MIN_HEAPS, |n| n.get().max(MIN_HEAPS));
+        // SAFETY: sets a number in the allocator; no memory is involved. A refusal (0) leaves the default, which is right but larger.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, cores.min(i32::MAX as usize) as i32) };
+    }
+}
+
+/// Gives pages that hold nothing back to the system. Takes milliseconds: for moments that come every few seconds at most.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: thread-safe by its documentation; it moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
