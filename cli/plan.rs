@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use curette_engine::exit::Exit;
-use curette_engine::plan::PlanStore;
+use curette_engine::plan::{PlanStore, Redo};
 use curette_engine::resources::Resources;
 use curette_engine::run::RunError;
-use curette_engine::run::prepare::{difference, look, output_folder, plan_only};
+use curette_engine::run::prepare::{difference, look, output_folder, plan_only, what_is_redone};
 use serde_json::json;
 
 use crate::{CheckArgs, Format, complain, pipeline, print};
@@ -44,9 +44,12 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
     let (program, plan) = plan_only(graph, &resources)?;
     let found = look(graph, &program, &plan)?;
     let (other, done) = (found.other, found.done);
-    let changes = match &other {
-        Some(old) => difference(graph, &plan, &PlanStore::new(output_folder(graph)?), old),
-        None => Vec::new(),
+    let (changes, redone) = match &other {
+        Some(old) => {
+            let store = PlanStore::new(output_folder(graph)?);
+            (difference(graph, &plan, &store, old), what_is_redone(graph, &plan, &store, old))
+        }
+        None => (Vec::new(), None),
     };
     let cost = |splits: &mut dyn Iterator<Item = &curette_engine::plan::Split>| splits.map(|s| s.cost()).sum::<u64>();
     let total = cost(&mut plan.splits.iter());
@@ -59,6 +62,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
             .collect();
         return Ok(json!({
             "plan": plan.hash.as_str(), "made_by_another_plan": other.as_ref().map(|h| h.as_str()), "changes": changes,
+            "redo": redone.iter().flatten().map(|r| json!({"step": r.step, "rows": if r.why.is_some() { "differ" } else { "same" }, "why": r.why})).collect::<Vec<_>>(),
             "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
         })
         .to_string());
@@ -82,10 +86,22 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         mib(left)
     );
     if let Some(old) = &other {
-        let _ = writeln!(out, "the output was made by another plan ({}); everything would be redone, because", old.short());
+        let _ =
+            writeln!(out, "the output was made by another plan ({}); --new-version would redo all splits, because", old.short());
         for line in &changes {
             let _ = writeln!(out, "  {line}");
         }
+    }
+    if let Some(steps) = &redone {
+        let _ = writeln!(out, "\n{:<20}  {:<11}  why", "step", "rows");
+        for Redo { step, why } in steps {
+            let (rows, why) = match why {
+                Some(why) => ("may differ", why.to_string()),
+                None => ("as before", "runs again, because rows between steps are not kept".into()),
+            };
+            let _ = writeln!(out, "{step:<20}  {rows:<11}  {why}");
+        }
+        let _ = writeln!(out, "answers of caption services that are cached are not asked for again");
     }
     let _ = writeln!(out, "\n{:>6}  {:>7}  {:>10}  {:<4}  first input", "split", "inputs", "cost MiB", "done");
     let shown = if args.all { plan.splits.len() } else { SHOWN };

@@ -167,6 +167,17 @@ fn running_again_does_nothing_and_a_changed_threshold_is_refused_with_the_differ
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("split_max_items: 4 -> 5") && said.contains("--new-version"), "{said}");
     assert_same("refused", &first, &tables(&output));
+    let step = "min_length_seconds = 6.0";
+    std::fs::write(&file, text.replace(step, "min_length_seconds = 7.0")).unwrap();
+    let plan = succeed(curette().arg("plan").arg(&file).args(["--format", "json"]));
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let redo: Vec<_> =
+        plan["redo"].as_array().unwrap().iter().map(|r| (r["step"].as_str().unwrap(), &r["rows"], &r["why"])).collect();
+    let of = |step: &str| redo.iter().find(|(name, ..)| *name == step).unwrap();
+    assert_eq!((of("embed").1.as_str(), of("embed").2.is_null()), (Some("same"), true));
+    assert_eq!(of("split").2["changed"], serde_json::json!(["step.split.min_length_seconds: 6.0 -> 7.0"]));
+    assert_eq!(of("clips").2["after"], "split");
+    std::fs::write(&file, text.replace("split_max_items = 4", "split_max_items = 5")).unwrap();
     succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version"]));
     assert_same("new version", &first, &tables(&output));
 }

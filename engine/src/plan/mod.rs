@@ -7,6 +7,7 @@
 //! What can go wrong: two inputs with one key (a source must not list them), or a source whose listing changes between processes; the cluster
 //! handshake compares hashes and refuses to start then.
 
+mod redo;
 mod store;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use redo::{Redo, Why, redo};
 pub use store::{InputDiff, PlanStore, StoreError, input_diff};
 
 use crate::graph::{Graph, sorted};

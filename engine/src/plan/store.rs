@@ -53,6 +53,13 @@ impl InputDiff {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
+
+    /// Adds those of another source.
+    pub fn merge(&mut self, other: InputDiff) {
+        self.added.extend(other.added);
+        self.removed.extend(other.removed);
+        self.changed.extend(other.changed);
+    }
 }
 
 impl PlanStore {
@@ -91,20 +98,19 @@ impl PlanStore {
     }
 }
 
-/// Inputs of the present plan against an older one's.
-pub fn input_diff(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), String>) -> InputDiff {
+/// Inputs of one source in the present plan against those that it had in an older one.
+pub fn input_diff(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), String>, source: &str) -> InputDiff {
     let mut diff = InputDiff::default();
-    let mut left = old.clone();
-    for split in &plan.splits {
-        for item in &split.items {
-            match left.remove(&(graph.steps[split.source].name.clone(), item.key.clone())) {
-                None => diff.added.push(item.key.clone()),
-                Some(was) if was != fingerprint(&item.identity, &item.payload) => diff.changed.push(item.key.clone()),
-                Some(_) => {}
-            }
+    let mut left: BTreeMap<&str, &str> =
+        old.iter().filter(|((step, _), _)| step == source).map(|((_, key), was)| (key.as_str(), was.as_str())).collect();
+    for item in plan.splits.iter().filter(|s| graph.steps[s.source].name == source).flat_map(|s| &s.items) {
+        match left.remove(item.key.as_str()) {
+            None => diff.added.push(item.key.clone()),
+            Some(was) if was != fingerprint(&item.identity, &item.payload) => diff.changed.push(item.key.clone()),
+            Some(_) => {}
         }
     }
-    diff.removed = left.into_keys().map(|(_, key)| key).collect();
+    diff.removed = left.into_keys().map(str::to_owned).collect();
     diff
 }
 

@@ -3,6 +3,7 @@
 //! What can go wrong: the output was made by another plan. Rows of two plans must not mix in one table, so the run is refused with the
 //! difference, and with the two ways on.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, kill_point};
@@ -10,8 +11,8 @@ use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::{Graph, meaning_diff};
-use crate::operator::{ID_METADATA, SinkFormat};
-use crate::plan::{Plan, PlanHash, PlanStore, input_diff, plan};
+use crate::operator::{ID_METADATA, Kind, SinkFormat};
+use crate::plan::{InputDiff, Plan, PlanHash, PlanStore, Redo, input_diff, plan, redo};
 use crate::resources::Resources;
 
 use super::RunError;
@@ -336,6 +337,12 @@ fn refusal(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Str
     lines.join("\n")
 }
 
+/// The inputs of each source against those of an older plan.
+fn input_diffs(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), String>) -> HashMap<String, InputDiff> {
+    let sources = graph.steps.iter().filter(|s| s.kind() == Kind::Source);
+    sources.map(|s| (s.name.clone(), input_diff(graph, plan, old, &s.name))).collect()
+}
+
 /// What differs between the plan of the tables and this one, a line each.
 pub fn difference(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Vec<String> {
     let mut lines = Vec::new();
@@ -345,8 +352,11 @@ pub fn difference(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash)
     }
     match store.inputs(old) {
         Ok(inputs) => {
-            let diff = input_diff(graph, plan, &inputs);
-            for (what, keys) in [("new", diff.added), ("gone", diff.removed), ("changed", diff.changed)] {
+            let mut all = InputDiff::default();
+            for diff in input_diffs(graph, plan, &inputs).into_values() {
+                all.merge(diff);
+            }
+            for (what, keys) in [("new", all.added), ("gone", all.removed), ("changed", all.changed)] {
                 if !keys.is_empty() {
                     let names: Vec<_> = keys.iter().take(DIFF_NAMES).map(String::as_str).collect();
                     let more = if keys.len() > DIFF_NAMES { ", …" } else { "" };
@@ -360,6 +370,12 @@ pub fn difference(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash)
         lines.push("the way in which plans are made has changed with the version of curette".into());
     }
     lines
+}
+
+/// What a new version would redo, step by step; `None` when the old plan cannot be read.
+pub fn what_is_redone(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Option<Vec<Redo>> {
+    let (meaning, inputs) = (store.meaning(old).ok()?, store.inputs(old).ok()?);
+    Some(redo(graph, &meaning, &plan.meaning, &input_diffs(graph, plan, &inputs)))
 }
 
 impl Prepared {
