@@ -24,10 +24,11 @@ struct Chaos {
     output: PathBuf,
 }
 
-/// A folder of a few videos of the corpus, linked.
+/// Two folders of a few videos of the corpus, linked: `videos` and, next to it, `more`.
 fn videos(folder: &Path) -> PathBuf {
     let (from, to) = (corpus().folder.join("videos"), folder.join("videos"));
     std::fs::create_dir_all(&to).unwrap();
+    std::fs::create_dir_all(folder.join("more")).unwrap();
     let mut files: Vec<_> = std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()).collect();
     files.sort();
     let stem = |p: &Path| p.file_name().unwrap().to_string_lossy().split('.').next().unwrap().to_string();
@@ -37,17 +38,43 @@ fn videos(folder: &Path) -> PathBuf {
     let chosen: BTreeSet<String> =
         shortest.iter().step_by((shortest.len() / VIDEOS).max(1)).take(VIDEOS).map(|p| stem(p)).collect();
     for file in files.iter().filter(|f| chosen.contains(&stem(f))) {
-        std::fs::hard_link(file, to.join(file.file_name().unwrap()))
-            .or_else(|_| std::fs::copy(file, to.join(file.file_name().unwrap())).map(|_| ()))
-            .unwrap();
+        let nth = chosen.iter().position(|c| *c == stem(file)).unwrap();
+        let to = if nth.is_multiple_of(3) { folder.join("more") } else { to.clone() }.join(file.file_name().unwrap());
+        std::fs::hard_link(file, &to).or_else(|_| std::fs::copy(file, &to).map(|_| ())).unwrap();
     }
     to
+}
+
+/// A second source, whose rows join the others, and a second sink of another format.
+fn widened(text: &str, videos: &Path) -> String {
+    let more = videos.with_file_name("more");
+    let joined = text.replace("inputs = [\"videos\"]", "inputs = [\"videos\", \"more\"]");
+    assert_ne!(joined, text);
+    format!(
+        "{joined}\n[step.more]\ntype = \"videos\"\npath = {:?}\n\n[step.preview]\ntype = \"jsonl\"\ninputs = [\"captions\"]\n\
+         columns = [\"clip_id\", \"start_us\", \"end_us\", \"mean_frame_score\"]\n",
+        more.display().to_string()
+    )
+}
+
+/// Committed tables, and the lines of the plain files.
+fn results(chaos: &Chaos) -> BTreeMap<&'static str, Vec<String>> {
+    let mut all = tables(&chaos.output);
+    let files = std::fs::read_dir(chaos.output.join("preview")).unwrap().map(|e| e.unwrap().path());
+    let (data, rest): (Vec<_>, Vec<_>) = files.partition(|p| p.extension().is_some_and(|e| e == "jsonl"));
+    assert!(rest.iter().all(|p| p.ends_with("_plan.json")), "left behind: {rest:?}");
+    let mut lines: Vec<_> =
+        data.iter().flat_map(|p| std::fs::read_to_string(p).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.sort();
+    assert_eq!(lines.len(), all["clips"].len(), "every caption became a clip");
+    all.insert("preview", lines);
+    all
 }
 
 fn chaos(folder: &Path, videos: &Path, name: &str) -> Chaos {
     let output = folder.join(name);
     let pipeline = quickstart(&corpus(), videos, &output, "split_max_items = 1");
-    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let text = widened(&std::fs::read_to_string(&pipeline).unwrap(), videos);
     assert!(!text.contains("[engine]"), "the settings below would be given twice");
     // Commit after every split, so that every moment of the protocol happens often.
     std::fs::write(&pipeline, format!("{text}\n[engine]\ncommit_interval_seconds = 0\nmax_restarts = 0\n")).unwrap();
@@ -120,7 +147,7 @@ fn undisturbed(folder: &Path, videos: &Path) -> (BTreeMap<&'static str, Vec<Stri
     let chaos = chaos(folder, videos, "undisturbed");
     let started = Instant::now();
     succeed(&mut command(&chaos, &workers(1)));
-    (tables(&chaos.output), started.elapsed())
+    (results(&chaos), started.elapsed())
 }
 
 #[test]
@@ -146,7 +173,7 @@ fn killed_at_random_moments_it_ends_as_if_nothing_had_happened() {
             }
             kills += 1;
         }
-        assert_same(&format!("round {round}"), &want, &tables(&chaos.output));
+        assert_same(&format!("round {round}"), &want, &results(&chaos));
         round += 1;
     }
 }
@@ -177,7 +204,7 @@ fn killed_at_every_labelled_point_it_ends_as_if_nothing_had_happened() {
         let (opened, finished) = run(&chaos, &workers(i as u64 + 1), None, None);
         assert!(finished);
         assert_nothing_redone(point, &before, &opened);
-        assert_same(point, &want, &tables(&chaos.output));
+        assert_same(point, &want, &results(&chaos));
     }
 }
 
@@ -205,5 +232,5 @@ fn a_killed_process_of_a_local_cluster_is_replaced() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert!(status.success(), "{status}");
-    assert_same("one of two killed", &want, &tables(&chaos.output));
+    assert_same("one of two killed", &want, &results(&chaos));
 }

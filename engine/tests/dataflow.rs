@@ -48,6 +48,27 @@ fn every_row_is_accounted_for_whatever_the_number_of_workers() {
 }
 
 #[test]
+fn a_folder_of_files_holds_the_same_rows_as_a_table_in_the_same_order() {
+    let mut seen: Option<Vec<String>> = None;
+    for (threads, binary) in [(1, false), (2, false), (4, false), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut graph = toy::graph(dir.path(), 300);
+        let kept = graph.steps.iter_mut().find(|s| s.name == "kept").unwrap();
+        kept.operator = std::sync::Arc::new(toy::Out { jsonl: true });
+        go(graph, threads, binary);
+        let mut files: Vec<_> = std::fs::read_dir(dir.path().join("kept")).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        let data = files.iter().filter(|p| p.extension().is_some_and(|e| e == "jsonl"));
+        let lines: Vec<String> =
+            data.flat_map(|p| std::fs::read_to_string(p).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let ids: Vec<_> = lines.iter().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["id"].clone()).collect();
+        let want: Vec<_> = toy::oracle(300)["kept"].iter().map(|row| serde_json::Value::from(row[0].as_str())).collect();
+        assert_eq!(ids, want);
+        assert_eq!(*seen.get_or_insert_with(|| lines.clone()), lines, "{threads} workers, binary {binary}");
+    }
+}
+
+#[test]
 fn running_again_does_nothing() {
     let dir = tempfile::tempdir().unwrap();
     go(toy::graph(dir.path(), 50), 2, false);

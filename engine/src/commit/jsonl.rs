@@ -69,27 +69,52 @@ impl JsonlDir {
 
     /// Writes all rows of a split, in place of what was there.
     pub fn write_split(&self, split: u32, batches: &[RecordBatch]) -> Result<(), CommitError> {
-        let name = format!("split-{split:08}.jsonl");
         if batches.iter().all(|batch| batch.num_rows() == 0) {
+            let name = file_name(split);
             return self.delete(|found| found == name);
         }
-        kill_point("before_shard_finish");
-        let error = |reason: String| CommitError::Shard { table: self.name.clone(), file: name.clone(), reason };
+        let mut file = self.split_file(split)?;
+        for batch in batches {
+            file.write(batch)?;
+        }
+        file.finish()
+    }
+
+    /// Begins the file of a split, which takes the place of what was there when it is finished. For splits that are too large to wait in memory.
+    pub fn split_file(&self, split: u32) -> Result<SplitFile, CommitError> {
+        let name = file_name(split);
         let aside = format!("{name}.{}{TEMPORARY}", new_commit_id());
-        let upload = Upload::start_aside(&self.location, &name, &aside).map_err(|e| error(e.to_string()))?;
-        let buffered = BufWriter::with_capacity(1 << 16, upload);
-        let mut writer = WriterBuilder::new()
+        let upload = Upload::start_aside(&self.location, &name, &aside).map_err(|e| CommitError::Shard {
+            table: self.name.clone(),
+            file: name.clone(),
+            reason: e.to_string(),
+        })?;
+        let writer = WriterBuilder::new()
             .with_explicit_nulls(true)
             .with_encoder_factory(Arc::new(Base64))
-            .build::<_, LineDelimited>(buffered);
-        for batch in batches {
-            writer.write(batch).map_err(|e| error(e.to_string()))?;
+            .build::<_, LineDelimited>(BufWriter::with_capacity(1 << 16, upload));
+        Ok(SplitFile { table: self.name.clone(), file: name, writer })
+    }
+
+    /// Lines of all complete files: what the sums are held against at the end of a run. Reads them once, a piece at a time.
+    pub fn row_count(&self) -> Result<u64, CommitError> {
+        let base = &self.location.base;
+        let listed =
+            block_on(self.location.store.list_with_delimiter(Some(base))).map_err(|e| self.storage_error("list", base, &e))?;
+        let complete = |path: &Path| path.filename().is_some_and(|name| is_ours(name) && !name.ends_with(TEMPORARY));
+        let mut rows = 0;
+        for path in listed.objects.into_iter().map(|object| object.location).filter(complete) {
+            let lines = block_on(async {
+                let mut pieces = self.location.store.get(&path).await?.into_stream();
+                let mut lines = 0u64;
+                while let Some(piece) = pieces.try_next().await? {
+                    lines += piece.iter().filter(|&&byte| byte == b'\n').count() as u64;
+                }
+                Ok::<_, object_store::Error>(lines)
+            });
+            rows += lines.map_err(|e| self.storage_error("read", &path, &e))?;
         }
-        writer.finish().map_err(|e| error(e.to_string()))?;
-        let mut buffered = writer.into_inner();
-        buffered.flush().and_then(|()| buffered.get_mut().finish()).map_err(|e| error(e.to_string()))?;
-        kill_point("after_shard_finish");
-        Ok(())
+        Ok(rows)
     }
 
     /// The plan that the files belong to.
@@ -142,6 +167,39 @@ impl JsonlDir {
             my_generation: mine.generation,
         }
     }
+}
+
+/// The file of a split that is being written.
+pub struct SplitFile {
+    table: String,
+    file: String,
+    writer: arrow_json::Writer<BufWriter<Upload>, LineDelimited>,
+}
+
+impl SplitFile {
+    fn error(&self, reason: &dyn ToString) -> CommitError {
+        CommitError::Shard { table: self.table.clone(), file: self.file.clone(), reason: reason.to_string() }
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), CommitError> {
+        self.writer.write(rows).map_err(|e| self.error(&e))
+    }
+
+    /// Puts the file in its place.
+    pub fn finish(mut self) -> Result<(), CommitError> {
+        kill_point("before_shard_finish");
+        self.writer.finish().map_err(|e| self.error(&e))?;
+        let buffered = self.writer.get_mut();
+        let done = buffered.flush().and_then(|()| buffered.get_mut().finish());
+        done.map_err(|e| self.error(&e))?;
+        kill_point("after_shard_finish");
+        Ok(())
+    }
+}
+
+fn file_name(split: u32) -> String {
+    format!("split-{split:08}.jsonl")
 }
 
 /// `split-00000042.jsonl`, or `split-00000042.jsonl.ULID.tmp`.
@@ -227,6 +285,14 @@ mod tests {
         {"id":"a","x":0.5,"clip":{"bytes":"AP92aWRlbw=="}}
         {"id":"b","x":null,"clip":{"bytes":null}}
         "#);
+        assert_eq!(sink.row_count().unwrap(), 2);
+        let mut large = sink.split_file(43).unwrap();
+        large.write(&rows()).unwrap();
+        assert_eq!(sink.row_count().unwrap(), 2, "what is not finished does not count");
+        large.write(&rows()).unwrap();
+        large.finish().unwrap();
+        assert_eq!(sink.row_count().unwrap(), 6);
+        sink.write_split(43, &[]).unwrap();
         sink.write_split(42, &[]).unwrap();
         assert!(names(dir.path()).is_empty());
     }

@@ -55,7 +55,7 @@ mod tests;
 
 pub use error::CommitError;
 pub use folder::Folder;
-pub use jsonl::JsonlDir;
+pub use jsonl::{JsonlDir, SplitFile};
 pub use killpoint::kill_point;
 pub use orphans::Orphans;
 pub use read::Batches;

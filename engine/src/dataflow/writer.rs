@@ -15,7 +15,7 @@ use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{CommitError, JsonlDir, Shard, ShardWriter, SplitSet, Table, kill_point};
+use crate::commit::{CommitError, JsonlDir, Shard, ShardWriter, SplitFile, SplitSet, Table, kill_point};
 use crate::pool::Pools;
 
 /// How often the thread looks at the clock while nothing arrives.
@@ -35,7 +35,36 @@ pub enum Target {
         sort_by: Option<String>,
     },
     /// A file per split.
-    Jsonl(Arc<JsonlDir>),
+    Jsonl {
+        /// The folder.
+        dir: Arc<JsonlDir>,
+        /// Rows of an unfinished split that take more than this go to its file early.
+        spill_bytes: u64,
+        /// Rows of a split are sorted by this column, unless they had to go early.
+        sort_by: Option<String>,
+    },
+}
+
+/// Where the rows of one large, unfinished split go.
+enum Own {
+    Shard(ShardWriter),
+    File(SplitFile),
+}
+
+impl Own {
+    fn start(target: &Target, split: u32, attempt: &str) -> Result<Self, CommitError> {
+        Ok(match target {
+            Target::Table { table, .. } => Own::Shard(table.shard_writer(attempt)),
+            Target::Jsonl { dir, .. } => Own::File(dir.split_file(split)?),
+        })
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), CommitError> {
+        match self {
+            Own::Shard(shard) => shard.write(rows),
+            Own::File(file) => file.write(rows),
+        }
+    }
 }
 
 /// What collectors tell the writer.
@@ -96,7 +125,7 @@ struct Buffer {
 #[derive(Default)]
 struct Slot {
     waiting: HashMap<u32, Buffer>,
-    own: HashMap<u32, ShardWriter>,
+    own: HashMap<u32, Own>,
     shared: Option<ShardWriter>,
     closed: Vec<Shard>,
 }
@@ -157,8 +186,7 @@ impl Writer {
                 self.pools.release(bytes);
                 return Ok(());
             }
-            Target::Table { spill_bytes, .. } => *spill_bytes,
-            Target::Jsonl(_) => u64::MAX,
+            Target::Table { spill_bytes, .. } | Target::Jsonl { spill_bytes, .. } => *spill_bytes,
         };
         if let Some(own) = slot.own.get_mut(&split) {
             own.write(&rows)?;
@@ -168,10 +196,8 @@ impl Writer {
         let buffer = slot.waiting.entry(split).or_default();
         buffer.bytes += bytes;
         buffer.rows.push(rows);
-        if buffer.bytes > spill
-            && let Target::Table { table, .. } = &self.targets[target]
-        {
-            let mut own = table.shard_writer(&self.settings.attempt);
+        if buffer.bytes > spill {
+            let mut own = Own::start(&self.targets[target], split, &self.settings.attempt)?;
             let buffer = slot.waiting.remove(&split).unwrap_or_default();
             for rows in buffer.rows {
                 own.write(&rows)?;
@@ -187,12 +213,16 @@ impl Writer {
         for (target, slot) in self.targets.iter().zip(&mut self.slots) {
             let Buffer { rows, bytes } = slot.waiting.remove(&split).unwrap_or_default();
             match target {
-                Target::Jsonl(dir) => {
-                    dir.write_split(split, &rows)?;
+                Target::Jsonl { dir, sort_by, .. } => {
+                    match slot.own.remove(&split) {
+                        Some(Own::File(file)) => file.finish()?,
+                        _ if rows.is_empty() => dir.write_split(split, &[])?,
+                        _ => dir.write_split(split, &[sorted(&rows, sort_by.as_deref())?])?,
+                    }
                     self.pools.release(bytes);
                 }
                 Target::Table { table, sort_by, .. } => {
-                    if let Some(own) = slot.own.remove(&split) {
+                    if let Some(Own::Shard(own)) = slot.own.remove(&split) {
                         slot.closed.push(own.finish()?);
                     }
                     if rows.is_empty() {
@@ -250,4 +280,46 @@ fn sorted(rows: &[RecordBatch], column: Option<&str>) -> Result<RecordBatch, Com
         None => all.clone(),
         Some(key) => sort_to_indices(key, None, None).and_then(|order| take_record_batch(&all, &order)).unwrap_or_else(bug),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+    use crate::graph::PoolSettings;
+
+    fn rows(ids: &[&str]) -> RecordBatch {
+        RecordBatch::try_from_iter([("id", Arc::new(StringArray::from(ids.to_vec())) as ArrayRef)]).unwrap()
+    }
+
+    #[test]
+    fn a_split_too_large_for_memory_goes_to_its_file_early_and_a_small_one_is_sorted() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(JsonlDir::open("out", dir.path().to_str().unwrap()).unwrap());
+        let target = Target::Jsonl { dir: Arc::clone(&folder), spill_bytes: 100, sort_by: Some("id".into()) };
+        let pools = Arc::new(Pools::start(&PoolSettings::default(), 1, 1 << 20).unwrap());
+        let (commands, from) = crossbeam_channel::unbounded();
+        let (to, answers) = crossbeam_channel::unbounded();
+        for (split, ids, bytes) in [(0, ["c", "d"], 60), (1, ["y", "x"], 60), (0, ["a", "b"], 60), (0, ["e", "f"], 60)] {
+            pools.hold(bytes);
+            commands.send(ToWriter::Rows { target: 0, split, rows: rows(&ids), bytes }).unwrap();
+        }
+        for split in [0, 1] {
+            commands.send(ToWriter::Complete { split }).unwrap();
+        }
+        commands.send(ToWriter::WorkerDone).unwrap();
+        let settings = Settings { commit_interval: Duration::from_secs(60), attempt: "a".into(), workers: 1 };
+        run(vec![target], settings, Arc::clone(&pools), &from, &to, &|| ()).unwrap();
+        let text =
+            |split: u32| std::fs::read_to_string(dir.path().join(format!("split-{split:08}.jsonl"))).unwrap().replace('\n', " ");
+        assert_eq!(text(0), r#"{"id":"c"} {"id":"d"} {"id":"a"} {"id":"b"} {"id":"e"} {"id":"f"} "#);
+        assert_eq!(text(1), r#"{"id":"x"} {"id":"y"} "#);
+        assert_eq!(folder.row_count().unwrap(), 8);
+        assert_eq!(pools.in_flight(), 0);
+        let all: Vec<_> = answers.try_iter().collect();
+        assert!(
+            matches!(&all[..], [FromWriter::Finished(group), FromWriter::End] if group.splits.len() == 2 && group.shards.is_empty())
+        );
+    }
 }

@@ -33,13 +33,11 @@ pub fn verify(graph: &Graph, plan: &Plan, tables: &Tables) -> Result<Funnel, Run
         (REJECTS, counts.iter().map(Counts::rejected_total).sum::<u64>()),
         (ERRORS, counts.iter().map(|c| c.errors_total() + c.kept_errors.values().sum::<u64>()).sum()),
     ] {
-        compare(table, system(tables, table)?, expected)?;
+        compare(table, system(tables, table)?.row_count()?, expected)?;
     }
     for open in &tables.all {
-        if let (Some(table), Some(step)) =
-            (open.table(), graph.steps.iter().position(|s| s.name == open.name && s.kind() == Kind::Sink))
-        {
-            compare(&open.name, table, counts[step].rows_in)?;
+        if let Some(step) = graph.steps.iter().position(|s| s.name == open.name && s.kind() == Kind::Sink) {
+            compare(&open.name, open.row_count()?, counts[step].rows_in)?;
         }
     }
     Ok(Funnel::new(graph, counts))
@@ -49,8 +47,7 @@ fn system<'a>(tables: &'a Tables, name: &str) -> Result<&'a Table, RunError> {
     tables.system(name).map(|t| &**t).ok_or_else(|| RunError::Mismatch(format!("table `{name}` is not open")))
 }
 
-fn compare(name: &str, table: &Table, expected: u64) -> Result<(), RunError> {
-    let rows = table.row_count()?;
+fn compare(name: &str, rows: u64, expected: u64) -> Result<(), RunError> {
     if rows == expected {
         Ok(())
     } else {

@@ -24,6 +24,8 @@ const SYSTEM_SHARD_BYTES: u64 = 64 << 20;
 const SYSTEM_ROW_GROUP_BYTES: u64 = 8 << 20;
 /// zstd level of the system tables.
 const SYSTEM_ZSTD_LEVEL: i32 = 3;
+/// Rows of an unfinished split that take more than this go to a JSON Lines file early.
+const JSONL_SPILL_BYTES: u64 = 64 << 20;
 /// Names shown of inputs that differ.
 const DIFF_NAMES: usize = 5;
 
@@ -47,7 +49,7 @@ pub struct OpenTable {
 #[derive(Clone)]
 enum OpenKind {
     Table { table: Arc<Table>, done: SplitSet, spec: Arc<TableSpec>, sort_by: Option<String> },
-    Jsonl(Arc<JsonlDir>),
+    Jsonl { dir: Arc<JsonlDir>, sort_by: Option<String> },
 }
 
 impl OpenTable {
@@ -55,7 +57,15 @@ impl OpenTable {
     pub fn table(&self) -> Option<&Arc<Table>> {
         match &self.kind {
             OpenKind::Table { table, .. } => Some(table),
-            OpenKind::Jsonl(_) => None,
+            OpenKind::Jsonl { .. } => None,
+        }
+    }
+
+    /// Rows that it holds.
+    pub fn row_count(&self) -> Result<u64, CommitError> {
+        match &self.kind {
+            OpenKind::Table { table, .. } => table.row_count(),
+            OpenKind::Jsonl { dir, .. } => dir.row_count(),
         }
     }
 }
@@ -138,14 +148,18 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     store.save(&graph, &plan)?;
     for (open, standing) in tables.all.iter().zip(&standings) {
         if standing.stamp.as_ref() == Some(&stamp) {
+            if let OpenKind::Jsonl { dir, .. } = &open.kind {
+                // Half-made files of a killed run go; nobody writes before all processes have been here.
+                dir.claim(&stamp)?;
+            }
             continue;
         }
         match &open.kind {
             // Also tables without a record: they may have been made for other columns.
             OpenKind::Table { table, .. } if generation > 0 => drop(table.begin_generation(&stamp)?),
             OpenKind::Table { .. } => {}
-            OpenKind::Jsonl(dir) if generation > 0 => dir.begin_generation(&stamp)?,
-            OpenKind::Jsonl(dir) => dir.claim(&stamp)?,
+            OpenKind::Jsonl { dir, .. } if generation > 0 => dir.begin_generation(&stamp)?,
+            OpenKind::Jsonl { dir, .. } => dir.claim(&stamp)?,
         }
         kill_point("version_begun");
     }
@@ -197,7 +211,7 @@ fn normalized(path: &std::path::Path) -> String {
 fn standings(wanted: &[(String, String, Wanted)]) -> Result<Vec<Standing>, RunError> {
     let look = |(name, location, kind): &(String, String, Wanted)| -> Result<Standing, RunError> {
         Ok(match kind {
-            Wanted::Jsonl => Standing { stamp: JsonlDir::open(name, location)?.plan()?, committed: false },
+            Wanted::Jsonl(_) => Standing { stamp: JsonlDir::open(name, location)?.plan()?, committed: false },
             Wanted::Table(..) => {
                 let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
                 let stamp = state.and_then(|s| s.plan_hash.map(|plan_hash| PlanStamp { plan_hash, generation: s.generation }));
@@ -238,7 +252,7 @@ pub fn look(graph: &Graph, program: &Program, plan: &Plan) -> Result<Found, RunE
 
 enum Wanted {
     Table(TableSpec, Option<String>),
-    Jsonl,
+    Jsonl(Option<String>),
 }
 
 /// Name, location and kind of every table, in commit order.
@@ -263,7 +277,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
         }
         let id = step.output.metadata().get(ID_METADATA).filter(|id| step.output.column_with_name(id).is_some()).cloned();
         let wanted = match &spec.format {
-            SinkFormat::Jsonl => Wanted::Jsonl,
+            SinkFormat::Jsonl => Wanted::Jsonl(id),
             SinkFormat::Parquet { target_shard_bytes, row_group_bytes, zstd_level } => {
                 let ids = step.output.fields().iter().map(|f| f.name()).filter(|n| n.ends_with("_id")).cloned();
                 Wanted::Table(
@@ -306,7 +320,9 @@ fn open_all(wanted: &[(String, String, Wanted)], version: &Version) -> Result<Ta
     };
     let open = |(name, location, wanted): &(String, String, Wanted)| -> Result<OpenTable, RunError> {
         let kind = match wanted {
-            Wanted::Jsonl => OpenKind::Jsonl(Arc::new(JsonlDir::open(name, location)?)),
+            Wanted::Jsonl(sort_by) => {
+                OpenKind::Jsonl { dir: Arc::new(JsonlDir::open(name, location)?), sort_by: sort_by.clone() }
+            }
             Wanted::Table(spec, sort_by) => {
                 let table = if columns_may_change { Table::open_for_new_version(spec)? } else { Table::open_or_create(spec)? };
                 OpenKind::Table {
@@ -388,9 +404,9 @@ impl Prepared {
                     tables.push(Some((Arc::clone(&table), done.clone())));
                     targets.push(Target::Table { table, done, spill_bytes: spec.row_group_bytes, sort_by });
                 }
-                OpenKind::Jsonl(dir) => {
+                OpenKind::Jsonl { dir, sort_by } => {
                     tables.push(None);
-                    targets.push(Target::Jsonl(dir));
+                    targets.push(Target::Jsonl { dir, spill_bytes: JSONL_SPILL_BYTES, sort_by });
                 }
             }
         }
