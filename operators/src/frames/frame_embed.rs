@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{DIMENSION, NAME, SIDE, describe};
-use crate::media::{GridStats, MediaContext, MediaError, PTS_TIMESCALE, sample_grid, shown};
+use crate::media::{GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, problem, sample_grid, shown};
 use crate::span::text_column;
 use crate::video::report_missing;
 
@@ -147,11 +147,9 @@ impl FrameEmbed {
 impl Transform for FrameEmbed {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let uris = text_column(rows, "video_uri")?;
-        let context = MediaContext {
-            cancelled: task.cancelled,
-            resources: task.resources,
-            timeout: Duration::from_secs(self.timeout_seconds),
-        };
+        let plane = plane_of(task);
+        let context =
+            MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
         let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
         for uri in uris {
             match self.describe(uri.unwrap_or_default(), &context) {
@@ -161,7 +159,7 @@ impl Transform for FrameEmbed {
                 }
                 Err(e) => {
                     out.append(None);
-                    verdicts.push(Verdict::Unmeasured(e.into()));
+                    verdicts.push(Verdict::Unmeasured(problem(e)));
                 }
             }
         }

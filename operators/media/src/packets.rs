@@ -13,9 +13,8 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, PACKET_STORE_BYTES, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::reader::{clock_time, make, pixels_of};
-use super::store::Store;
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
@@ -74,16 +73,14 @@ pub(crate) fn packets(
     deadline: Instant,
     context: &MediaContext,
 ) -> Result<Arc<Packets>, MediaError> {
-    let store = context.resources.get(|| PacketStore(Store::new(PACKET_STORE_BYTES)));
-    if let Some(known) = store.0.get(identity) {
+    let store = &context.plane.packets;
+    if let Some(known) = store.get(identity) {
         return Ok(known);
     }
     let packets = Arc::new(scan(path, deadline, context)?);
-    store.0.put(identity, Arc::clone(&packets), packets.times_ns.len() * size_of::<i64>() + 256);
+    store.put(identity, Arc::clone(&packets), packets.times_ns.len() * size_of::<i64>() + 256);
     Ok(packets)
 }
-
-struct PacketStore(Store<Packets>);
 
 /// The pipeline of a scan; taken down whichever way the scan ends.
 struct Scan(gst::Pipeline, String);

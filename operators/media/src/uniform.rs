@@ -11,15 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fetch::localize;
-use super::limits::{FRAME_STORE_BYTES, MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
+use super::limits::{MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
 use super::packets::packets;
 use super::picture::{Converter, Geometry, fit, shrink};
 use super::reader::{Reader, Track};
 use super::sniff::{Kind, sniff};
-use super::store::Store;
 use super::{Frame, MediaContext, MediaError};
-
-struct FrameStore(Store<Vec<Frame>>);
 
 /// `count` uniformly spaced frames of `[start_us, end_us)`, first and last included (fewer if the span has fewer frames; one: the first), with the
 /// longest side at most `longest_side` (`None`: native). Kept in the frame store for the next operator on the same span.
@@ -33,14 +30,14 @@ pub fn uniform_frames(
 ) -> Result<Arc<Vec<Frame>>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let store = context.resources.get(|| FrameStore(Store::new(FRAME_STORE_BYTES)));
+    let store = &context.plane.frames;
     // Native frames serve every size; very large pictures are only kept at the size that was asked for.
     let native_key = format!("{}|{start_us}|{end_us}|{count}", local.identity);
     let sized_key = format!("{native_key}|{}", longest_side.unwrap_or(0));
-    if let Some(frames) = store.0.get(&sized_key) {
+    if let Some(frames) = store.get(&sized_key) {
         return Ok(frames);
     }
-    if let Some(native) = store.0.get(&native_key) {
+    if let Some(native) = store.get(&native_key) {
         return scaled(&native, longest_side);
     }
     let kind = sniff(&local.path)?;
@@ -57,10 +54,10 @@ pub fn uniform_frames(
     let bytes = frames.iter().map(|f| f.rgb.len() + size_of::<Frame>()).sum();
     let frames = Arc::new(frames);
     if native {
-        store.0.put(&native_key, Arc::clone(&frames), bytes);
+        store.put(&native_key, Arc::clone(&frames), bytes);
         return scaled(&frames, longest_side);
     }
-    store.0.put(&sized_key, Arc::clone(&frames), bytes);
+    store.put(&sized_key, Arc::clone(&frames), bytes);
     Ok(frames)
 }
 

@@ -17,8 +17,10 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use super::fetch::localize;
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
+use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// Which elementary stream is decoded.
@@ -453,4 +455,18 @@ pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {
 
 pub(crate) fn clock_time(d: std::time::Duration) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(d.as_nanos().min(u128::from(u64::MAX - 1)) as u64)
+}
+
+/// Stream times of all frames in nanoseconds, in the order in which the decoder gives them: everything is decoded.
+pub fn decoded_times(uri: &str, context: &MediaContext) -> Result<Vec<i64>, MediaError> {
+    let deadline = Instant::now() + context.timeout;
+    let local = localize(uri, deadline, context)?;
+    sniff(&local.path)?;
+    let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+    reader.play()?;
+    let mut times = Vec::new();
+    while let Some(frame) = reader.next()? {
+        times.push(frame.pts_ns);
+    }
+    Ok(times)
 }
