@@ -3,28 +3,34 @@
 //! The rule: for t = 0, 1/fps, 2/fps, ... the first frame whose time is >= t - half a frame period; a frame is given once, even if it is the
 //! answer for several t (a late start, a gap). The frame period is the mean distance of the file's frames, so that an NTSC frame at 0.9997 s is the
 //! frame of second 1. Only picked frames are converted.
+//!
+//! What need not be decoded is left out before the decoder: see [`super::plan`]. The pass decodes everything where packets do not tell enough, and
+//! starts again so when a planned one meets a decode error, other packets, or a promised frame that does not come: the answer never depends on luck.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::fetch::localize;
-use super::packets::{is_short, packets};
+use super::packets::{Packets, is_short, packets};
 use super::picture::Converter;
-use super::reader::{Reader, Track};
+use super::plan::{Plan, Sampling, plan};
+use super::reader::{Decoded, Feed, Reader, Track};
 use super::sniff::sniff;
 use super::{Frame, MediaContext, MediaError};
 
 /// What a pass over a video delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GridStats {
-    /// Frames that came out of the decoder.
+    /// Frames that came out of the decoder; fewer than the file has when packets were left out.
     pub frames_decoded: u64,
     /// Frames given to the visitor.
     pub frames_picked: u64,
-    /// Where the last decoded frame ends.
+    /// Where the last frame ends that was decoded, or left out because the packets around it told enough.
     pub decoded_duration_us: i64,
     /// True when less was delivered than the container promised (more than 1 s and 2 % short).
     pub truncated: bool,
-    /// Errors that the decoder logged and concealed.
+    /// Errors that the decoder logged and concealed, in what was decoded.
     pub decode_errors: u64,
     /// What stopped the decoder early, if something did.
     pub ended_by: Option<String>,
@@ -43,7 +49,12 @@ impl Grid {
     }
 
     fn due_ns(&self) -> i64 {
-        (self.next as f64 * self.step_ns).round() as i64 - self.half_ns
+        self.time_ns() - self.half_ns
+    }
+
+    /// The next grid time.
+    pub fn time_ns(&self) -> i64 {
+        (self.next as f64 * self.step_ns).round() as i64
     }
 
     /// True if the frame at `pts_ns` is the first one at or after a grid time.
@@ -58,9 +69,20 @@ impl Grid {
     }
 }
 
-/// Gives every frame of the grid to `visit`, in order, scaled to `width` x `height` (`fps` > 0; aspect not kept).
-///
-/// An error after the first decoded frame does not lose what was delivered: it is reported in the statistics. Errors of `visit` end the pass.
+/// Which frames, and their size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GridSettings {
+    /// Grid times per second, more than 0.
+    pub fps: f64,
+    /// Pixels per row; the aspect is not kept.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Which frame answers a grid time.
+    pub sampling: Sampling,
+}
+
+/// [`sample`] with the exact rule.
 pub fn sample_grid(
     uri: &str,
     fps: f64,
@@ -69,32 +91,137 @@ pub fn sample_grid(
     context: &MediaContext,
     visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
 ) -> Result<GridStats, MediaError> {
+    sample(uri, &GridSettings { fps, width, height, sampling: Sampling::Exact }, context, visit)
+}
+
+/// Gives every frame of the grid to `visit`, in order of time.
+///
+/// An error after the first decoded frame does not lose what was delivered: it is reported in the statistics. Errors of `visit` end the pass.
+pub fn sample(
+    uri: &str,
+    settings: &GridSettings,
+    context: &MediaContext,
+    visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
+) -> Result<GridStats, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
     sniff(&local.path)?;
-    // A stream without a decoder fails here, with the better reason.
-    let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
-    let packets = packets(&local.path, &local.identity, deadline, context)?;
-    let mut grid = Grid::new(fps, packets.period_ns());
-    let mut converter = Converter::default();
-    let (mut decoded, mut picked, mut end_ns) = (0, 0, 0);
-    reader.play()?;
-    while let Some(frame) = reader.next()? {
-        decoded += 1;
-        end_ns = end_ns.max(frame.pts_ns + frame.duration_ns.unwrap_or_else(|| packets.period_ns()));
-        if grid.takes(frame.pts_ns) {
-            picked += 1;
-            visit(converter.convert(&frame.sample, reader.orientation(), Some((width, height)), frame.pts_ns)?)?;
-        }
+    let packets = packets(&local.path, &local.identity, deadline, context);
+    let mut pass = Pass { path: &local.path, settings, deadline, context, visit, visited_ns: None };
+    let packets = match packets {
+        Ok(packets) => packets,
+        // A stream without a decoder has the better reason.
+        Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
+    };
+    let plan = plan(&packets.units, settings.fps, packets.period_ns(), settings.sampling);
+    // The frames of a file that ends early are known only when they have been decoded.
+    if let Some(plan) = plan.as_ref().filter(|_| !packets.truncated())
+        && let Some(stats) = pass.planned(plan, &packets)?
+    {
+        return Ok(stats);
     }
-    Ok(GridStats {
-        frames_decoded: decoded,
-        frames_picked: picked,
-        decoded_duration_us: end_ns / 1000,
-        truncated: packets.truncated() || is_short(end_ns, packets.end_ns) || reader.ended_by.is_some(),
-        decode_errors: reader.decode_errors(),
-        ended_by: reader.ended_by.as_ref().map(ToString::to_string),
-    })
+    pass.whole(&packets, plan.as_ref())
+}
+
+/// True for errors that another pass would not change.
+fn is_final(e: &MediaError) -> bool {
+    matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
+}
+
+/// One call's work, over one or two decoding passes.
+struct Pass<'a> {
+    path: &'a Path,
+    settings: &'a GridSettings,
+    deadline: Instant,
+    context: &'a MediaContext<'a>,
+    visit: &'a mut dyn FnMut(Frame) -> Result<(), MediaError>,
+    /// Time of the last frame that `visit` has.
+    visited_ns: Option<i64>,
+}
+
+impl Pass<'_> {
+    fn give(&mut self, frame: &Decoded, reader: &Reader, converter: &mut Converter) -> Result<(), MediaError> {
+        let size = Some((self.settings.width, self.settings.height));
+        self.visited_ns = Some(frame.pts_ns);
+        (self.visit)(converter.convert(&frame.sample, reader.orientation(), size, frame.pts_ns)?)
+    }
+
+    /// Decodes what the plan keeps. `None` if the decoder does not do what the packets promised: then everything must be decoded.
+    fn planned(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Option<GridStats>, MediaError> {
+        let feed = Arc::new(Feed::new(Arc::clone(packets), plan.keep.clone()));
+        let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
+            Err(e) if !is_final(&e) => return Ok(None),
+            reader => reader?,
+        };
+        reader.play()?;
+        let mut converter = Converter::default();
+        let (mut decoded, mut picks) = (0, plan.picks_ns.iter().peekable());
+        loop {
+            let frame = match reader.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(e) if !is_final(&e) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            // Whatever came before this frame was decoded without an error: frames come in the order in which they are decoded, or later.
+            if feed.failed() || reader.decode_errors() > 0 {
+                return Ok(None);
+            }
+            decoded += 1;
+            match picks.peek() {
+                Some(&&pick) if frame.pts_ns > pick => return Ok(None), // it did not come
+                Some(&&pick) if frame.pts_ns == pick => {
+                    picks.next();
+                    self.give(&frame, &reader, &mut converter)?;
+                }
+                _ => {}
+            }
+        }
+        if picks.next().is_some() || feed.failed() || reader.decode_errors() > 0 || reader.ended_by.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(GridStats {
+            frames_decoded: decoded,
+            frames_picked: plan.picks_ns.len() as u64,
+            decoded_duration_us: packets.end_ns / 1000,
+            truncated: false,
+            decode_errors: 0,
+            ended_by: None,
+        }))
+    }
+
+    /// Decodes everything, and gives what was not given yet.
+    fn whole(&mut self, packets: &Packets, plan: Option<&Plan>) -> Result<GridStats, MediaError> {
+        let mut reader = Reader::open(self.path, Track::Video, self.deadline, self.context)?;
+        let mut grid = Grid::new(self.settings.fps, packets.period_ns());
+        // What was planned stays wanted, so that it does not matter how far a planned pass came. The exact rule needs no plan for that.
+        let planned = plan.filter(|_| self.settings.sampling != Sampling::Exact);
+        let mut planned = planned.map(|plan| plan.picks_ns.iter().peekable());
+        let mut converter = Converter::default();
+        let given_ns = self.visited_ns;
+        let (mut decoded, mut picked, mut end_ns) = (0, 0, 0);
+        reader.play()?;
+        while let Some(frame) = reader.next()? {
+            decoded += 1;
+            end_ns = end_ns.max(frame.pts_ns + frame.duration_ns.unwrap_or_else(|| packets.period_ns()));
+            let takes = match &mut planned {
+                None => grid.takes(frame.pts_ns),
+                Some(picks) => std::iter::from_fn(|| picks.next_if(|t| **t <= frame.pts_ns)).count() > 0,
+            };
+            picked += u64::from(takes);
+            if takes && given_ns.is_none_or(|t| frame.pts_ns > t) {
+                self.give(&frame, &reader, &mut converter)?;
+            }
+        }
+        Ok(GridStats {
+            frames_decoded: decoded,
+            frames_picked: picked,
+            decoded_duration_us: end_ns / 1000,
+            truncated: packets.truncated() || is_short(end_ns, packets.end_ns) || reader.ended_by.is_some(),
+            decode_errors: reader.decode_errors(),
+            ended_by: reader.ended_by.as_ref().map(ToString::to_string),
+        })
+    }
 }
 
 #[cfg(test)]

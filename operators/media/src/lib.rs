@@ -20,21 +20,24 @@ pub mod limits;
 mod mp4;
 mod packets;
 mod picture;
+mod plan;
 mod plane;
 mod reader;
 mod runtime;
 mod scratch;
 mod sniff;
 mod store;
+mod structure;
 mod teardown;
 mod uniform;
 
 pub use cut::{Clip, CutSettings, SpeedPreset, cut};
 pub use encode::{Encoder, missing_encoders};
 pub use fetch::{put_object, shown};
-pub use grid::{GridStats, sample_grid};
+pub use grid::{GridSettings, GridStats, sample, sample_grid};
 pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
+pub use plan::Sampling;
 pub use plane::MediaPlane;
 pub use reader::decoded_times;
 pub use runtime::{Missing, missing_software};
@@ -43,6 +46,8 @@ pub use uniform::uniform_frames;
 
 #[cfg(test)]
 mod containment_tests;
+#[cfg(test)]
+mod sampling_tests;
 #[cfg(test)]
 mod tests;
 

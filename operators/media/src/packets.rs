@@ -14,7 +14,9 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::plan::Unit;
 use super::reader::{clock_time, make, pixels_of};
+use super::structure::{Shape, Syntax};
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
@@ -32,6 +34,8 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
+    pub units: Vec<Unit>,
 }
 
 impl Packets {
@@ -41,6 +45,10 @@ impl Packets {
             [first, .., last] => ((last - first) / (self.times_ns.len() as i64 - 1)).max(1),
             _ => 40_000_000,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.times_ns.len() * size_of::<i64>() + self.units.len() * size_of::<Unit>() + 256
     }
 
     /// True when the data ends clearly before the stated end.
@@ -64,6 +72,58 @@ struct Stream {
     times: Vec<i64>,
     end: i64,
     overflow: bool,
+    syntax: Option<Syntax>,
+    /// Something in the stream is not understood: no units.
+    unclear: bool,
+    units: Vec<(Unit, Shape)>,
+}
+
+impl Stream {
+    /// Notes one packet for the planner.
+    fn note(&mut self, buffer: &gst::BufferRef) {
+        if self.unclear || !self.is_video {
+            return;
+        }
+        match self.unit(buffer) {
+            Some(unit) if self.units.len() < MAX_FRAMES => self.units.push(unit),
+            _ => {
+                self.unclear = true;
+                self.units = Vec::new();
+            }
+        }
+    }
+
+    fn unit(&self, buffer: &gst::BufferRef) -> Option<(Unit, Shape)> {
+        let flagged = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let shape = self.syntax?.shape(&buffer.map_readable().ok()?, flagged)?;
+        let (pts, segment) = (buffer.pts(), self.segment.as_ref()?);
+        let time_ns = match pts {
+            None if shape.shown => return None,
+            Some(pts) if shape.shown => {
+                // As decoders do it: a frame that begins before the segment and reaches into it begins where the segment does.
+                let clipped = segment.clip(pts, buffer.duration().map(|d| pts + d));
+                clipped.and_then(|(from, _)| segment.to_stream_time(from?)).map(|t| t.nseconds() as i64)
+            }
+            _ => None,
+        };
+        let unit = Unit {
+            time_ns,
+            raw_pts: pts.map(|t| t.nseconds()),
+            size: u32::try_from(buffer.size()).ok()?,
+            key: shape.key,
+            alone: shape.alone,
+            sync: shape.sync,
+            reference: shape.reference,
+        };
+        Some((unit, shape))
+    }
+
+    /// What was noted. Of temporal layers, only the highest one's are free of references from above.
+    fn take_units(&mut self) -> Vec<Unit> {
+        let top = self.units.iter().map(|(_, shape)| shape.layer).max().unwrap_or(0);
+        let units = std::mem::take(&mut self.units);
+        units.into_iter().map(|(unit, shape)| Unit { reference: unit.reference || shape.layer < top, ..unit }).collect()
+    }
 }
 
 /// Reads all packets, or takes them from the process's store.
@@ -78,7 +138,10 @@ pub(crate) fn packets(
         return Ok(known);
     }
     let packets = Arc::new(scan(path, deadline, context)?);
-    store.put(identity, Arc::clone(&packets), packets.times_ns.len() * size_of::<i64>() + 256);
+    if packets.units.is_empty() {
+        tracing::debug!(file = %path.display(), "Structure unknown: every frame will be decoded");
+    }
+    store.put(identity, Arc::clone(&packets), packets.bytes());
     Ok(packets)
 }
 
@@ -163,6 +226,8 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
             Some(gst::PadProbeData::Event(event)) => match event.view() {
                 gst::EventView::Segment(s) => {
                     if let Some(time) = s.segment().downcast_ref::<gst::ClockTime>() {
+                        // A second segment gives times a second meaning.
+                        stream.unclear |= stream.segment.as_ref().is_some_and(|known| known != time) && !stream.units.is_empty();
                         stream.segment = Some(time.clone());
                     }
                 }
@@ -171,11 +236,13 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
                     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
                     stream.is_video = name.starts_with("video/") || name.starts_with("image/");
                     stream.is_audio = name.starts_with("audio/");
+                    stream.syntax = Syntax::of(&caps);
                     stream.caps = Some(caps);
                 }
                 _ => {}
             },
             Some(gst::PadProbeData::Buffer(buffer)) => {
+                stream.note(buffer);
                 let time = buffer.pts().or_else(|| buffer.dts());
                 let time = time.and_then(|t| stream.segment.as_ref()?.to_stream_time(t));
                 if let Some(time) = time {
@@ -216,7 +283,8 @@ fn summarise(
         times_ns.dedup();
         overflow = stream.overflow;
         let caps = stream.caps.clone();
-        best = Some((pixels, Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps }));
+        let units = if stream.unclear { Vec::new() } else { stream.take_units() };
+        best = Some((pixels, Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, units }));
     }
     let found_any = !list.is_empty();
     let Some((_, mut packets)) = best else {

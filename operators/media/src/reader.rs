@@ -7,7 +7,7 @@
 //! [`super::packets`].
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use gstreamer_video as gst_video;
 use super::fetch::localize;
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
+use super::packets::Packets;
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -47,6 +48,47 @@ pub(crate) struct Decoded {
 struct Seen {
     orientation: Mutex<Option<Orientation>>,
     errors: Arc<AtomicU64>,
+}
+
+/// Which packets the decoder gets.
+pub(crate) struct Feed {
+    packets: Arc<Packets>,
+    keep: Vec<bool>,
+    failed: AtomicBool,
+}
+
+impl Feed {
+    /// `keep` has one entry for each of the packets' units.
+    pub fn new(packets: Arc<Packets>, keep: Vec<bool>) -> Self {
+        Feed { packets, keep, failed: AtomicBool::new(false) }
+    }
+
+    /// True if other packets came than were expected; from then on all of them went to the decoder.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Stands before the decoder.
+    fn watch(self: &Arc<Self>, decoder: &gst::Element) {
+        let Some(pad) = decoder.static_pad("sink") else { return };
+        let (feed, count) = (Arc::clone(self), AtomicUsize::new(0));
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let Some(gst::PadProbeData::Buffer(buffer)) = &info.data else { return gst::PadProbeReturn::Ok };
+            let at = count.fetch_add(1, Ordering::Relaxed);
+            let expected = feed.packets.units.get(at);
+            let same =
+                expected.is_some_and(|u| u.raw_pts == buffer.pts().map(|t| t.nseconds()) && u.size as usize == buffer.size());
+            if !same {
+                feed.failed.store(true, Ordering::Relaxed);
+            }
+            if feed.failed() || feed.keep.get(at).copied().unwrap_or(true) {
+                return gst::PadProbeReturn::Ok;
+            }
+            // `Drop` would make GStreamer complain about the buffer that the binding has taken.
+            info.data = None;
+            gst::PadProbeReturn::Handled
+        });
+    }
 }
 
 /// See the module's documentation.
@@ -81,6 +123,21 @@ impl Drop for Reader<'_> {
 impl<'a> Reader<'a> {
     /// Builds the pipeline and brings it to PAUSED: the first frame is decoded (or a typed reason given).
     pub fn open(path: &Path, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        Self::start(path, track, None, deadline, context)
+    }
+
+    /// As [`Reader::open`] for the video track; the decoder gets only what `feed` lets through.
+    pub fn open_fed(path: &Path, feed: Arc<Feed>, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        Self::start(path, Track::Video, Some(feed), deadline, context)
+    }
+
+    fn start(
+        path: &Path,
+        track: Track,
+        feed: Option<Arc<Feed>>,
+        deadline: Instant,
+        context: &'a MediaContext<'a>,
+    ) -> Result<Self, MediaError> {
         runtime::start()?;
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
@@ -114,6 +171,9 @@ impl<'a> Reader<'a> {
             if klass.contains("Decoder") {
                 runtime::single_thread(element);
                 runtime::count_errors_of(element, &errors);
+                if let Some(feed) = feed.as_ref().filter(|_| klass.contains("Video")) {
+                    feed.watch(element);
+                }
             }
         });
         let bus = pipeline.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;

@@ -174,7 +174,7 @@ fn no_operation_hangs_on_any_file_and_every_pick_follows_the_rule() {
             }
         }
         assert_eq!(times, want, "{uri}");
-        assert_eq!(stats.frames_decoded as usize, all.len(), "{uri}");
+        assert!((times.len()..=all.len()).contains(&(stats.frames_decoded as usize)), "{uri}");
         // What libavcodec conceals is counted; sound files have none of it.
         let damaged = ["broken-bitflips-480p.mp4", "corrupt-decord-720p.mp4"].contains(&e.name);
         assert_eq!(stats.decode_errors > 0, damaged, "{uri}");

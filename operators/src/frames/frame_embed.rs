@@ -1,6 +1,6 @@
 //! `frame_embed`: one descriptor per second of video, in one decoding pass.
 //!
-//! Which frames: see [`crate::media::sample_grid`]. What can go wrong: a file that ends early or decodes with concealed errors still gives
+//! Which frames: see [`crate::media::sample`]. What can go wrong: a file that ends early or decodes with concealed errors still gives
 //! frames; `truncated` and `decode_errors` say so.
 
 use std::sync::Arc;
@@ -10,19 +10,22 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
 };
 use arrow::datatypes::{DataType, Field};
+use curette_engine::diag::Code;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
 use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{DIMENSION, NAME, SIDE, describe};
-use crate::media::{GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, problem, sample_grid, shown};
+use crate::media::{self, GridSettings, GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, problem, sample, shown};
 use crate::span::text_column;
 use crate::video::report_missing;
 
 /// Samples each video on a regular grid and describes every sampled frame by a vector of length 1.
 ///
-/// The frame for time t is the first one at or after t less half a frame period. The built-in descriptor joins a colour histogram, colour layout,
+/// The frame for time t is the first one at or after t less half a frame period; `sampling` and `within_seconds` trade that for speed. Packets that no
+/// wanted frame depends on are not decoded (H.264, HEVC, VP8, VP9, AV1, MPEG-1, MPEG-2, MPEG-4 part 2, where times are unambiguous); the frames are
+/// the same as after decoding everything. The built-in descriptor joins a colour histogram, colour layout,
 /// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning.
 ///
 /// Unmeasured codes are those of `probe`; `damaged` also stands for more decode errors than `max_errors_per_frame` allows, `too_long` for too many
@@ -33,6 +36,12 @@ pub struct FrameEmbed {
     /// Frames per second of video (0.1 to 10).
     #[schemars(range(min = 0.1, max = 10.0))]
     pub fps: f64,
+    /// Which frame answers a time of the grid.
+    pub sampling: Sampling,
+    /// With `sampling = "exact"`: take the frame that is cheapest to decode among those at most this far from the time, in seconds (0 to 10; 0: the
+    /// exact frame). Where there is none so near, the exact frame. `frame_times_us` has the true times.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub within_seconds: f64,
     /// What describes a frame.
     pub descriptor: Descriptor,
     /// A video whose decoder reports more errors per decoded frame than this is unmeasured with code `damaged` (0 to 1000). Decoders conceal errors
@@ -42,6 +51,17 @@ pub struct FrameEmbed {
     /// Time for one video, fetching included, in seconds (1 to 86400).
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
+}
+
+/// See [`FrameEmbed::sampling`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// The first frame at or after the time less half a frame period.
+    #[default]
+    Exact,
+    /// The nearest key frame, each once: several times cheaper, but a video with few key frames gives few samples, and clips need samples.
+    Keyframes,
 }
 
 /// See [`FrameEmbed::descriptor`].
@@ -55,7 +75,14 @@ pub enum Descriptor {
 
 impl Default for FrameEmbed {
     fn default() -> Self {
-        FrameEmbed { fps: 1.0, descriptor: Descriptor::Builtin, max_errors_per_frame: 0.1, timeout_seconds: 3600 }
+        FrameEmbed {
+            fps: 1.0,
+            sampling: Sampling::Exact,
+            within_seconds: 0.0,
+            descriptor: Descriptor::Builtin,
+            max_errors_per_frame: 0.1,
+            timeout_seconds: 3600,
+        }
     }
 }
 
@@ -65,7 +92,7 @@ const MAX_SAMPLES: usize = 24 * 3600 * 10;
 impl Operator for FrameEmbed {
     const NAME: &'static str = "frame_embed";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str =
         "[step.frame_embed]\ntype = \"frame_embed\"\ninputs = [\"probe\"]\nfps = 1.0\ndescriptor = \"builtin\"\n";
 
@@ -88,7 +115,7 @@ impl Operator for FrameEmbed {
             .add(
                 "decode_errors",
                 DataType::Int64,
-                "errors that the decoder reported and concealed (0 for codecs outside libavcodec)",
+                "errors that the decoder reported and concealed in what was decoded (0 for codecs outside libavcodec)",
             )
     }
 
@@ -98,6 +125,18 @@ impl Operator for FrameEmbed {
 
     fn rows_per_task(&self) -> usize {
         1
+    }
+
+    fn validate(&self, check: &mut dyn StepCheck) {
+        if self.sampling == Sampling::Keyframes && self.within_seconds > 0.0 {
+            let message = "`within_seconds` has no meaning with `sampling = \"keyframes\"`".into();
+            check.error(
+                Some("within_seconds"),
+                Code::Contradiction,
+                message,
+                Some("remove it, or set sampling = \"exact\"".into()),
+            );
+        }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
@@ -120,9 +159,18 @@ struct Described {
 }
 
 impl FrameEmbed {
+    fn rule(&self) -> media::Sampling {
+        match self.sampling {
+            Sampling::Exact if self.within_seconds > 0.0 => media::Sampling::Within((self.within_seconds * 1e9).round() as i64),
+            Sampling::Exact => media::Sampling::Exact,
+            Sampling::Keyframes => media::Sampling::Keyframes,
+        }
+    }
+
     fn describe(&self, uri: &str, context: &MediaContext) -> Result<Described, MediaError> {
         let (mut times_ns, mut vectors) = (Vec::new(), Vec::new());
-        let stats = sample_grid(uri, self.fps, SIDE as u32, SIDE as u32, context, &mut |frame| {
+        let settings = GridSettings { fps: self.fps, width: SIDE as u32, height: SIDE as u32, sampling: self.rule() };
+        let stats = sample(uri, &settings, context, &mut |frame| {
             if times_ns.len() >= MAX_SAMPLES {
                 return Err(MediaError { code: "too_long", message: format!("{}: more than {MAX_SAMPLES} samples", shown(uri)) });
             }
@@ -258,6 +306,28 @@ mod tests {
         assert_eq!(done.verdicts, [Verdict::Pass]);
         let errors = done.columns[7].as_primitive::<arrow::datatypes::Int64Type>().value(0);
         assert!(errors > 100, "{errors}");
+    }
+
+    #[test]
+    fn cheaper_samples_are_real_frames_near_the_grid() {
+        let Some(folder) = media_folder() else { return };
+        let uri = folder.join("surgery-laparoscopy-720p.mp4").to_string_lossy().into_owned();
+        let bench = Bench::new();
+        let times = |operator: FrameEmbed| operator.describe(&uri, &bench.context()).unwrap().times_ns;
+        let exact = times(FrameEmbed::default());
+        let near = times(FrameEmbed { within_seconds: 0.5, ..FrameEmbed::default() });
+        let keys = times(FrameEmbed { sampling: Sampling::Keyframes, ..FrameEmbed::default() });
+        assert_eq!(exact, (0..10).map(|s| s * 1_000_000_000).collect::<Vec<_>>());
+        assert!(near != exact && near.len() == exact.len(), "{near:?}");
+        assert!(near.iter().zip(&exact).all(|(n, e)| n.abs_diff(*e) <= 500_000_000), "{near:?}");
+        assert!(keys.len() < exact.len() && keys[0] == 0, "{keys:?}");
+    }
+
+    #[test]
+    fn a_tolerance_with_key_frames_is_a_contradiction() {
+        let toml = "type = \"frame_embed\"\nsampling = \"keyframes\"\nwithin_seconds = 0.5";
+        let found = crate::testing::mistakes(toml, &[]);
+        assert!(found.len() == 1 && found[0].starts_with("within_seconds E-Contradiction"), "{found:?}");
     }
 
     /// Cosines of neighbouring samples, with the time of the later one.
