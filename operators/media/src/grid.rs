@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::feed::Feed;
 use super::fetch::localize;
 use super::packets::{Packets, is_short, packets};
 use super::picture::Converter;
 use super::plan::{Plan, Sampling, plan};
-use super::reader::{Decoded, Feed, Reader, Track};
+use super::reader::{Decoded, Reader, Track};
 use super::sniff::sniff;
 use super::{Frame, MediaContext, MediaError};
 
@@ -128,6 +129,13 @@ fn is_final(e: &MediaError) -> bool {
     matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
 }
 
+/// How a planned pass went.
+enum Followed {
+    Done(GridStats),
+    /// The reason.
+    Not(&'static str),
+}
+
 /// One call's work, over one or two decoding passes.
 struct Pass<'a> {
     path: &'a Path,
@@ -148,28 +156,39 @@ impl Pass<'_> {
 
     /// Decodes what the plan keeps. `None` if the decoder does not do what the packets promised: then everything must be decoded.
     fn planned(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Option<GridStats>, MediaError> {
-        let feed = Arc::new(Feed::new(Arc::clone(packets), plan.keep.clone()));
+        match self.follow(plan, packets)? {
+            Followed::Done(stats) => Ok(Some(stats)),
+            Followed::Not(why) => {
+                tracing::debug!(file = %self.path.display(), why, "Decoding everything instead of the planned part");
+                Ok(None)
+            }
+        }
+    }
+
+    fn follow(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Followed, MediaError> {
+        let feed = Arc::new(Feed::new(Arc::clone(packets), plan));
         let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
-            Err(e) if !is_final(&e) => return Ok(None),
+            Err(e) if !is_final(&e) => return Ok(Followed::Not("the decoder does not start")),
             reader => reader?,
         };
         reader.play()?;
         let mut converter = Converter::default();
-        let (mut decoded, mut picks) = (0, plan.picks_ns.iter().peekable());
+        let mut picks = plan.picks_ns.iter().peekable();
         loop {
             let frame = match reader.next() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(e) if !is_final(&e) => return Ok(None),
-                Err(e) => return Err(e),
+                Err(e) if !is_final(&e) => return Ok(Followed::Not("no frame was decoded")),
+                frame => frame?,
             };
             // Whatever came before this frame was decoded without an error: frames come in the order in which they are decoded, or later.
-            if feed.failed() || reader.decode_errors() > 0 {
-                return Ok(None);
+            if feed.failed() {
+                return Ok(Followed::Not("the demuxer gave other packets than in the scan"));
             }
-            decoded += 1;
+            if reader.decode_errors() > 0 || reader.ended_by.is_some() {
+                return Ok(Followed::Not("the decoder reported an error"));
+            }
+            let Some(frame) = frame else { break };
             match picks.peek() {
-                Some(&&pick) if frame.pts_ns > pick => return Ok(None), // it did not come
+                Some(&&pick) if frame.pts_ns > pick => return Ok(Followed::Not("a promised frame did not come")),
                 Some(&&pick) if frame.pts_ns == pick => {
                     picks.next();
                     self.give(&frame, &reader, &mut converter)?;
@@ -177,11 +196,11 @@ impl Pass<'_> {
                 _ => {}
             }
         }
-        if picks.next().is_some() || feed.failed() || reader.decode_errors() > 0 || reader.ended_by.is_some() {
-            return Ok(None);
+        if picks.next().is_some() {
+            return Ok(Followed::Not("the stream ended before the last promised frame"));
         }
-        Ok(Some(GridStats {
-            frames_decoded: decoded,
+        Ok(Followed::Done(GridStats {
+            frames_decoded: feed.decoded(),
             frames_picked: plan.picks_ns.len() as u64,
             decoded_duration_us: packets.end_ns / 1000,
             truncated: false,

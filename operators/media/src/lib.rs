@@ -12,6 +12,7 @@ use std::time::Duration;
 
 mod cut;
 mod encode;
+mod feed;
 mod fetch;
 mod grid;
 mod info;
@@ -26,6 +27,7 @@ mod reader;
 mod runtime;
 mod scratch;
 mod sniff;
+mod sps;
 mod store;
 mod structure;
 mod teardown;
@@ -48,6 +50,8 @@ pub use uniform::uniform_frames;
 mod containment_tests;
 #[cfg(test)]
 mod sampling_tests;
+#[cfg(test)]
+mod structure_tests;
 #[cfg(test)]
 mod tests;
 

@@ -16,7 +16,7 @@ use gstreamer as gst;
 use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::plan::Unit;
 use super::reader::{clock_time, make, pixels_of};
-use super::structure::{Shape, Syntax};
+use super::structure::{Shape, Syntax, orderly};
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
@@ -34,6 +34,8 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// Number of video streams in the file.
+    pub video_streams: usize,
     /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
     pub units: Vec<Unit>,
 }
@@ -94,8 +96,7 @@ impl Stream {
     }
 
     fn unit(&self, buffer: &gst::BufferRef) -> Option<(Unit, Shape)> {
-        let flagged = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let shape = self.syntax?.shape(&buffer.map_readable().ok()?, flagged)?;
+        let shape = self.syntax?.shape(&buffer.map_readable().ok()?)?;
         let (pts, segment) = (buffer.pts(), self.segment.as_ref()?);
         let time_ns = match pts {
             None if shape.shown => return None,
@@ -122,6 +123,10 @@ impl Stream {
     fn take_units(&mut self) -> Vec<Unit> {
         let top = self.units.iter().map(|(_, shape)| shape.layer).max().unwrap_or(0);
         let units = std::mem::take(&mut self.units);
+        let timed = units.iter().filter(|(_, shape)| shape.shown).filter_map(|(unit, shape)| Some((*shape, unit.raw_pts?)));
+        if !self.syntax.is_some_and(|syntax| orderly(syntax, timed)) {
+            return Vec::new();
+        }
         units.into_iter().map(|(unit, shape)| Unit { reference: unit.reference || shape.layer < top, ..unit }).collect()
     }
 }
@@ -284,7 +289,10 @@ fn summarise(
         overflow = stream.overflow;
         let caps = stream.caps.clone();
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
-        best = Some((pixels, Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, units }));
+        best = Some((
+            pixels,
+            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, units },
+        ));
     }
     let found_any = !list.is_empty();
     let Some((_, mut packets)) = best else {
@@ -303,6 +311,7 @@ fn summarise(
     }
     packets.any_end_ns = any_end_ns.max(packets.end_ns);
     packets.has_audio = has_audio;
+    packets.video_streams = list.iter().filter(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_video).count();
     if overflow || packets.any_end_ns > MAX_DURATION_NS || packets.stated_ns.is_some_and(|s| s > MAX_DURATION_NS) {
         return Err(MediaError::new("too_long", format!("{shown}: longer than {} h", MAX_DURATION_NS / 3_600_000_000_000)));
     }

@@ -7,7 +7,7 @@
 //! [`super::packets`].
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
-use super::packets::Packets;
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -50,47 +50,6 @@ struct Seen {
     errors: Arc<AtomicU64>,
 }
 
-/// Which packets the decoder gets.
-pub(crate) struct Feed {
-    packets: Arc<Packets>,
-    keep: Vec<bool>,
-    failed: AtomicBool,
-}
-
-impl Feed {
-    /// `keep` has one entry for each of the packets' units.
-    pub fn new(packets: Arc<Packets>, keep: Vec<bool>) -> Self {
-        Feed { packets, keep, failed: AtomicBool::new(false) }
-    }
-
-    /// True if other packets came than were expected; from then on all of them went to the decoder.
-    pub fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Stands before the decoder.
-    fn watch(self: &Arc<Self>, decoder: &gst::Element) {
-        let Some(pad) = decoder.static_pad("sink") else { return };
-        let (feed, count) = (Arc::clone(self), AtomicUsize::new(0));
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let Some(gst::PadProbeData::Buffer(buffer)) = &info.data else { return gst::PadProbeReturn::Ok };
-            let at = count.fetch_add(1, Ordering::Relaxed);
-            let expected = feed.packets.units.get(at);
-            let same =
-                expected.is_some_and(|u| u.raw_pts == buffer.pts().map(|t| t.nseconds()) && u.size as usize == buffer.size());
-            if !same {
-                feed.failed.store(true, Ordering::Relaxed);
-            }
-            if feed.failed() || feed.keep.get(at).copied().unwrap_or(true) {
-                return gst::PadProbeReturn::Ok;
-            }
-            // `Drop` would make GStreamer complain about the buffer that the binding has taken.
-            info.data = None;
-            gst::PadProbeReturn::Handled
-        });
-    }
-}
-
 /// See the module's documentation.
 pub(crate) struct Reader<'a> {
     pipeline: gst::Pipeline,
@@ -101,6 +60,9 @@ pub(crate) struct Reader<'a> {
     shown: String,
     track: Track,
     deadline: Instant,
+    /// Counts frames that do not come here.
+    progress: Option<Arc<Feed>>,
+    decoded: u64,
     /// When the current wait for the pipeline began, or last got something.
     waiting_since: Instant,
     /// A longer wait is a stall.
@@ -165,15 +127,23 @@ impl<'a> Reader<'a> {
         select_one(&decode, track);
         link_when_added(&decode, &first, track);
         watch_orientation(&sink, &seen);
+        if let Some(feed) = &feed {
+            feed.skim(&sink);
+            // Made with the bin, before anyone can ask to be told.
+            for element in decode.downcast_ref::<gst::Bin>().iter().flat_map(|bin| bin.iterate_elements()).flatten() {
+                feed.place(&element, "");
+            }
+        }
+        let progress = feed.clone();
         let errors = Arc::clone(&seen.errors);
         pipeline.connect_deep_element_added(move |_, _, element| {
             let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
             if klass.contains("Decoder") {
                 runtime::single_thread(element);
                 runtime::count_errors_of(element, &errors);
-                if let Some(feed) = feed.as_ref().filter(|_| klass.contains("Video")) {
-                    feed.watch(element);
-                }
+            }
+            if let Some(feed) = &feed {
+                feed.place(element, &klass);
             }
         });
         let bus = pipeline.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
@@ -188,6 +158,8 @@ impl<'a> Reader<'a> {
             shown,
             track,
             deadline,
+            progress,
+            decoded: 0,
             waiting_since: now,
             patience: NO_PROGRESS,
             collection: None,
@@ -280,7 +252,13 @@ impl<'a> Reader<'a> {
                 match at_end {
                     true if self.delivered == 0 => return Err(self.no_stream_or("no_frames", "no frame could be decoded")),
                     true => return Ok(None),
-                    false => continue,
+                    false => {
+                        let decoded = self.progress.as_ref().map_or(0, |feed| feed.decoded());
+                        if decoded != self.decoded {
+                            (self.decoded, self.waiting_since) = (decoded, Instant::now());
+                        }
+                        continue;
+                    }
                 }
             };
             self.waiting_since = Instant::now();

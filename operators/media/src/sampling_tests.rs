@@ -65,8 +65,8 @@ fn check(uri: &str) -> Result<Treated, MediaError> {
         let times = |frames: &[Frame]| frames.iter().map(|f| f.pts_ns).collect::<Vec<_>>();
         assert_eq!(times(&got), times(&want), "{uri} at {fps}");
         assert!(got == want, "{uri} at {fps}: other pictures");
-        // Packets and decoders may round the last frame's duration differently.
-        assert!((stats.decoded_duration_us - end_us).abs() * 2000 < period_ns, "{uri}: {stats:?} {end_us}");
+        // The last frame's duration is the packet's here and the decoder's there, which differ where the frame rate varies.
+        assert!((stats.decoded_duration_us - end_us).abs() * 1000 < period_ns, "{uri}: {stats:?} {end_us}");
     }
     // The other modes: each picture is the one that a full decode shows at that time.
     let (all, _) = by_decoding_everything(uri, 1e6, 1, &context)?;
@@ -173,7 +173,12 @@ fn every_structure_gives_the_pictures_of_a_full_decode() {
         ),
         ("VP9", I420, "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=30 ! webmmux".into(), Cost::AtMost(0.99)),
         ("VP8", I420, "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=30 ! webmmux".into(), Cost::AtMost(0.99)),
-        ("MPEG-2", I420, "mpeg2enc bframes=2 max-gop-size=15 ! mpegvideoparse ! mpegtsmux".into(), Cost::AtMost(0.8)),
+        (
+            "MPEG-2 with made-up times",
+            I420,
+            "mpeg2enc b-per-refframe=2 max-gop-size=15 ! mpegvideoparse ! mpegtsmux".into(),
+            Cost::All,
+        ),
         ("MPEG-4", I420, "avenc_mpeg4 gop-size=15 ! avimux".into(), Cost::AtMost(1.0)),
         ("Motion JPEG", I420, "jpegenc ! avimux".into(), Cost::All),
     ];

@@ -9,6 +9,8 @@
 
 use gstreamer as gst;
 
+use super::sps::{Bits, frames_only, is_recovery_point};
+
 /// How the units of a H.264 or H.265 packet are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -47,14 +49,16 @@ pub(crate) struct Shape {
     pub reference: bool,
     /// It gives a picture.
     pub shown: bool,
+    /// Its picture may be built from a later one, which then comes first.
+    pub both_ways: bool,
     /// Temporal layer, 0 the lowest; higher layers may refer to lower ones.
     pub layer: u8,
 }
 
 impl Shape {
     /// A packet on which everything up to the next restart may depend.
-    const fn chained(sync: bool, shown: bool) -> Self {
-        Shape { key: sync, alone: sync, sync, reference: true, shown, layer: 0 }
+    pub const fn chained(sync: bool, shown: bool) -> Self {
+        Shape { key: sync, alone: sync, sync, reference: true, shown, both_ways: false, layer: 0 }
     }
 }
 
@@ -73,7 +77,10 @@ impl Syntax {
             }
         };
         match s.name().as_str() {
-            "video/x-h264" if text("alignment") == Some("au") && !interlaced => Some(Syntax::H264(framing(4)?)),
+            "video/x-h264" if text("alignment") == Some("au") && !interlaced => {
+                let framing = framing(4)?;
+                (framing == Framing::StartCodes || stored_sets_are_progressive(s)?).then_some(Syntax::H264(framing))
+            }
             "video/x-h265" if text("alignment") == Some("au") && !interlaced => Some(Syntax::Hevc(framing(21)?)),
             "video/x-vp8" | "video/x-vp9" if s.get::<bool>("codec-alpha").unwrap_or(false) => None,
             "video/x-vp8" => Some(Syntax::Vp8),
@@ -89,10 +96,10 @@ impl Syntax {
         }
     }
 
-    /// What a packet is; `flagged` if the container calls it a key frame.
-    pub fn shape(self, packet: &[u8], flagged: bool) -> Option<Shape> {
+    /// What a packet is.
+    pub fn shape(self, packet: &[u8]) -> Option<Shape> {
         match self {
-            Syntax::H264(framing) => h264(units(packet, framing)?, flagged),
+            Syntax::H264(framing) => h264(units(packet, framing)?),
             Syntax::Hevc(framing) => hevc(units(packet, framing)?),
             Syntax::Vp8 => vp8(packet),
             Syntax::Vp9 => vp9(packet),
@@ -101,6 +108,22 @@ impl Syntax {
             Syntax::Mpeg4 => mpeg4(packet),
         }
     }
+}
+
+/// False if a parameter set of the container allows fields.
+fn stored_sets_are_progressive(s: &gst::StructureRef) -> Option<bool> {
+    let data = s.get::<gst::Buffer>("codec_data").ok()?;
+    let data = data.map_readable().ok()?;
+    let (count, mut rest) = data.get(5..)?.split_first()?;
+    for _ in 0..count & 0x1F {
+        let (length, tail) = rest.split_at_checked(2)?;
+        let (set, tail) = tail.split_at_checked(usize::from(length[0]) << 8 | usize::from(length[1]))?;
+        if !frames_only(set.get(1..)?)? {
+            return Some(false);
+        }
+        rest = tail;
+    }
+    Some(true)
 }
 
 /// The units of a packet, headers included; `None` if the lengths do not add up.
@@ -136,18 +159,24 @@ fn next_start(bytes: &[u8]) -> Option<&[u8]> {
     Some(&bytes[at + 3..])
 }
 
-fn h264(units: Vec<&[u8]>, flagged: bool) -> Option<Shape> {
-    let (mut pictures, mut idr, mut intra, mut reference) = (0, false, true, false);
+fn h264(units: Vec<&[u8]>) -> Option<Shape> {
+    let (mut pictures, mut idr, mut intra, mut reference, mut both_ways) = (0, false, true, false, false);
+    let mut recovery = false;
     for unit in units {
         let (header, body) = unit.split_first()?;
         match header & 0x1F {
             1 | 5 => {
                 let mut bits = Bits { bytes: body, at: 0 };
                 pictures += u32::from(bits.golomb()? == 0); // the slice with macroblock 0
-                intra &= matches!(bits.golomb()? % 5, 2 | 4);
+                let kind = bits.golomb()? % 5;
+                intra &= matches!(kind, 2 | 4);
+                both_ways |= kind == 1;
                 idr |= header & 0x1F == 5;
                 reference |= header & 0x60 != 0;
             }
+            6 => recovery |= is_recovery_point(body),
+            // Fields: two packets may make one picture.
+            7 if !frames_only(body)? => return None,
             // Partitioned slices, and the extensions of scalable and multiview streams.
             2..=4 | 14 | 15 | 20 | 21 => return None,
             _ => {}
@@ -155,7 +184,7 @@ fn h264(units: Vec<&[u8]>, flagged: bool) -> Option<Shape> {
     }
     match pictures {
         0 => Some(Shape::chained(false, false)),
-        1 => Some(Shape { key: idr || (flagged && intra), alone: idr, sync: idr, reference, shown: true, layer: 0 }),
+        1 => Some(Shape { key: idr || (recovery && intra), alone: idr, sync: idr, reference, shown: true, both_ways, layer: 0 }),
         _ => None, // a pair of fields, or redundant pictures
     }
 }
@@ -174,7 +203,8 @@ fn hevc(units: Vec<&[u8]>) -> Option<Shape> {
                 let key = kind >= 16;
                 // 16 to 20: broken links and instantaneous refreshes. After a clean random access (21) leading pictures still look back.
                 let sync = (16..=20).contains(&kind);
-                found = Some(Shape { key, alone: key, sync, reference: key || kind % 2 == 1, shown: true, layer });
+                found =
+                    Some(Shape { key, alone: key, sync, reference: key || kind % 2 == 1, shown: true, both_ways: false, layer });
             }
             10..=15 | 22..=31 => return None, // reserved
             _ => {}
@@ -290,124 +320,35 @@ fn coded(pictures: u32, kind: u8, intra: u8, both_ways: u8, closed: bool) -> Opt
         0 => Some(Shape::chained(false, false)),
         1 => {
             let key = kind == intra;
-            Some(Shape { key, alone: key, sync: key && closed, reference: kind != both_ways, shown: true, layer: 0 })
+            let both_ways = kind == both_ways;
+            Some(Shape { key, alone: key, sync: key && closed, reference: !both_ways, shown: true, both_ways, layer: 0 })
         }
         _ => None,
     }
 }
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn take(&mut self, count: u32) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
+/// False if the presentation times cannot be those of the pictures, because the decoder would have to show a picture before it can be built.
+/// Demuxers make such times up where a container has none; what a decoder then calls a frame's time depends on everything before it.
+pub(crate) fn orderly(syntax: Syntax, packets: impl Iterator<Item = (Shape, u64)> + Clone) -> bool {
+    match syntax {
+        // With pictures built from later ones, times in decoding order are made up.
+        Syntax::H264(_) => {
+            let forward = packets.clone().zip(packets.clone().skip(1)).all(|((_, a), (_, b))| a < b);
+            !(forward && packets.clone().any(|(shape, _)| shape.both_ways))
         }
-        Some(value)
-    }
-
-    /// An unsigned Exp-Golomb number.
-    fn golomb(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.take(1)? == 0 {
-            zeros += 1;
-            if zeros > 24 {
-                return None;
-            }
+        Syntax::Mpeg2 | Syntax::Mpeg4 => {
+            let (mut before, mut after, mut last) = (None, None, None);
+            packets.clone().all(|(shape, time)| {
+                if shape.both_ways {
+                    let fits = before.is_none_or(|t| t < time) && after.is_none_or(|t| time < t) && last.is_none_or(|t| t < time);
+                    last = Some(time);
+                    return fits;
+                }
+                let fits = after.is_none_or(|t| t < time) && last.is_none_or(|t| t < time);
+                (before, after, last) = (after, Some(time), None);
+                fits
+            })
         }
-        Some((1 << zeros) - 1 + self.take(zeros)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn lengths(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|u| [&(u.len() as u32).to_be_bytes()[..], u].concat()).collect()
-    }
-
-    fn codes(units: &[&[u8]]) -> Vec<u8> {
-        units.iter().flat_map(|u| [&[0, 0, 1][..], u].concat()).collect()
-    }
-
-    #[test]
-    fn h264_packets_are_what_their_headers_say() {
-        let avc = Syntax::H264(Framing::Lengths(4));
-        let annex_b = Syntax::H264(Framing::StartCodes);
-        let idr: &[&[u8]] = &[&[0x67, 0x64], &[0x68, 0xEE], &[0x65, 0b1000_1000, 0x80]]; // ue 0, ue 7: an I slice
-        let shape = Shape { key: true, alone: true, sync: true, reference: true, shown: true, layer: 0 };
-        assert_eq!(avc.shape(&lengths(idr), true), Some(shape));
-        assert_eq!(annex_b.shape(&codes(idr), false), Some(shape));
-        let b: &[&[u8]] = &[&[0x01, 0b1010_0000, 0x80]]; // ue 0, ue 1: a B slice that nothing refers to
-        assert_eq!(
-            avc.shape(&lengths(b), false),
-            Some(Shape { key: false, alone: false, sync: false, reference: false, ..shape })
-        );
-        let recovery: &[&[u8]] = &[&[0x41, 0b1000_1000, 0x80]];
-        assert_eq!(avc.shape(&lengths(recovery), true), Some(Shape { alone: false, sync: false, ..shape }));
-        assert_eq!(avc.shape(&lengths(recovery), false), Some(Shape { alone: false, sync: false, key: false, ..shape }));
-        let fields: &[&[u8]] = &[b[0], b[0]];
-        assert_eq!(avc.shape(&lengths(fields), false), None);
-        assert_eq!(avc.shape(&lengths(&[&[0x02, 0xFF]]), false), None, "data partitions");
-        assert_eq!(avc.shape(&[0, 0, 0, 9, 1], false), None, "lengths that do not add up");
-    }
-
-    #[test]
-    fn hevc_layers_and_refreshes_are_seen() {
-        let syntax = Syntax::Hevc(Framing::Lengths(4));
-        let at = |kind: u8, layer: u8| syntax.shape(&lengths(&[&[kind << 1, layer + 1, 0x80, 0]]), false);
-        let shape = Shape { key: false, alone: false, sync: false, reference: false, shown: true, layer: 0 };
-        assert_eq!(at(0, 2), Some(Shape { layer: 2, ..shape }));
-        assert_eq!(at(1, 0), Some(Shape { reference: true, ..shape }));
-        assert_eq!(at(19, 0), Some(Shape { key: true, alone: true, sync: true, reference: true, ..shape }));
-        assert_eq!(at(21, 0), Some(Shape { key: true, alone: true, reference: true, ..shape }));
-        assert_eq!(at(25, 0), None);
-        assert_eq!(syntax.shape(&lengths(&[&[3, 9, 0x80, 0]]), false), None, "a second layer");
-    }
-
-    #[test]
-    fn the_other_codecs_say_where_they_restart() {
-        assert_eq!(Syntax::Vp8.shape(&[0x10, 2, 0], true), Some(Shape::chained(true, true)));
-        assert_eq!(Syntax::Vp8.shape(&[0x01, 2, 0], false), Some(Shape::chained(false, false)));
-        assert_eq!(Syntax::Vp9.shape(&[0x82, 0x49, 0x83, 0x42], true), Some(Shape::chained(true, true)));
-        assert_eq!(Syntax::Vp9.shape(&[0x84, 0, 0], false), Some(Shape::chained(false, false)), "hidden");
-        assert_eq!(Syntax::Vp9.shape(&[0x84, 0, 0xC1], false), Some(Shape::chained(false, true)), "hidden and shown");
-        let delimiter: &[u8] = &[0x12, 0];
-        let frame = |first: u8| [delimiter, &[0x32, 2, first, 0]].concat();
-        assert_eq!(Syntax::Av1.shape(&frame(0b0001_0000), true), Some(Shape::chained(true, true)));
-        assert_eq!(Syntax::Av1.shape(&frame(0b0011_0000), false), Some(Shape::chained(false, true)));
-        assert_eq!(Syntax::Av1.shape(&frame(0b0000_0000), true), Some(Shape::chained(false, false)), "shown later");
-        let picture = |kind: u8| -> Vec<u8> { codes(&[&[0x00, 0, kind << 3, 0], &[0xB5, 0x80, 0, 3, 0]]) };
-        let shape = Shape { key: true, alone: true, sync: false, reference: true, shown: true, layer: 0 };
-        assert_eq!(Syntax::Mpeg2.shape(&picture(1), true), Some(shape));
-        assert_eq!(Syntax::Mpeg2.shape(&picture(3), false), Some(Shape { key: false, alone: false, reference: false, ..shape }));
-        let closed = [codes(&[&[0xB8, 0, 0, 0, 0x40]]), picture(1)].concat();
-        assert_eq!(Syntax::Mpeg2.shape(&closed, true), Some(Shape { sync: true, ..shape }));
-        assert_eq!(
-            Syntax::Mpeg4.shape(&codes(&[&[0xB6, 0x80]]), false),
-            Some(Shape { key: false, alone: false, reference: false, ..shape })
-        );
-        assert_eq!(Syntax::Mpeg4.shape(&codes(&[&[0xB6, 0x40], &[0xB6, 0x80]]), false), None, "packed");
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), flagged in any::<bool>()) {
-            for framing in [Framing::StartCodes, Framing::Lengths(1), Framing::Lengths(4)] {
-                let _ = Syntax::H264(framing).shape(&bytes, flagged);
-                let _ = Syntax::Hevc(framing).shape(&bytes, flagged);
-            }
-            for syntax in [Syntax::Vp8, Syntax::Vp9, Syntax::Av1, Syntax::Mpeg2, Syntax::Mpeg4] {
-                let _ = syntax.shape(&bytes, flagged);
-            }
-        }
+        Syntax::Hevc(_) | Syntax::Vp8 | Syntax::Vp9 | Syntax::Av1 => true,
     }
 }
