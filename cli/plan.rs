@@ -93,11 +93,15 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         }
     }
     if let Some(steps) = &redone {
+        let keeps: Vec<&str> = program.steps.iter().filter(|s| s.reuse.is_some()).map(|s| &*s.name).collect();
         let _ = writeln!(out, "\n{:<20}  {:<11}  why", "step", "rows");
         for Redo { step, why } in steps {
             let (rows, why) = match why {
                 Some(why) => ("may differ", why.to_string()),
-                None => ("as before", "runs again, because rows between steps are not kept".into()),
+                None if keeps.contains(&step.as_str()) => {
+                    ("as before", "its answers are kept: nothing is worked out again".into())
+                }
+                None => ("as before", "runs again".into()),
             };
             let _ = writeln!(out, "{step:<20}  {rows:<11}  {why}");
         }

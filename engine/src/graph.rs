@@ -97,6 +97,11 @@ pub struct EngineSettings {
     /// Finished splits are committed at least this often.
     #[schemars(range(min = 0, max = 86_400))]
     pub commit_interval_seconds: u64,
+    /// Keep the answers of expensive steps (decoding, models) below the output, so that a new version of the pipeline reuses those that
+    /// its changes do not concern.
+    pub reuse: bool,
+    /// Kept answers may take this many bytes. Above it, those that the pipeline no longer uses go first; then no more are kept.
+    pub reuse_max_bytes: u64,
     /// Restarts of a local cluster (`--processes`) before giving up.
     #[schemars(range(max = 1_000))]
     pub max_restarts: u32,
@@ -113,6 +118,8 @@ impl Default for EngineSettings {
             window_splits: 0,
             max_bytes_in_flight: 1 << 30,
             commit_interval_seconds: 60,
+            reuse: true,
+            reuse_max_bytes: 64 << 30,
             max_restarts: 5,
             metrics_address: String::new(),
             pools: PoolSettings::default(),
@@ -172,6 +179,28 @@ pub struct Graph {
     pub paths: Paths,
 }
 
+impl Step {
+    /// What the operator does with a row, as canonical JSON: its type, version, parameters and files, not where they lie nor how fast it works.
+    pub fn meaning(&self) -> Value {
+        let mut parameters = self.operator.parameters();
+        if let Value::Object(map) = &mut parameters {
+            for key in self.operator.cosmetic_keys() {
+                map.shift_remove(*key);
+            }
+            // A file is known by its content, not by where it lies.
+            for file in &self.files {
+                map.shift_remove(&file.key);
+            }
+        }
+        json!({
+            "type": self.operator.name(),
+            "version": self.operator.version(),
+            "parameters": sorted(parameters),
+            "files": self.files,
+        })
+    }
+}
+
 impl Graph {
     /// The steps that read from step `index`.
     pub fn consumers(&self, index: usize) -> Vec<usize> {
@@ -184,25 +213,10 @@ impl Graph {
             .steps
             .iter()
             .map(|step| {
-                let mut parameters = step.operator.parameters();
-                if let Value::Object(map) = &mut parameters {
-                    for key in step.operator.cosmetic_keys() {
-                        map.shift_remove(*key);
-                    }
-                    // A file is known by its content, not by where it lies.
-                    for file in &step.files {
-                        map.shift_remove(&file.key);
-                    }
-                }
                 let inputs: Vec<&str> = step.inputs.iter().map(|&i| self.steps[i].name.as_str()).collect();
-                let value = json!({
-                    "type": step.operator.name(),
-                    "version": step.operator.version(),
-                    "inputs": inputs,
-                    "on_unmeasured": step.on_unmeasured,
-                    "parameters": sorted(parameters),
-                    "files": step.files,
-                });
+                let mut value = step.meaning();
+                value["inputs"] = json!(inputs);
+                value["on_unmeasured"] = json!(step.on_unmeasured);
                 (step.name.as_str(), value)
             })
             .collect();

@@ -323,6 +323,14 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         &[]
     }
 
+    /// The columns that, with the parameters and [`Operator::files`], decide the answer for a row. With `Some` the engine keeps answers and reuses
+    /// them when the same row comes again in a later version: right for work of 10 ms per row and more whose answer is a function of these
+    /// columns alone. A video is known by `content_blake3`, never by its name. Each must be declared in [`Operator::columns`]; where the input
+    /// lacks one, or its value is null, nothing is reused.
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        None
+    }
+
     /// Starts the operator.
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError>;
 }
@@ -351,6 +359,8 @@ pub trait DynOperator: Send + Sync {
     fn files(&self, paths: &Paths) -> Vec<FileRef>;
     /// See [`Operator::cosmetic_keys`].
     fn cosmetic_keys(&self) -> &'static [&'static str];
+    /// See [`Operator::decided_by`].
+    fn decided_by(&self) -> Option<Vec<&'static str>>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
     /// See [`Operator::build`].
@@ -390,6 +400,9 @@ impl<T: Operator> DynOperator for T {
     }
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         Operator::cosmetic_keys(self)
+    }
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        Operator::decided_by(self)
     }
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)

@@ -120,6 +120,8 @@ pub struct Job {
     pub stamp: PlanStamp,
     /// Where commits are announced.
     pub intents: Intents,
+    /// Answers of earlier runs.
+    pub kept: Option<Arc<crate::reuse::Kept>>,
     /// ULID of this attempt of this process.
     pub attempt: String,
     /// Worker threads of this process.
@@ -163,7 +165,7 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         program: job.program,
         plan: job.plan,
         pools: Arc::clone(&pools),
-        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)) },
+        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)), kept: job.kept },
         stop: Stop,
         tables: job.tables,
         stamp: job.stamp,

@@ -3,7 +3,7 @@
 //! What can go wrong: the output was made by another plan. Rows of two plans must not mix in one table, so the run is refused with the
 //! difference, and with the two ways on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, kill_point};
@@ -14,6 +14,7 @@ use crate::graph::{Graph, meaning_diff};
 use crate::operator::{ID_METADATA, Kind, SinkFormat};
 use crate::plan::{InputDiff, Plan, PlanHash, PlanStore, Redo, input_diff, plan, redo};
 use crate::resources::Resources;
+use crate::reuse::Kept;
 
 use super::RunError;
 use super::versions::{Standing, Version, decide};
@@ -101,6 +102,7 @@ pub struct Prepared {
     resources: Arc<Resources>,
     stamp: PlanStamp,
     intents: Intents,
+    kept: Option<Arc<Kept>>,
 }
 
 /// What `--new-version` and the place in the cluster say.
@@ -178,7 +180,27 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     }
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
-    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents })
+    let kept = kept(&graph, &program)?;
+    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, kept })
+}
+
+/// Answers of earlier runs, if a step has any. What they take is counted beside the run: a listing of millions may take minutes.
+fn kept(graph: &Graph, program: &Program) -> Result<Option<Arc<Kept>>, RunError> {
+    let used: BTreeSet<String> = program.steps.iter().filter_map(|s| s.reuse.as_ref()).map(|r| r.folder.clone()).collect();
+    if used.is_empty() {
+        return Ok(None);
+    }
+    let output = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
+    let kept = Arc::new(Kept::open(&output, graph.engine.reuse_max_bytes)?);
+    let beside = Arc::clone(&kept);
+    let counting = std::thread::Builder::new().name("kept-answers".into()).spawn(move || {
+        if let Err(e) = beside.tidy(&used) {
+            tracing::warn!("Kept answers cannot be counted: {e}");
+        }
+    });
+    // Without the count the limit holds for this run's answers only.
+    drop(counting);
+    Ok(Some(kept))
 }
 
 /// The pipeline's output folder or URL.
@@ -420,6 +442,7 @@ impl Prepared {
             tables,
             stamp: self.stamp,
             intents: self.intents,
+            kept: self.kept,
             attempt: ulid::Ulid::generate().to_string(),
             threads,
             peers,

@@ -81,6 +81,13 @@ macro_rules! toy {
             fn rows_per_task(&self) -> usize {
                 $per_task
             }
+            fn decided_by(&self) -> Option<Vec<&'static str>> {
+                match $text {
+                    "square" => Some(vec!["n"]),
+                    "divide" => Some(vec!["n", "id"]),
+                    _ => None,
+                }
+            }
             fn build(&self, _: &BuildContext) -> Result<Runtime, OperatorError> {
                 Ok(Runtime::Transform(Box::new(self.clone())))
             }
