@@ -268,7 +268,9 @@ fn decode(bytes: &[u8], wanted: &SchemaRef) -> Option<Answer> {
         Some(rows) => rows.ok()?,
         None => RecordBatch::new_empty(Arc::clone(&schema)),
     };
-    Some(Answer { verdict, columns: columns.with_schema(Arc::clone(wanted)).ok()? })
+    let options = RecordBatchOptions::new().with_row_count(Some(columns.num_rows()));
+    let columns = RecordBatch::try_new_with_options(Arc::clone(wanted), columns.columns().to_vec(), &options).ok()?;
+    Some(Answer { verdict, columns })
 }
 
 /// The answer for one input row out of those for many.
