@@ -80,6 +80,9 @@ pub(crate) struct CheckArgs {
     /// Do not look for the software that operators need on this machine.
     #[arg(long)]
     pub(crate) no_environment: bool,
+    /// ONNX Runtime's shared library, in the place of [runtime] onnxruntime.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,

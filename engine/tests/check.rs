@@ -43,7 +43,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn checked(text: &str) -> Result<Graph, Vec<Diagnostic>> {
     let (_folder, file) = fake::folder();
-    let result = check(&file, text, fake::REGISTRY, &Options { environment: true, variables: &variable });
+    let result = check(&file, text, fake::REGISTRY, &Options { environment: true, variables: &variable, ..Options::default() });
     // The folder has another name each time.
     result.map_err(|mut list| {
         let base = file.with_file_name("").to_string_lossy().trim_end_matches('/').to_owned();
@@ -235,7 +235,7 @@ fn written_secrets_are_not_shown() {
 fn environment_checks_can_be_left_out() {
     let (_folder, file) = fake::folder();
     let text = with("model = ", "cuda = true\nmodel = ");
-    let options = Options { environment: false, variables: &variable };
+    let options = Options { environment: false, variables: &variable, ..Options::default() };
     assert!(check(&file, &text, fake::REGISTRY, &options).is_ok());
 }
 
