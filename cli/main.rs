@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod models;
 mod ops;
 mod pipeline;
 mod plan;
@@ -68,6 +69,10 @@ enum Verb {
         /// The code.
         code: String,
     },
+    /// List, fetch, verify and carry models.
+    Models(models::ModelsArgs),
+    /// Show what this machine has: ONNX Runtime, processor, models.
+    Doctor(models::DoctorArgs),
     /// Train the linear head of `frame_classifier` on labelled frames.
     TrainHead(train_head::TrainHeadArgs),
 }
@@ -118,6 +123,8 @@ fn main() -> ExitCode {
         Verb::Ops(args) => ops::ops(&args),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
+        Verb::Models(args) => models::models(&args),
+        Verb::Doctor(args) => models::doctor(&args),
         Verb::TrainHead(args) => train_head::train(&args),
     };
     exit.into()
