@@ -115,6 +115,8 @@ golden! {
     pipeline_keys: format!("[pipeline]\nname = \"my demo\"\nmax_error_rate = 2\nsplit_max = 3\n{GOOD}");
     pipeline_output_empty: good().replace("\"out\"", "\"\"");
     engine_keys: format!("[engine]\nworker = 2\nmetrics_address = \"localhost\"\n[engine.pools]\ncpus = 1\ngpu = -1\n{}", good());
+    runtime_keys: format!("[runtime]\nonnx = \"x.so\"\nproviders = []\nthreads = 0\nreplicas = 1\n{}", good());
+    runtime_provider: format!("[runtime]\nproviders = [\"cudo\"]\n{}", good());
     name_not_allowed: with("[step.size]", "[step.\"my size\"]").replace("[\"size\"]", "[\"my size\"]");
     input_unknown: with("inputs = [\"clips\"]", "inputs = [\"clip\"]");
     input_twice: with("inputs = [\"clips\"]", "inputs = [\"clips\", \"clips\"]");

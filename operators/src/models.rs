@@ -107,3 +107,64 @@ pub fn problem(e: ModelError) -> Result<Problem, OperatorError> {
         _ => Err(broken(e)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Mistakes;
+
+    #[test]
+    fn the_runtime_table_comes_before_the_environment() {
+        let runtime = RuntimeSettings {
+            onnxruntime: "/x/lib.so".into(),
+            models: "/m".into(),
+            cache: "/c".into(),
+            replicas: 3,
+            threads: 2,
+            providers: vec![Named::Cuda, Named::Cpu],
+        };
+        let settings = settings(&runtime);
+        assert_eq!(settings.onnxruntime, Some("/x/lib.so".into()));
+        assert_eq!(settings.lock_file(), PathBuf::from("/m/models.lock"));
+        assert_eq!(settings.cache, PathBuf::from("/c"));
+        assert_eq!((settings.run.replicas(), settings.run.threads), (3, 2));
+        assert_eq!(settings.run.providers, [Provider::Cuda, Provider::Cpu]);
+    }
+
+    #[test]
+    fn the_models_of_a_process_are_one_with_the_pipelines_settings() {
+        let resources = Resources::default();
+        resources.get(|| RuntimeSettings { cache: "/c".into(), ..RuntimeSettings::default() });
+        let models = of(&resources);
+        assert!(Arc::ptr_eq(&models, &of(&resources)));
+        assert_eq!(models.settings().cache, PathBuf::from("/c"));
+    }
+
+    #[test]
+    fn a_missing_model_and_a_missing_library_are_both_reported_at_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = RuntimeSettings {
+            onnxruntime: folder.path().join("none.so").display().to_string(),
+            cache: folder.path().display().to_string(),
+            ..RuntimeSettings::default()
+        };
+        let mut found = Mistakes { paths: Paths { base: folder.path().into() }, lines: Vec::new() };
+        assert!(check("model", "clip-vit-b32", &runtime, &mut found).is_none());
+        let all = found.lines.join("\n");
+        assert!(all.contains("`clip-vit-b32.onnx` of model `clip-vit-b32` is not on this machine"), "{all}");
+        assert!(all.contains("ONNX Runtime is not at"), "{all}");
+        assert!(files("model", "clip-vit-b32", &found.paths, &runtime).is_empty());
+
+        std::fs::write(folder.path().join("own.onnx"), "graph").unwrap();
+        let located = files("model", "own.onnx", &found.paths, &runtime);
+        assert_eq!(located.iter().map(|f| f.path.clone()).collect::<Vec<_>>(), [folder.path().join("own.onnx")]);
+    }
+
+    #[test]
+    fn whose_fault_a_failure_is() {
+        let of = |kind| problem(ModelError::new(kind, "it")).map(|p| p.code.into_owned()).map_err(|e| e.message);
+        assert_eq!(of(ErrorKind::BadInput), Ok("model_input".into()));
+        assert_eq!(of(ErrorKind::NotFinite), Ok("model_output_not_finite".into()));
+        assert_eq!(of(ErrorKind::Run), Err("it".into()));
+    }
+}
