@@ -90,7 +90,7 @@ def main():
     tilted = np.asarray(images["tilted"])
     for name, corners in [
         ("subtitle", [[60, 236], [420, 236], [420, 262], [60, 262]]),
-        ("tilted", [[24, 130], [428, 52], [434, 84], [30, 162]]),
+        ("tilted", [[24, 150], [424, 60], [433, 100], [33, 190]]),
         ("upright", [[40, 24], [82, 24], [82, 248], [40, 248]]),
     ]:
         crop = ocr.get_crop_img_list(np.ascontiguousarray(np.asarray(images[name])[..., ::-1]), np.array([corners], np.float32))[0]
