@@ -100,7 +100,10 @@ fn the_detector_sees_what_opencv_makes() {
             differing += u32::from(difference > 0);
         }
     }
-    println!("resized: largest difference {worst}, {:.2} % differ", f64::from(differing) / f64::from(want.width() * want.height() * 3) * 100.0);
+    println!(
+        "resized: largest difference {worst}, {:.2} % differ",
+        f64::from(differing) / f64::from(want.width() * want.height() * 3) * 100.0
+    );
     assert!(worst <= 1, "{worst}");
 }
 
@@ -132,7 +135,8 @@ fn strips_are_those_of_rapidocr() {
         let (source, want) = (rgb(&strip.picture), rgb(&strip.file));
         // RapidOCR takes a corner for the centre of the first pixel, so that its grid lies half a pixel up and left along the box.
         let [a, b, c, d] = strip.corners;
-        let half = |p: (f64, f64)| (0.5 * (p.0 - a.0) / (p.0 - a.0).hypot(p.1 - a.1), 0.5 * (p.1 - a.1) / (p.0 - a.0).hypot(p.1 - a.1));
+        let half =
+            |p: (f64, f64)| (0.5 * (p.0 - a.0) / (p.0 - a.0).hypot(p.1 - a.1), 0.5 * (p.1 - a.1) / (p.0 - a.0).hypot(p.1 - a.1));
         let (along, down) = (half(b), half(d));
         let corners = [a, b, c, d].map(|p| (p.0 - along.0 - down.0, p.1 - along.1 - down.1));
         let made = Strip::of(&corners);
