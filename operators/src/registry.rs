@@ -21,6 +21,7 @@ pub const ALL: &[Entry] = &[
     // filters
     entry::<filters::resolution_filter::ResolutionFilter>(),
     entry::<filters::black_border::BlackBorder>(),
+    entry::<filters::subtitles::Subtitles>(),
     entry::<filters::filter::Filter>(),
     // captions
     entry::<captions::captioner::Captioner>(),

@@ -4,3 +4,4 @@ pub mod black_border;
 mod borders;
 pub mod filter;
 pub mod resolution_filter;
+pub mod subtitles;

@@ -1,15 +1,44 @@
 //! The files that examples name: a corpus, a head, a video.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use curette_engine::operator::{DynOperator, Kind, Paths};
+use curette_engine::resources::Resources;
+use curette_models::{Models, Settings};
 use curette_operators::frames::head::Head;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
 /// Their name.
 pub const EMBEDDING: &str = "contract/1";
+
+/// What `scripts/bootstrap` fetched.
+fn cache() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::var_os("CURETTE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from)
+}
+
+fn library() -> PathBuf {
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from)
+}
+
+/// A file that an operator with models needs and that this machine lacks. Where `CI` is set that is an error.
+pub fn lacks(operator: &str) -> Option<PathBuf> {
+    let models: &[&str] = match operator {
+        "subtitles" => &["rapidocr/ch_PP-OCRv4_det_infer.onnx", "rapidocr/ch_PP-OCRv4_rec_infer.onnx"],
+        _ => return None,
+    };
+    let missing = models.iter().map(|m| cache().join("models").join(m)).chain([library()]).find(|f| !f.exists());
+    assert!(missing.is_none() || std::env::var_os("CI").is_none(), "{missing:?} is missing: run scripts/bootstrap");
+    missing
+}
+
+/// Lets operators find ONNX Runtime.
+pub fn with_library(resources: &Resources) {
+    let library = Some(library()).filter(|l| l.exists());
+    resources.get(|| Models::new(Settings { onnxruntime: library, ..Settings::from_environment() }));
+}
 
 /// Makes what an operator's example needs below `folder`.
 pub fn fill(folder: &Path, operator: &dyn DynOperator) {
@@ -25,6 +54,10 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
+            ("subtitles", "detector" | "recogniser") => {
+                std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
+                std::fs::copy(cache().join("models/rapidocr").join(file.path.file_name().unwrap()), &file.path).unwrap();
+            }
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
