@@ -8,6 +8,8 @@ pub mod filters;
 pub mod frames;
 pub mod media;
 pub mod metadata;
+pub mod pixels;
+pub mod quality;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

@@ -40,6 +40,8 @@ pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
+#[cfg(test)]
+pub(crate) use uniform::span_decodes;
 pub use uniform::uniform_frames;
 
 #[cfg(test)]

@@ -8,7 +8,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use curette_engine::resources::Resources;
 
 use super::fetch::localize;
 use super::limits::{FRAME_STORE_BYTES, MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
@@ -19,7 +22,21 @@ use super::sniff::{Kind, sniff};
 use super::store::Store;
 use super::{Frame, MediaContext, MediaError};
 
-struct FrameStore(Store<Vec<Frame>>);
+struct FrameStore {
+    frames: Store<Vec<Frame>>,
+    /// Requests that the store could not answer, so that the span was decoded.
+    decodes: AtomicU64,
+}
+
+fn frame_store(resources: &Resources) -> Arc<FrameStore> {
+    resources.get(|| FrameStore { frames: Store::new(FRAME_STORE_BYTES), decodes: AtomicU64::new(0) })
+}
+
+/// How often this process has decoded a span for [`uniform_frames`].
+#[cfg(test)]
+pub(crate) fn span_decodes(resources: &Resources) -> u64 {
+    frame_store(resources).decodes.load(Ordering::Relaxed)
+}
 
 /// `count` uniformly spaced frames of `[start_us, end_us)`, first and last included (fewer if the span has fewer frames; one: the first), with the
 /// longest side at most `longest_side` (`None`: native). Kept in the frame store for the next operator on the same span.
@@ -33,15 +50,23 @@ pub fn uniform_frames(
 ) -> Result<Arc<Vec<Frame>>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let store = context.resources.get(|| FrameStore(Store::new(FRAME_STORE_BYTES)));
+    let store = frame_store(context.resources);
     // Native frames serve every size; very large pictures are only kept at the size that was asked for.
     let native_key = format!("{}|{start_us}|{end_us}|{count}", local.identity);
     let sized_key = format!("{native_key}|{}", longest_side.unwrap_or(0));
-    if let Some(frames) = store.0.get(&sized_key) {
+    if let Some(frames) = store.frames.get(&sized_key) {
         return Ok(frames);
     }
-    if let Some(native) = store.0.get(&native_key) {
-        return scaled(&native, longest_side);
+    // Scaled once for all that ask for this size.
+    let keep = |native: &Arc<Vec<Frame>>| {
+        let frames = scaled(native, longest_side)?;
+        if !Arc::ptr_eq(native, &frames) {
+            store.frames.put(&sized_key, Arc::clone(&frames), bytes_of(&frames));
+        }
+        Ok(frames)
+    };
+    if let Some(native) = store.frames.get(&native_key) {
+        return keep(&native);
     }
     let kind = sniff(&local.path)?;
     let span = Span {
@@ -53,15 +78,21 @@ pub fn uniform_frames(
         deadline,
         context,
     };
+    store.decodes.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!("curette_media_span_decodes_total").increment(1);
     let (frames, native) = span.pick(count, longest_side)?;
-    let bytes = frames.iter().map(|f| f.rgb.len() + size_of::<Frame>()).sum();
+    let bytes = bytes_of(&frames);
     let frames = Arc::new(frames);
     if native {
-        store.0.put(&native_key, Arc::clone(&frames), bytes);
-        return scaled(&frames, longest_side);
+        store.frames.put(&native_key, Arc::clone(&frames), bytes);
+        return keep(&frames);
     }
-    store.0.put(&sized_key, Arc::clone(&frames), bytes);
+    store.frames.put(&sized_key, Arc::clone(&frames), bytes);
     Ok(frames)
+}
+
+fn bytes_of(frames: &[Frame]) -> usize {
+    frames.iter().map(|f| f.rgb.len() + size_of::<Frame>()).sum()
 }
 
 fn scaled(native: &Arc<Vec<Frame>>, longest_side: Option<u32>) -> Result<Arc<Vec<Frame>>, MediaError> {
