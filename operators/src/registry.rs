@@ -28,6 +28,8 @@ pub const ALL: &[Entry] = &[
     entry::<quality::blockiness::Blockiness>(),
     entry::<quality::freeze::Freeze>(),
     entry::<quality::jitter::Jitter>(),
+    entry::<quality::aesthetic::Aesthetic>(),
+    entry::<quality::technical::Technical>(),
     // captions
     entry::<captions::captioner::Captioner>(),
     // sinks

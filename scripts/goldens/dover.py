@@ -89,4 +89,5 @@ def main():
     Path(__file__).parents[2].joinpath("operators/tests/goldens/dover.json").write_text(text + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

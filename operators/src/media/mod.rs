@@ -42,7 +42,7 @@ pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
 #[cfg(test)]
 pub(crate) use uniform::span_decodes;
-pub use uniform::uniform_frames;
+pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;

@@ -131,7 +131,7 @@ fn bilinear(rgb: &[u8], from: (usize, usize), to: (usize, usize), scale: (f64, f
 }
 
 /// Views in order of time as the input of a network: colour, frame, row, column; normalised.
-pub fn tensor(views: &[Vec<u8>]) -> Vec<f32> {
+pub fn tensor(views: &[&[u8]]) -> Vec<f32> {
     let normal = |c: usize, v: u8| (f32::from(v) - MEAN[c]) / STD[c];
     (0..3).flat_map(|c| views.iter().flat_map(move |view| view.iter().skip(c).step_by(3).map(move |&v| normal(c, v)))).collect()
 }
@@ -188,17 +188,9 @@ pub fn sigmoid(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model_tests::drawn;
     use super::*;
     use crate::pixels::goldens::{crc32, read};
-
-    /// A picture that Python draws alike.
-    fn drawn(width: u32, height: u32, t: u32) -> Frame {
-        let value = |i: u32| {
-            let (c, x, y) = (i % 3, i / 3 % width, i / 3 / width);
-            (x * (3 + c) + y * (7 - c) + x * y / 16 + t * 11) as u8
-        };
-        Frame { pts_ns: 0, width, height, rgb: (0..width * height * 3).map(value).collect() }
-    }
 
     #[test]
     fn views_and_scales_are_those_of_numpy() {
@@ -216,7 +208,7 @@ mod tests {
             }
             let view = aesthetic_view(&frame);
             assert_eq!(crc32(&view), one["aesthetic_crc32"], "{id}");
-            let input = tensor(&[view.clone(), choice.technical_view(1, &frame)]);
+            let input = tensor(&[&view, &choice.technical_view(1, &frame)]);
             for (at, want) in one["tensor"].as_object().unwrap() {
                 assert!((f64::from(input[at.parse::<usize>().unwrap()]) - want.as_f64().unwrap()).abs() < 1e-6, "{id} {at}");
             }
