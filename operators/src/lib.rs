@@ -9,6 +9,8 @@ pub mod frames;
 pub mod media;
 pub mod metadata;
 pub mod models;
+pub mod pixels;
+pub mod quality;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

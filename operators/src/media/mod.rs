@@ -40,7 +40,9 @@ pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
-pub use uniform::uniform_frames;
+#[cfg(test)]
+pub(crate) use uniform::span_decodes;
+pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;

@@ -58,12 +58,23 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
                 std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
                 std::fs::copy(cache().join("models/rapidocr").join(file.path.file_name().unwrap()), &file.path).unwrap();
             }
+            ("aesthetic", "encoder") => tiny(&file.path, "clip"),
+            ("aesthetic", "head") => tiny(&file.path, "head"),
+            ("technical", "technical_model") => tiny(&file.path, "dover-technical"),
+            ("technical", "aesthetic_model") => tiny(&file.path, "dover-aesthetic"),
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
     if operator.columns().needs.iter().any(|need| need.name == "video_uri") {
         video(&folder.join("video.mp4"));
     }
+}
+
+/// A tiny graph with random weights, in the place of a model.
+fn tiny(path: &Path, name: &str) {
+    let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models").join(format!("{name}.onnx"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::copy(graph, path).unwrap();
 }
 
 /// Removes all inputs of sources.
