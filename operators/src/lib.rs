@@ -9,9 +9,11 @@ pub mod frames;
 pub mod media;
 pub mod metadata;
 pub mod registry;
+pub mod remote;
 pub mod sinks;
 pub mod sources;
 pub mod span;
+pub mod speech;
 #[cfg(test)]
 pub mod testing;
 pub mod text;

@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, filters, frames, metadata, sinks, sources, video};
+use crate::{captions, clips, filters, frames, metadata, sinks, sources, speech, video};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -22,6 +22,8 @@ pub const ALL: &[Entry] = &[
     entry::<filters::resolution_filter::ResolutionFilter>(),
     entry::<filters::black_border::BlackBorder>(),
     entry::<filters::filter::Filter>(),
+    // speech
+    entry::<speech::transcript::Transcript>(),
     // captions
     entry::<captions::captioner::Captioner>(),
     // sinks

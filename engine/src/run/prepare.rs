@@ -12,7 +12,7 @@ use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::{Graph, meaning_diff};
 use crate::operator::{ID_METADATA, SinkFormat};
 use crate::plan::{Plan, PlanHash, PlanStore, input_diff, plan};
-use crate::resources::Resources;
+use crate::resources::{OutputPlace, Resources};
 
 use super::RunError;
 use super::versions::{Standing, Version, decide};
@@ -101,6 +101,7 @@ pub struct PrepareOptions {
 
 /// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
 pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
+    resources.get(|| OutputPlace(absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy())));
     let program = compile(graph, resources)?;
     let mut listings = Vec::new();
     for step in &program.steps {
