@@ -147,6 +147,38 @@ mod tests {
             openai("max_total_tokens = 10\ncache_location = \"off\"\nbudget_name = \"../x\""),
             openai("one_answer = true\nresponse_format = \"json_schema\"\nmax_total_tokens = 10"),
         ];
-        insta::assert_snapshot!(all.join("\n--\n"), @r#""#);
+        insta::assert_snapshot!(all.join("\n--\n"), @r#"
+
+        --
+        model E-Contradiction: backend `template` asks no model, so `model` has no effect
+        api_key E-Contradiction: backend `template` asks no model, so `api_key` has no effect
+        max_cost_usd E-Contradiction: backend `template` asks no model, so `max_cost_usd` has no effect
+        --
+        - E-MissingKey: backend `openai` needs `model`
+        - E-MissingKey: backend `openai` needs `base_url`
+        --
+        base_url E-OutOfRange: `ftp://x` is not an http or https URL
+        --
+        base_url E-OutOfRange: `base_url` holds a user name or password, which logs would show; use `api_key`
+        --
+        base_url E-OutOfRange: `nowhere` is not a URL: relative URL without a base
+        --
+        - E-MissingColumn: rows have neither `start_us` and `end_us` (a clip) nor `duration_us` (a video): there is no span to look at
+        --
+        api_style E-MissingKey: `api_style = "azure"` needs `azure_api_version`
+        --
+        azure_api_version E-Contradiction: `azure_api_version` has no effect with `api_style = "openai"`
+        --
+        one_answer E-Contradiction: two captions in one answer cannot be told apart in plain text
+        brief_prompt_file E-Contradiction: with `one_answer` there is no second question, so `brief_prompt_file` has no effect
+        --
+        usd_per_million_prompt_tokens E-MissingKey: one of two prices is missing
+        --
+        max_cost_usd E-MissingKey: a budget in dollars needs prices
+        --
+        max_total_tokens E-Contradiction: a budget is kept beside the cache, and there is none
+        budget_name E-OutOfRange: a budget's name has at most 64 letters, digits, `-` and `_`
+        --
+        "#);
     }
 }

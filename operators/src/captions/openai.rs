@@ -185,7 +185,26 @@ mod tests {
             said(429, json!({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}})),
             said(503, json!("?")),
         ];
-        insta::assert_snapshot!(all.join("\n"), @r#""#);
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        answered: A heart. (m-1)
+        final: caption_truncated: the caption was cut off by the token limit; raise `max_tokens`
+        final: caption_refused: the model refused to describe the clip: content_filter
+        final: caption_refused: the model refused to describe the clip: I can't help
+        unusable: caption_empty: host answered with an empty caption (stop)
+        unusable: caption_empty: host answered with an empty caption (stop)
+        unusable: caption_service_error: host answered without a choice: overloaded
+        failed: caption_service_error: host answered 502: behind me
+        final: caption_refused: host answered 400: no
+        final: caption_service_error: host answered 400: bad image
+        final: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
+        final: caption_quota: host answered 402: Top up; the account has nothing left to spend
+        final: caption_service_error: host answered 404
+        final: caption_service_error: host answered 307
+        failed: caption_service_error: host answered 408
+        throttled: caption_service_error: host answered 429: slow down
+        final: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
+        failed: caption_service_error: host answered 503
+        "#);
     }
 
     #[test]
@@ -210,7 +229,19 @@ mod tests {
             said(200, json!({"choices": "none"})),
             said(200, json!([])),
         ];
-        insta::assert_snapshot!(all.join("\n"), @r#""#);
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        answered: A heart. ()
+        final: caption_refused: the model refused to describe the clip: No.
+        answered: A heart. ()
+        unusable: caption_empty: host answered with an empty caption ()
+        answered: A heart. ()
+        answered: A heart. ()
+        unusable: caption_empty: host answered with an empty caption ()
+        answered: first ()
+        answered: A heart. ()
+        unusable: caption_service_error: host answered without a choice
+        unusable: caption_service_error: host answered without a choice
+        "#);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn a_service_that_does_not_count_leaves_tokens_unknown() {
 #[test]
 fn a_spent_budget_sends_no_request_and_is_remembered_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
-    let script = || (0..3).flat_map(|_| [billed("d", 6_000, 200), billed("b", 250, 50)]);
+    let script = || (0..3).flat_map(|n| [billed(&format!("d{n}"), 6_000, 200), billed("b", 250, 50)]);
     let server = serve(script());
     let limited = Captioner {
         cache_location: Some("cache".into()),
@@ -142,8 +142,8 @@ fn failed_attempts_are_paid_from_the_budget_too() {
     let limited =
         Captioner { cache_location: Some("cache".into()), max_total_tokens: Some(18_400), max_tokens: 300, ..server.captioner() };
     let (codes, _) = captioned(&limited, dir.path(), &rows(1));
-    assert_eq!(codes, ["caption_budget_spent"], "the brief caption is beyond it");
-    assert_eq!(server.requests().len(), 3);
+    assert_eq!(codes, ["caption_budget_spent"], "two answers without a caption took 12,000, a third may take 9,000");
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]
@@ -252,9 +252,9 @@ fn a_service_that_is_down_ends_the_run_or_its_rows_as_the_step_says() {
 #[test]
 fn an_outage_costs_no_clip_its_attempts() {
     // A service that is away for a while and then comes back.
-    let broken = (0..16).map(|_| Act::Say(502, None, String::new()));
+    let broken = (0..14).map(|_| Act::Say(502, None, String::new()));
     let server = serve(broken.chain((0..40).map(|_| text("answer"))));
-    let captioner = Captioner { max_attempts: 4, max_in_flight: 12, ..server.captioner() };
+    let captioner = Captioner { max_attempts: 6, max_in_flight: 12, ..server.captioner() };
     let (writer, _) = writer(&captioner, Path::new("."));
     let resources = Arc::new(Resources::default());
     let passed = std::thread::scope(|scope| {
@@ -266,7 +266,7 @@ fn an_outage_costs_no_clip_its_attempts() {
                 })
             })
             .collect();
-        threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|passed| *passed).count()
+        threads.into_iter().map(|t| t.join().unwrap()).filter(|passed| *passed).count()
     });
     assert_eq!(passed, 12);
 }

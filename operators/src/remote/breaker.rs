@@ -107,6 +107,11 @@ impl Breaker {
         }
     }
 
+    /// Nobody asks but one probe at a time.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// May a failed request be repeated? Counts it if so.
     pub fn may_repeat(&mut self) -> bool {
         let may = self.credit >= 1.0;

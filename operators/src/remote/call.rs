@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`Outcome::Answered`], [`Outcome::Final`] | the end |
 //! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget; the service counts as working |
-//! | [`Outcome::Failed`], no connection, no answer in time | the same, and the breaker counts it |
+//! | [`Outcome::Failed`], no connection, no answer in time | the same, and the breaker counts it; costs no attempt while the service answers nobody |
 //! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again; costs no attempt |
 //!
 //! Waits between attempts double from `retry_initial` to [`MAX_BACKOFF`], each cut by a random part of up to a half, so that many who failed
@@ -239,9 +239,14 @@ async fn attempts<T>(
                 problem
             }
             Outcome::Failed(problem) => {
-                permit.failed();
+                let outage = permit.failed();
                 if let Some(wanted) = wanted {
                     service.limiter.pause(wanted.min(service.max_retry_after));
+                }
+                if outage {
+                    // Bounded by the breaker, which says when the service is down.
+                    count(service, "retry");
+                    continue;
                 }
                 problem
             }

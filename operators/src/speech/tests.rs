@@ -109,7 +109,21 @@ fn contradictions_are_found_before_the_run() {
         said("sources = [\"whisper\"]\nmodel = \"w\"\nbase_url = \"ftp://h\""),
         said("model = \"w\"\nlanguages = [\"en\", \"../x\"]"),
     ];
-    insta::assert_snapshot!(all.join("\n--\n"), @r#""#);
+    insta::assert_snapshot!(all.join("\n--\n"), @r#"
+
+        --
+        sources E-OutOfRange: there is nobody to ask
+        --
+        sources E-MissingColumn: rows have no column `transcript`, which is the only source
+        --
+        - E-MissingKey: source `whisper` needs `model`
+        - E-MissingKey: source `whisper` needs `base_url`
+        --
+        base_url E-OutOfRange: `ftp://h` is not an http or https URL
+        --
+        languages E-OutOfRange: `../x` is no language tag
+        model E-Contradiction: `whisper` is not among the sources, so `model` has no effect
+        "#);
 }
 
 /// Six seconds with a tone and a picture, or the picture alone.

@@ -103,9 +103,10 @@ impl Whisper {
         let language = self.language.as_deref().unwrap_or_default();
         let key = texts_blake3(["speech", VERSION, self.service.url.as_str(), &self.model, language, &content]);
         let turns = task.resources.get(Turns::default);
-        let Some(_turn) = turns.take(&key, task.cancelled) else {
+        let turn = self.cache.as_ref().map(|_| turns.take(&key, task.cancelled));
+        if matches!(turn, Some(None)) {
             return Err(failure("cancelled", "the run is being stopped".into()));
-        };
+        }
         if let Some(heard) = self.cache.as_ref().and_then(|cache| cache.get(&key)) {
             return Ok(heard);
         }
