@@ -8,6 +8,7 @@
 //! | [`breaker`] | is the service there at all, and how often may be asked again |
 //! | [`retry_after`] | how long a service wants to be left alone |
 //! | [`purse`] | what was spent, kept on disk, and the most that may be |
+//! | [`bill`] | what one attempt costs |
 //! | [`cache`] | answers, kept by what was asked |
 //! | [`turns`] | one question is asked once, also when two rows ask it at the same time |
 //! | [`call`] | one request until it is answered, final or given up |
@@ -17,6 +18,7 @@
 //!
 //! What can go wrong: see [`call::Failure`]. Nothing here waits without a limit.
 
+pub mod bill;
 pub mod breaker;
 pub mod bucket;
 pub mod cache;

@@ -13,7 +13,7 @@ const MAX_SECONDS: f64 = 86_400.0;
 /// The wait that the headers of an answer ask for.
 pub fn wanted(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    if let Some(ms) = text("retry-after-ms").and_then(|t| number(t)) {
+    if let Some(ms) = text("retry-after-ms").and_then(number) {
         return Some(Duration::from_secs_f64((ms / 1000.0).min(MAX_SECONDS)));
     }
     let after = text("retry-after")?;
