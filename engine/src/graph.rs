@@ -63,7 +63,8 @@ fn default_split_max_cost() -> u64 {
     4 << 30
 }
 
-/// Threads per pool of one process: `[engine.pools]`. Zero means: as many as the machine has cores (`net`: 64, `gpu`: 1).
+/// Threads per pool of one process: `[engine.pools]`. Zero means: as many as the machine has cores (`gpu`: 1; `net`: 64, or as many as its steps
+/// ask for, up to 1024: twice their `max_in_flight`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSettings {

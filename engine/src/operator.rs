@@ -341,6 +341,12 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         None
     }
 
+    /// Threads of its pool that the step can keep waiting at once; 0: it has no wish. A pool whose size is not set has at least the sum of its
+    /// steps' wishes, so that a limit such as "256 requests in flight" is one key and not two. For [`Pool::Net`]: computing takes cores, not threads.
+    fn threads_wanted(&self) -> usize {
+        0
+    }
+
     /// Starts the operator.
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError>;
 }
@@ -359,6 +365,8 @@ pub trait DynOperator: Send + Sync {
     fn pool(&self) -> Pool;
     /// See [`Operator::rows_per_task`].
     fn rows_per_task(&self) -> usize;
+    /// See [`Operator::threads_wanted`].
+    fn threads_wanted(&self) -> usize;
     /// See [`Operator::validate`].
     fn validate(&self, check: &mut dyn StepCheck);
     /// See [`Operator::check_input`].
@@ -399,6 +407,9 @@ impl<T: Operator> DynOperator for T {
     }
     fn rows_per_task(&self) -> usize {
         Operator::rows_per_task(self)
+    }
+    fn threads_wanted(&self) -> usize {
+        Operator::threads_wanted(self)
     }
     fn validate(&self, check: &mut dyn StepCheck) {
         Operator::validate(self, check)

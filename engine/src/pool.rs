@@ -14,8 +14,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::graph::PoolSettings;
 use crate::operator::Pool;
 
-/// Threads of the `net` pool unless set: they only wait.
+/// Threads of the `net` pool unless set, at least: they only wait.
 pub const DEFAULT_NET_THREADS: usize = 64;
+/// Threads of the `net` pool at most, unless set: what its steps want together is cut to this. A waiting thread takes some tens of KiB.
+pub const MAX_NET_THREADS: usize = 1024;
 /// Threads of the `gpu` pool unless set: models queue on the device anyway.
 pub const DEFAULT_GPU_THREADS: usize = 1;
 /// Tasks queued per thread beyond those that run: enough to never starve, little to hold.

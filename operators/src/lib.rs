@@ -12,9 +12,11 @@ pub mod models;
 pub mod pixels;
 pub mod quality;
 pub mod registry;
+pub mod remote;
 pub mod sinks;
 pub mod sources;
 pub mod span;
+pub mod speech;
 #[cfg(test)]
 pub mod testing;
 pub mod text;

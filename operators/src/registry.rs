@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, filters, frames, metadata, quality, sinks, sources, video};
+use crate::{captions, clips, filters, frames, metadata, quality, sinks, sources, speech, video};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -31,6 +31,8 @@ pub const ALL: &[Entry] = &[
     entry::<quality::jitter::Jitter>(),
     entry::<quality::aesthetic::Aesthetic>(),
     entry::<quality::technical::Technical>(),
+    // speech
+    entry::<speech::transcript::Transcript>(),
     // captions
     entry::<captions::captioner::Captioner>(),
     // sinks

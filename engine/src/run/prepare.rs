@@ -13,7 +13,7 @@ use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::{Graph, meaning_diff};
 use crate::operator::{ID_METADATA, Kind, SinkFormat};
 use crate::plan::{InputDiff, Plan, PlanHash, PlanStore, Redo, input_diff, plan, redo};
-use crate::resources::Resources;
+use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Kept;
 
 use super::RunError;
@@ -114,6 +114,7 @@ pub struct PrepareOptions {
 
 /// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
 pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
+    resources.get(|| OutputPlace(absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy())));
     let program = compile(graph, resources)?;
     let mut listings = Vec::new();
     for step in &program.steps {

@@ -70,6 +70,10 @@ pub const SHARD_ROWS: &str = "curette_shard_rows_total";
 pub const REMOTE_CALLS: &str = "curette_remote_calls_total";
 /// Tokens that a language model charged.
 pub const REMOTE_TOKENS: &str = "curette_remote_tokens_total";
+/// Money that language models charged.
+pub const REMOTE_COST: &str = "curette_remote_cost_usd";
+/// Requests that remote services are working on.
+pub const REMOTE_IN_FLIGHT: &str = "curette_remote_in_flight_requests";
 /// Look-ups in the result cache.
 pub const CACHE_LOOKUPS: &str = "curette_cache_lookups_total";
 /// Bytes in the frame store.
@@ -118,6 +122,14 @@ pub const METRICS: &[Metric] = &[
         &["step", "direction"],
         "Tokens that a language model charged; direction is in or out.",
     ),
+    metric(
+        REMOTE_COST,
+        Kind::Gauge,
+        Unit::Count,
+        &["step"],
+        "US dollars that language models charged in this process, by the step's prices.",
+    ),
+    metric(REMOTE_IN_FLIGHT, Kind::Gauge, Unit::Count, &["endpoint"], "Requests that a remote service is working on now."),
     metric(
         CACHE_LOOKUPS,
         Kind::Counter,

@@ -28,6 +28,7 @@ mod reader;
 mod runtime;
 mod scratch;
 mod sniff;
+mod speech;
 mod store;
 mod teardown;
 mod uniform;
@@ -40,6 +41,7 @@ pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
+pub use speech::{speech, wav};
 #[cfg(test)]
 pub(crate) use uniform::span_decodes;
 pub use uniform::{chosen_frames, uniform_frames};
@@ -71,7 +73,7 @@ pub struct Frame {
 pub struct MediaError {
     /// Stable snake_case code: `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `truncated`, `timeout`,
     /// `stalled`, `cancelled`, `file_missing`, `file_unreadable`, `no_frames`, `too_large`, `too_long`, `fetch_failed`, `clip_too_large`, `cut_mismatch`,
-    /// `encode_failed`, `decoder_stuck`.
+    /// `encode_failed`, `decoder_stuck`, `no_audio`.
     pub code: &'static str,
     /// What, where, why, what to do.
     pub message: String,

@@ -65,7 +65,11 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
-    if operator.columns().needs.iter().any(|need| need.name == "video_uri") {
+    let reads = |name: &str| operator.columns().needs.iter().any(|need| need.name == name);
+    if reads("transcript_uri") {
+        std::fs::write(folder.join("speech.en.vtt"), "WEBVTT\n\n00:00.000 --> 00:02.000\nthe heart\n").unwrap();
+    }
+    if reads("video_uri") {
         video(&folder.join("video.mp4"));
     }
 }

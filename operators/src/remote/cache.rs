@@ -1,9 +1,9 @@
-//! Answers of captioning services, kept by what was asked: a split that is redone costs lookups, not money.
+//! Answers of services, kept by what was asked: a split that is redone costs lookups, not money.
 //!
 //! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes of a
 //! machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
 //!
-//! What can go wrong: a full or read-only disk costs a warning, never a caption. A damaged entry is a miss. Above the limit of bytes the oldest entries go. An
+//! What can go wrong: a full or read-only disk costs a warning, never an answer. A damaged entry is a miss. Above the limit of bytes the oldest entries go. An
 //! entry counts as the blocks that it takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is
 //! looked through, which each process does whenever it has itself written a small part of the limit.
 
@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// An entry of more bytes than this is neither written nor read.
 const MAX_ENTRY_BYTES: u64 = 1 << 20;
@@ -29,17 +30,10 @@ const STALE_AFTER: Duration = Duration::from_secs(3600);
 /// After the oldest entries went, the cache is this full, in percent: so that not every write has to make room.
 const FULL_AFTER_EVICTION_PERCENT: u64 = 90;
 
-/// One answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its own key: an entry that was copied to another name is a miss.
-    pub key: String,
-    /// The text of the answer.
-    pub text: String,
-    /// The model that the service says it used.
-    pub model: String,
-    /// Times of the frames that were shown, microseconds.
-    pub frames_us: Vec<i64>,
+/// What can be kept.
+pub trait Keyed: Serialize + DeserializeOwned {
+    /// Its own key, 64 hex digits: an entry that was copied to another name is a miss.
+    fn key(&self) -> &str;
 }
 
 /// A folder of answers.
@@ -72,36 +66,36 @@ impl Cache {
     }
 
     /// The answer, if it is there and whole.
-    pub fn get(&self, key: &str) -> Option<Entry> {
+    pub fn get<T: Keyed>(&self, key: &str) -> Option<T> {
         let path = self.path(key);
         if std::fs::metadata(&path).ok()?.len() > MAX_ENTRY_BYTES {
             return None;
         }
-        let entry: Entry = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        (entry.key == key).then_some(entry)
+        let entry: T = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        (entry.key() == key).then_some(entry)
     }
 
     /// Keeps an answer. A failure is logged once and otherwise ignored.
-    pub fn put(&self, entry: &Entry) {
+    pub fn put(&self, entry: &impl Keyed) {
         if let Err(e) = self.try_put(entry)
             && !self.warned.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(folder = %self.folder.display(), error = %e, "captions are not cached");
+            tracing::warn!(folder = %self.folder.display(), error = %e, "Answers are not cached");
         }
     }
 
-    fn try_put(&self, entry: &Entry) -> std::io::Result<()> {
+    fn try_put(&self, entry: &impl Keyed) -> std::io::Result<()> {
         let json = serde_json::to_vec(entry)?;
         let len = json.len() as u64;
         if len > MAX_ENTRY_BYTES || on_disk(len) > self.max_bytes {
             return Ok(());
         }
-        let path = self.path(&entry.key);
+        let path = self.path(entry.key());
         let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder)?;
         self.make_room(len)?;
         let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let unfinished = folder.join(format!("{}.{}-{number}.tmp", entry.key, std::process::id()));
+        let unfinished = folder.join(format!("{}.{}-{number}.tmp", entry.key(), std::process::id()));
         std::fs::write(&unfinished, json).and_then(|()| std::fs::rename(&unfinished, &path)).inspect_err(|_| {
             // Nothing more can be done about a file that cannot even be removed; the next look-through does it.
             let _ = std::fs::remove_file(&unfinished);
@@ -171,20 +165,34 @@ struct File {
     finished: bool,
 }
 
-/// Where captions are kept when the pipeline does not say: `$XDG_CACHE_HOME/curette/captions`, else `~/.cache/curette/captions`.
-pub fn default_folder() -> Option<PathBuf> {
+/// Where answers are kept when the pipeline does not say: `$XDG_CACHE_HOME/curette/NAME`, else `~/.cache/curette/NAME`.
+pub fn default_folder(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| Path::new(v).is_absolute()).map(PathBuf::from);
     let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    Some(base.join("curette").join("captions"))
+    Some(base.join("curette").join(name))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Entry {
+        key: String,
+        text: String,
+    }
+
+    impl Keyed for Entry {
+        fn key(&self) -> &str {
+            &self.key
+        }
+    }
 
     fn entry(n: usize) -> Entry {
         let key = blake3::hash(&n.to_le_bytes()).to_hex().to_string();
-        Entry { key, text: format!("{n} {}", "x".repeat(900)), model: "m".into(), frames_us: vec![0, 1] }
+        Entry { key, text: format!("{n} {}", "x".repeat(1000)) }
     }
 
     #[test]
@@ -193,18 +201,18 @@ mod tests {
         Cache::new(dir.path().join("c"), 1 << 20).put(&entry(1));
         let other = Cache::new(dir.path().join("c"), 1 << 20);
         assert_eq!(other.get(&entry(1).key), Some(entry(1)));
-        assert_eq!(other.get(&entry(2).key), None);
+        assert_eq!(other.get::<Entry>(&entry(2).key), None);
 
         let path = other.path(&entry(1).key);
         let whole = std::fs::read(&path).unwrap();
         for damaged in [&whole[..whole.len() / 2], b"", b"null"] {
             std::fs::write(&path, damaged).unwrap();
-            assert_eq!(other.get(&entry(1).key), None);
+            assert_eq!(other.get::<Entry>(&entry(1).key), None);
         }
         let renamed = other.path(&entry(3).key);
         std::fs::create_dir_all(renamed.parent().unwrap()).unwrap();
         std::fs::write(renamed, whole).unwrap();
-        assert_eq!(other.get(&entry(3).key), None, "another key's answer");
+        assert_eq!(other.get::<Entry>(&entry(3).key), None, "another key's answer");
     }
 
     fn size(cache: &Cache) -> (usize, u64) {
@@ -222,7 +230,7 @@ mod tests {
             assert!(bytes <= 50_000 && files <= 12, "{files} files of a block each: the limit also bounds their number");
         }
         assert_eq!(cache.get(&entry(49).key), Some(entry(49)));
-        assert_eq!(cache.get(&entry(0).key), None);
+        assert_eq!(cache.get::<Entry>(&entry(0).key), None);
     }
 
     #[test]
@@ -247,6 +255,6 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let cache = Cache::new(file, 10_000);
         cache.put(&entry(1));
-        assert_eq!(cache.get(&entry(1).key), None);
+        assert_eq!(cache.get::<Entry>(&entry(1).key), None);
     }
 }
