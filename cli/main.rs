@@ -2,6 +2,9 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod calibrate_tau;
+mod head;
+mod label;
 mod ops;
 mod pipeline;
 mod plan;
@@ -68,8 +71,14 @@ enum Verb {
         /// The code.
         code: String,
     },
-    /// Train the linear head of `frame_classifier` on labelled frames.
+    /// Choose frames or records to label, or read the labels back.
+    Label(label::LabelArgs),
+    /// Train a head on labelled embeddings.
     TrainHead(train_head::TrainHeadArgs),
+    /// Show heads, import those of others, export ours as ONNX.
+    Head(head::HeadArgs),
+    /// Choose the similarity above which `temporal_split` joins neighbouring samples, from labelled cuts.
+    CalibrateTau(calibrate_tau::CalibrateTauArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -115,7 +124,10 @@ fn main() -> ExitCode {
         Verb::Ops(args) => ops::ops(&args),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
+        Verb::Label(args) => label::label(&args),
         Verb::TrainHead(args) => train_head::train(&args),
+        Verb::Head(args) => head::head(&args),
+        Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
     };
     exit.into()
 }
