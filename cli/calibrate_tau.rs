@@ -37,9 +37,9 @@ pub(crate) struct CalibrateTauArgs {
     /// Samples on each side of `window`.
     #[arg(long, default_value_t = 3)]
     window_samples: usize,
-    /// Share of joined pairs that must be of one shot.
+    /// Share that must be right: with --cuts of clips (no cut inside), with --pairs of joined pairs (both of one shot).
     #[arg(long, default_value_t = 0.95)]
-    precision: f64,
+    share: f64,
     /// Shortest clip in seconds, for the share of clean clips.
     #[arg(long, default_value_t = 6.0)]
     min_length_seconds: f64,
@@ -58,11 +58,8 @@ enum Compare {
 }
 
 pub(crate) fn calibrate(args: &CalibrateTauArgs) -> Exit {
-    if !(args.precision > 0.0 && args.precision <= 1.0)
-        || !(0.1..=10.0).contains(&args.fps)
-        || !(2..=16).contains(&args.window_samples)
-    {
-        complain(&"--precision is above 0 and at most 1, --fps from 0.1 to 10, --window-samples from 2 to 16");
+    if !(args.share > 0.0 && args.share <= 1.0) || !(0.1..=10.0).contains(&args.fps) || !(2..=16).contains(&args.window_samples) {
+        complain(&"--share is above 0 and at most 1, --fps from 0.1 to 10, --window-samples from 2 to 16");
         return Exit::Mistake;
     }
     if args.pairs.is_none() && (args.cuts.is_none() || (args.embeddings.is_none() && args.videos.is_none())) {
@@ -90,7 +87,7 @@ fn report(args: &CalibrateTauArgs) -> Result<Report, String> {
         nominal_period_us: 1e6 / args.fps,
     };
     if let Some(pairs) = &args.pairs {
-        return run(read_pairs(pairs).map_err(|e| e.to_string())?, args.precision, &rule, vec![]);
+        return run(read_pairs(pairs).map_err(|e| e.to_string())?, args.share, &rule, vec![]);
     }
     let Some(cuts) = &args.cuts else { return Err("--cuts is missing".into()) };
     let cuts = read_cuts(cuts).map_err(|e| e.to_string())?;
@@ -104,5 +101,5 @@ fn report(args: &CalibrateTauArgs) -> Result<Report, String> {
         Compare::Window => Comparison::Window(args.window_samples),
     };
     let (groups, skipped) = pairs_of(&cuts, &*embedder, comparison)?;
-    run(groups, args.precision, &rule, skipped)
+    run(groups, args.share, &rule, skipped)
 }

@@ -5,7 +5,7 @@
 //! separable classes drive the weights to infinity; the fit then ends without convergence and says so.
 
 use crate::head::sigmoid;
-use crate::lbfgs::{Stop, minimise};
+use crate::lbfgs::{Stop, minimise_by};
 use crate::samples::Samples;
 
 /// No component of the gradient is larger than this at the end. The loss is a mean, so it does not grow with the samples.
@@ -38,11 +38,31 @@ pub struct Model {
 /// Fits, starting from another fit's weights or from zero.
 pub fn fit(samples: &Samples, c: f64, start: Option<&Model>, tolerance: f64) -> Result<Model, String> {
     let l2 = 1.0 / (c * samples.len() as f64);
+    let Bias { mean, scale } = Bias::of(samples);
+    let dim = samples.dim;
+    let moved = |w: &[f64]| w.iter().zip(&mean).map(|(w, m)| w * m).sum::<f64>();
     let from = match start {
-        Some(model) => model.weight.iter().copied().chain([model.bias]).collect(),
-        None => vec![0.0; samples.dim + 1],
+        Some(model) => {
+            let bias = (model.bias + moved(&model.weight)) / scale;
+            model.weight.iter().copied().chain([bias]).collect()
+        }
+        None => vec![0.0; dim + 1],
     };
-    let m = minimise(from, tolerance, |w, g| loss(samples, l2, w, g));
+    let mut plain = vec![0.0; dim + 1];
+    let size = |g: &[f64]| {
+        let bias = g[dim] / scale;
+        g[..dim].iter().zip(&mean).fold(bias.abs(), |most, (g, m)| most.max((g + m * bias).abs()))
+    };
+    let mut m = minimise_by(from, tolerance, size, |v, g| {
+        plain.copy_from_slice(v);
+        plain[dim] = scale * v[dim] - moved(&v[..dim]);
+        let value = loss(samples, l2, &plain, g);
+        let bias = g[dim];
+        g[..dim].iter_mut().zip(&mean).for_each(|(g, m)| *g -= m * bias);
+        g[dim] = scale * bias;
+        value
+    });
+    m.x[dim] = scale * m.x[dim] - moved(&m.x[..dim]);
     if !m.value.is_finite() || (m.stop != Stop::Converged && m.gradient > ACCEPTED) {
         return Err(format!(
             "{:?} after {} steps with a gradient of {:e}; try a smaller C (C = {c})",
@@ -52,6 +72,28 @@ pub fn fit(samples: &Samples, c: f64, start: Option<&Model>, tolerance: f64) -> 
     let mut weight = m.x;
     let bias = weight.pop().unwrap_or_default();
     Ok(Model { weight, bias, loss: m.value, iterations: m.iterations, gradient: m.gradient })
+}
+
+/// The optimiser sees the bias as scale * v - w.mean: free as the bias is, the minimum is the same, but the bias no longer stands for the mean of the
+/// embeddings nor weighs more than a weight does. That saves most of the steps, because embeddings have a large mean in common.
+struct Bias {
+    mean: Vec<f64>,
+    scale: f64,
+}
+
+impl Bias {
+    fn of(samples: &Samples) -> Bias {
+        let n = samples.len().max(1) as f64;
+        let mut mean = vec![0.0; samples.dim];
+        let mut square = 0.0;
+        for x in samples.vectors() {
+            mean.iter_mut().zip(x).for_each(|(m, x)| *m += f64::from(*x) / n);
+            square += square_of(x) / n;
+        }
+        let variance = (square - mean.iter().map(|m| m * m).sum::<f64>()) / samples.dim.max(1) as f64;
+        // Samples that are all alike have no variance; any scale will do.
+        Bias { mean, scale: if variance > 1e-12 { variance.sqrt() } else { 1.0 } }
+    }
 }
 
 /// The loss and its gradient at `w`, whose last component is the bias.
@@ -82,6 +124,17 @@ fn loss(samples: &Samples, l2: f64, w: &[f64], gradient: &mut [f64]) -> f64 {
     bias_gradient[0] /= n;
     gradient.iter_mut().zip(w).for_each(|(g, w)| *g = *g / n + l2 * w);
     sum / n + 0.5 * l2 * w.iter().map(|w| w * w).sum::<f64>()
+}
+
+fn square_of(x: &[f32]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (xs, rest) = x.as_chunks::<LANES>();
+    for x in xs {
+        for i in 0..LANES {
+            lanes[i] += f64::from(x[i]) * f64::from(x[i]);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()
 }
 
 fn dot(x: &[f32], w: &[f64]) -> f64 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
 
-use super::tau::{Pair, Share};
+use super::tau::{Pair, Share, short};
 use crate::clips::runs::{Rule, Samples, long_enough, period_us, pieces, runs};
 use crate::clips::similarity::{Comparison, between};
 use crate::label::{LabelError, failed};
@@ -143,6 +143,33 @@ pub fn clean_clips(groups: &[Group], rule: &Rule) -> Share {
         }
     }
     Share::new(clean, all)
+}
+
+/// More values of tau than this are not tried; of more, evenly spaced ones are.
+const MAX_TRIED: usize = 512;
+
+/// The lowest tau with the wanted share of clean clips. Raising tau keeps clips clean only where it passes the similarity over a cut, so those are tried.
+pub fn choose_by_clips(groups: &[Group], wanted: f64, rule: &Rule) -> Result<f64, String> {
+    let mut all: Vec<f32> = groups.iter().flat_map(|g| g.pairs.iter().map(|p| p.similarity)).collect();
+    all.sort_by(f32::total_cmp);
+    let mut cuts: Vec<f32> = groups.iter().flat_map(|g| g.pairs.iter().filter(|p| !p.same).map(|p| p.similarity)).collect();
+    cuts.sort_by(f32::total_cmp);
+    cuts.dedup();
+    let above = |s: f32| all.get(all.partition_point(|a| *a <= s)).map_or(1.0 + f64::EPSILON, |a| f64::from(*a));
+    let step = cuts.len().div_ceil(MAX_TRIED).max(1);
+    let tried = [-1.0].into_iter().chain(cuts.iter().rev().step_by(step).rev().map(|s| short(f64::from(*s), above(*s))));
+    let mut best = 0.0f64;
+    for tau in tried {
+        let share = clean_clips(groups, &Rule { min_similarity: tau, ..*rule }).value();
+        if share.is_some_and(|s| s >= wanted) {
+            return Ok(tau);
+        }
+        best = best.max(share.unwrap_or(0.0));
+    }
+    Err(format!(
+        "no similarity leaves {wanted} of the clips of {} videos without a cut inside, the best leaves {best:.4}; label more, or ask for less",
+        groups.len()
+    ))
 }
 
 /// Halves of the groups, by a hash of their names: one to choose on, one to measure on. One group is both.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::cuts::{Group, clean_clips, halves};
+use super::cuts::{Group, choose_by_clips, clean_clips, halves};
 use super::tau::{Measured, Pair, Share, choose, measure};
 use crate::clips::runs::Rule;
 
@@ -27,8 +27,10 @@ pub struct Row {
 pub struct Report {
     /// The recommended `min_similarity`.
     pub tau: f64,
-    /// The precision that was asked for.
+    /// The share that was asked for.
     pub wanted: f64,
+    /// True: of clips without a cut inside; false: of joined pairs that are of one shot.
+    pub by_clips: bool,
     /// Groups and pairs that tau was chosen on.
     pub chosen_on: (usize, usize),
     /// Groups and pairs that the numbers below are of.
@@ -53,7 +55,8 @@ pub fn calibrate(groups: Vec<Group>, wanted: f64, rule: &Rule, skipped: Vec<Stri
     let (first, second) = halves(groups);
     let pairs = |half: &[Group]| half.iter().flat_map(|g| g.pairs.clone()).collect::<Vec<Pair>>();
     let (chosen_on, measured_on) = (pairs(&first), pairs(&second));
-    let tau = choose(&chosen_on, wanted)?;
+    let by_clips = first.iter().any(|g| !g.times_us.is_empty());
+    let tau = if by_clips { choose_by_clips(&first, wanted, rule)? } else { choose(&chosen_on, wanted)? };
     let row = |tau: f64| {
         let clips = clean_clips(&second, &Rule { min_similarity: tau, ..*rule });
         let has_times = second.iter().any(|g| !g.times_us.is_empty());
@@ -62,6 +65,7 @@ pub fn calibrate(groups: Vec<Group>, wanted: f64, rule: &Rule, skipped: Vec<Stri
     Ok(Report {
         tau,
         wanted,
+        by_clips,
         chosen_on: (first.len(), chosen_on.len()),
         measured_on: (second.len(), measured_on.len()),
         same_half,
@@ -83,11 +87,9 @@ impl fmt::Display for Share {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "min_similarity = {}", self.tau)?;
-        writeln!(
-            f,
-            "chosen on      {} groups, {} pairs: the lowest with a precision of {}",
-            self.chosen_on.0, self.chosen_on.1, self.wanted
-        )?;
+        let what = if self.by_clips { "clips without a cut inside" } else { "joined pairs of one shot" };
+        let (groups, pairs) = self.chosen_on;
+        writeln!(f, "chosen on      {groups} groups, {pairs} pairs: the lowest with a share of {} {what}", self.wanted)?;
         let note = if self.same_half { " (the same ones, so the numbers are too good)" } else { "" };
         writeln!(f, "measured on    {} groups, {} pairs{note}, with 95 % intervals", self.measured_on.0, self.measured_on.1)?;
         let m = &self.chosen.pairs;

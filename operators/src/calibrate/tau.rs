@@ -1,7 +1,9 @@
 //! The choice of tau, on plain numbers.
 //!
 //! A pair is joined when its similarity is strictly above tau. tau is the lowest value for which the wanted share of joined pairs is of one shot: of all that
-//! are precise enough, the one that joins most. What can go wrong: no value is precise enough; that is an error that names the best.
+//! are precise enough, the one that joins most. Where whole videos are labelled, clips are judged instead ([`super::cuts::choose_by_clips`]): most pairs are of one
+//! shot whatever tau is, so a precision of pairs promises little of clips, which have many. What can go wrong: no value is precise enough; that is an
+//! error that names the best.
 
 use curette_heads::metrics::wilson;
 use serde::Serialize;
@@ -87,7 +89,7 @@ pub fn choose(pairs: &[Pair], wanted: f64) -> Result<f64, String> {
 }
 
 /// The shortest decimal from `low`, included, to `high`, excluded, near their middle.
-fn short(low: f64, high: f64) -> f64 {
+pub(super) fn short(low: f64, high: f64) -> f64 {
     let middle = (low + high) / 2.0;
     let rounded = (1..=9).map(|digits| {
         let scale = 10f64.powi(digits);

@@ -7,7 +7,7 @@ use curette_engine::verdict::Problem;
 use curette_heads::Encoder;
 use proptest::prelude::*;
 
-use super::cuts::{Group, pairs_of, read_cuts, read_pairs};
+use super::cuts::{Group, clean_clips, halves, pairs_of, read_cuts, read_pairs};
 use super::report::calibrate;
 use super::tau::{Pair, choose, measure};
 use crate::clips::runs::Rule;
@@ -62,9 +62,19 @@ fn groups() -> (Vec<Group>, Vec<String>) {
 #[test]
 fn known_cuts_give_a_tau_and_what_it_is_worth() {
     let (groups, skipped) = groups();
-    let report = calibrate(groups, 0.99, &RULE, skipped).unwrap();
+    let report = calibrate(groups.clone(), 0.95, &RULE, skipped).unwrap();
     let chosen = &report.chosen;
-    assert!(chosen.pairs.precision.value().unwrap() >= 0.95 && !report.same_half);
+    assert!(chosen.clean_clips.unwrap().value().unwrap() >= 0.8 && !report.same_half && report.by_clips);
+    // No lower value of a fine grid is good enough on the half that it was chosen on.
+    let (first, _) = halves(groups);
+    let clean = |tau: f64| clean_clips(&first, &Rule { min_similarity: tau, ..RULE }).value().unwrap_or(0.0);
+    assert!(clean(report.tau) >= 0.95);
+    // What lies in the same gap between two similarities is the same decision.
+    let pairs: Vec<Pair> = first.iter().flat_map(|g| g.pairs.clone()).collect();
+    let joined = |tau: f64| pairs.iter().filter(|p| f64::from(p.similarity) > tau).count();
+    for tau in (-100..1000).map(|k| f64::from(k) / 1000.0).filter(|t| *t < report.tau) {
+        assert!(clean(tau) < 0.95 || joined(tau) == joined(report.tau), "{tau} is good enough, chosen is {}", report.tau);
+    }
     assert_eq!((report.chosen_on, report.measured_on), ((6, 174), (6, 174)));
     insta::assert_snapshot!(report.to_string());
     insta::assert_snapshot!(serde_json::to_string(&report.chosen.pairs).unwrap());
