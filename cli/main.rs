@@ -2,6 +2,9 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod calibrate_tau;
+mod head;
+mod label;
 mod models;
 mod ops;
 mod pipeline;
@@ -73,8 +76,14 @@ enum Verb {
     Models(models::ModelsArgs),
     /// Show what this machine has: ONNX Runtime, processor, models.
     Doctor(models::DoctorArgs),
-    /// Train the linear head of `frame_classifier` on labelled frames.
+    /// Choose frames or records to label, or read the labels back.
+    Label(label::LabelArgs),
+    /// Train a head on labelled embeddings.
     TrainHead(train_head::TrainHeadArgs),
+    /// Show heads, import those of others, export ours as ONNX.
+    Head(head::HeadArgs),
+    /// Choose the similarity above which `temporal_split` joins neighbouring samples, from labelled cuts.
+    CalibrateTau(calibrate_tau::CalibrateTauArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -126,7 +135,10 @@ fn main() -> ExitCode {
         Verb::Explain { code } => ops::explain(&code),
         Verb::Models(args) => models::models(&args),
         Verb::Doctor(args) => models::doctor(&args),
+        Verb::Label(args) => label::label(&args),
         Verb::TrainHead(args) => train_head::train(&args),
+        Verb::Head(args) => head::head(&args),
+        Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
     };
     exit.into()
 }

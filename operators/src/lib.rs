@@ -2,10 +2,12 @@
 //!
 //! [`media`] is the plane where pixels live: operators ask it for frames and cuts; it knows nothing of rows.
 
+pub mod calibrate;
 pub mod captions;
 pub mod clips;
 pub mod filters;
 pub mod frames;
+pub mod label;
 pub mod media;
 pub mod metadata;
 pub mod models;

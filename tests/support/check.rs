@@ -2,13 +2,12 @@
 
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use curette_engine::check::{Options, check};
 use curette_engine::graph::Graph;
+use curette_heads::{Encoder, Head};
 use curette_operators::frames::descriptor::{DIMENSION, NAME};
-use curette_operators::frames::head::Head;
 use curette_operators::registry::ALL;
 
 /// The repository.
@@ -38,12 +37,5 @@ pub fn checked(file: &Path) -> Result<Graph, String> {
 }
 
 fn head() -> Head {
-    Head {
-        weight: vec![0.0; DIMENSION],
-        bias: 0.0,
-        embedding_model: NAME.into(),
-        classes: ["no".into(), "yes".into()],
-        threshold: 0.5,
-        notes: BTreeMap::new(),
-    }
+    Head::linear(vec![0.0; DIMENSION], 0.0, Encoder::built_in(NAME), ["no".into(), "yes".into()])
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use curette_engine::operator::{DynOperator, Kind, Paths};
 use curette_engine::resources::Resources;
+use curette_heads::{Encoder, Head};
 use curette_models::{Models, Settings};
-use curette_operators::frames::head::Head;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
@@ -87,14 +87,7 @@ pub fn empty(folder: &Path) {
 }
 
 fn head() -> Head {
-    Head {
-        weight: vec![2.0; WIDTH],
-        bias: -1.0,
-        embedding_model: EMBEDDING.into(),
-        classes: ["no".into(), "yes".into()],
-        threshold: 0.5,
-        notes: BTreeMap::new(),
-    }
+    Head::linear(vec![2.0; WIDTH], -1.0, Encoder::built_in(EMBEDDING), ["no".into(), "yes".into()])
 }
 
 /// Eight seconds at 854x480 of a picture that fills its frame (noise: `ball` would be a ball between black borders).

@@ -4,28 +4,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Numbers of one set of scored frames. A ratio without a denominator is `None`, not 0.
+/// Numbers of one set of scored rows. A ratio without a denominator is `None`, not 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Frames.
-    pub frames: usize,
-    /// Positive frames above the threshold.
+    /// Rows.
+    pub rows: usize,
+    /// Positive rows above the threshold.
     pub true_positives: usize,
-    /// Negative frames above the threshold.
+    /// Negative rows above the threshold.
     pub false_positives: usize,
-    /// Negative frames below the threshold.
+    /// Negative rows below the threshold.
     pub true_negatives: usize,
-    /// Positive frames below the threshold.
+    /// Positive rows below the threshold.
     pub false_negatives: usize,
-    /// Share of frames on the right side.
+    /// Share of rows on the right side.
     pub accuracy: Option<f64>,
-    /// Share of positive frames among those above the threshold.
+    /// Share of positive rows among those above the threshold.
     pub precision: Option<f64>,
-    /// Share of positive frames that are above the threshold.
+    /// Share of positive rows that are above the threshold.
     pub recall: Option<f64>,
     /// Harmonic mean of precision and recall.
     pub f1: Option<f64>,
-    /// Chance that a positive frame scores higher than a negative one, ties counting half.
+    /// Chance that a positive row scores higher than a negative one, ties counting half.
     pub auc: Option<f64>,
     /// Mean log loss.
     pub log_loss: Option<f64>,
@@ -48,7 +48,7 @@ impl Metrics {
             .map(|(s, p)| -if *p { f64::from(*s) } else { 1.0 - f64::from(*s) }.max(f64::MIN_POSITIVE).ln())
             .sum();
         Metrics {
-            frames: scores.len(),
+            rows: scores.len(),
             true_positives: tp,
             false_positives: fp,
             true_negatives: tn,
@@ -80,27 +80,17 @@ fn auc(scores: &[f32], positive: &[bool]) -> Option<f64> {
     (p > 0.0 && n > 0.0).then(|| (rank_sum - p * (p + 1.0) / 2.0) / (p * n))
 }
 
-/// The threshold with the highest F1, midway between the scores that it separates; among equals the one nearest to 0.5. 0.5 without positives.
-pub fn max_f1_threshold(scores: &[f32], positive: &[bool]) -> f64 {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let positives = positive.iter().filter(|p| **p).count();
-    let (mut best, mut best_f1) = (0.5, 0.0);
-    let (mut tp, mut above) = (0usize, 0usize);
-    for (k, &i) in order.iter().enumerate() {
-        above += 1;
-        tp += usize::from(positive[i]);
-        let next = order.get(k + 1).map_or(0.0, |j| scores[*j]);
-        if k + 1 < order.len() && next == scores[i] {
-            continue;
-        }
-        let f1 = 2.0 * tp as f64 / (above + positives) as f64;
-        let threshold = (f64::from(scores[i]) + f64::from(next)) / 2.0;
-        if f1 > best_f1 || (f1 == best_f1 && (threshold - 0.5).abs() < (best - 0.5f64).abs()) {
-            (best, best_f1) = (threshold, f1);
-        }
-    }
-    best
+/// The score of the normal distribution that leaves 2.5 % on each side.
+const Z95: f64 = 1.959_963_984_540_054;
+
+/// Wilson's 95 % interval of a share of `hits` in `of` (Wilson, Probable Inference, 1927); `None` without rows.
+pub fn wilson(hits: usize, of: usize) -> Option<(f64, f64)> {
+    let n = of as f64;
+    let p = ratio(hits, of)?;
+    let centre = p + Z95 * Z95 / (2.0 * n);
+    let half = Z95 * (p * (1.0 - p) / n + Z95 * Z95 / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z95 * Z95 / n;
+    Some((((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)))
 }
 
 impl fmt::Display for Metrics {
@@ -108,8 +98,8 @@ impl fmt::Display for Metrics {
         let shown = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.4}"));
         write!(
             f,
-            "{} frames: accuracy {}, precision {}, recall {}, F1 {}, AUC {} (TP {}, FP {}, TN {}, FN {})",
-            self.frames,
+            "{} rows: accuracy {}, precision {}, recall {}, F1 {}, AUC {} (TP {}, FP {}, TN {}, FN {})",
+            self.rows,
             shown(self.accuracy),
             shown(self.precision),
             shown(self.recall),
@@ -138,9 +128,25 @@ mod tests {
         assert_eq!((none.accuracy, none.f1, none.auc), (None, None, None));
     }
 
+    #[test]
+    fn intervals_are_those_of_tables() {
+        // scipy 1.17: binomtest(k, n).proportion_ci(method="wilson").
+        let known = [
+            (190, 200, 0.910_421_851_9, 0.972_617_354_4),
+            (0, 10, 0.0, 0.277_532_799_9),
+            (10, 10, 0.722_467_200_1, 1.0),
+            (37, 61, 0.481_172_526_3, 0.719_316_485_5),
+        ];
+        for (k, n, low, high) in known {
+            let (a, b) = wilson(k, n).unwrap();
+            assert!((a - low).abs() < 1e-9 && (b - high).abs() < 1e-9, "{k}/{n}: {a} {b}");
+        }
+        assert_eq!(wilson(0, 0), None);
+    }
+
     proptest! {
         #[test]
-        fn auc_and_threshold_equal_their_definitions(set in proptest::collection::vec((0u8..8, any::<bool>()), 1..30)) {
+        fn auc_equals_its_definition(set in proptest::collection::vec((0u8..8, any::<bool>()), 1..30)) {
             let scores: Vec<f32> = set.iter().map(|s| f32::from(s.0) / 8.0).collect();
             let positive: Vec<bool> = set.iter().map(|s| s.1).collect();
             let mut wins = 0.0;
@@ -155,9 +161,6 @@ mod tests {
                 Some(auc) => prop_assert!((auc - wins / pairs).abs() < 1e-12),
                 None => prop_assert_eq!(pairs, 0.0),
             }
-            let f1 = |t: f64| Metrics::of(&scores, &positive, t).f1.unwrap_or(0.0);
-            let best = (0..=16).map(|k| f1(f64::from(k) / 16.0 - 0.01)).fold(0.0, f64::max);
-            prop_assert!((f1(max_f1_threshold(&scores, &positive)) - best).abs() < 1e-12);
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Minimum {
     pub x: Vec<f64>,
     /// The value there.
     pub value: f64,
-    /// The largest component of the gradient there.
+    /// The size of the gradient there: its largest component, unless asked otherwise.
     pub gradient: f64,
     /// Steps taken.
     pub iterations: usize,
@@ -57,10 +57,20 @@ struct Point {
 }
 
 /// Minimises `f`, which gives the value and fills the gradient, until no component of the gradient is larger than `tolerance`.
-pub fn minimise(x: Vec<f64>, tolerance: f64, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> Minimum {
+pub fn minimise(x: Vec<f64>, tolerance: f64, f: impl FnMut(&[f64], &mut [f64]) -> f64) -> Minimum {
+    minimise_by(x, tolerance, largest, f)
+}
+
+/// As [`minimise`], with `size` of the gradient instead of its largest component: for parameters that stand for others.
+pub fn minimise_by(
+    x: Vec<f64>,
+    tolerance: f64,
+    size: impl Fn(&[f64]) -> f64,
+    mut f: impl FnMut(&[f64], &mut [f64]) -> f64,
+) -> Minimum {
     let mut gradient = vec![0.0; x.len()];
     let value = f(&x, &mut gradient);
-    let mut at = Minimum { x, value, gradient: largest(&gradient), iterations: 0, stop: Stop::Iterations };
+    let mut at = Minimum { x, value, gradient: size(&gradient), iterations: 0, stop: Stop::Iterations };
     let mut history: std::collections::VecDeque<(Vec<f64>, Vec<f64>, f64)> = std::collections::VecDeque::new();
     while at.iterations < MAX_ITERATIONS {
         if at.gradient <= tolerance {
@@ -94,7 +104,7 @@ pub fn minimise(x: Vec<f64>, tolerance: f64, mut f: impl FnMut(&[f64], &mut [f64
             history.push_back((s, y, 1.0 / sy));
         }
         at = Minimum {
-            gradient: largest(&next.gradient),
+            gradient: size(&next.gradient),
             x: next.x,
             value: next.value,
             iterations: at.iterations + 1,
