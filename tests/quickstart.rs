@@ -192,6 +192,13 @@ fn running_again_does_nothing_and_a_changed_threshold_is_refused_with_the_differ
     assert_eq!(of("split").2["changed"], serde_json::json!(["step.split.min_length_seconds: 6.0 -> 7.0"]));
     assert_eq!(of("clips").2["after"], "split");
     std::fs::write(&file, text.replace("split_max_items = 4", "split_max_items = 5")).unwrap();
-    succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version"]));
+    let again = succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version", "--format", "json"]));
     assert_same("new version", &first, &tables(&output));
+    // Nothing was decoded, measured or cut again.
+    let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    for step in ["embed", "no_borders", "cut"] {
+        let stage = report["funnel"].as_array().unwrap().iter().find(|s| s["step"] == step).unwrap();
+        assert!(stage["rows_in"].as_u64().unwrap() > 0);
+        assert_eq!(report["reused"][step], stage["rows_in"], "{step}");
+    }
 }

@@ -115,6 +115,7 @@ max_words = 20
     fn columns(&self) -> Columns {
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
+            .may_use("content_blake3", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
             .may_use("end_us", &[DataType::Int64])
             .may_use("duration_us", &[DataType::Int64])
@@ -173,6 +174,10 @@ max_words = 20
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["timeout_seconds"]
+    }
+
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        Some(crate::span::OF_PIXELS.to_vec())
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {

@@ -73,6 +73,10 @@ impl Operator for Blockiness {
         &["timeout_seconds"]
     }
 
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        Some(crate::span::OF_PIXELS.to_vec())
+    }
+
     fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
         Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
     }

@@ -60,6 +60,7 @@ pub trait Measure: Send + Sync {
 pub fn columns<M: Measure>() -> Columns {
     let needs = Columns::none()
         .need("video_uri", &[DataType::Utf8])
+        .may_use("content_blake3", &[DataType::Utf8])
         .may_use("start_us", &[DataType::Int64])
         .may_use("end_us", &[DataType::Int64])
         .may_use("duration_us", &[DataType::Int64]);

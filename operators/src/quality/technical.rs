@@ -142,6 +142,7 @@ keep_at_least = 0.1
     fn columns(&self) -> Columns {
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
+            .may_use("content_blake3", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
             .may_use("end_us", &[DataType::Int64])
             .may_use("duration_us", &[DataType::Int64])
@@ -195,6 +196,11 @@ keep_at_least = 0.1
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["timeout_seconds"]
+    }
+
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        // The places of DOVER's patches follow from the id.
+        Some([crate::span::OF_PIXELS.as_slice(), &["clip_id"]].concat())
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
