@@ -58,7 +58,9 @@ enum Compare {
 }
 
 pub(crate) fn calibrate(args: &CalibrateTauArgs) -> Exit {
-    if !(args.share > 0.0 && args.share <= 1.0) || !(0.1..=10.0).contains(&args.fps) || !(2..=16).contains(&args.window_samples) {
+    let in_range =
+        args.share > 0.0 && args.share <= 1.0 && (0.1..=10.0).contains(&args.fps) && (2..=16).contains(&args.window_samples);
+    if !in_range {
         complain(&"--share is above 0 and at most 1, --fps from 0.1 to 10, --window-samples from 2 to 16");
         return Exit::Mistake;
     }

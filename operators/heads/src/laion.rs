@@ -111,11 +111,13 @@ mod tests {
             .collect()
     }
 
-    fn file(sizes: &[usize], state: &mut u64) -> (Vec<u8>, Vec<(Vec<f32>, Vec<f32>)>) {
+    /// Weights and biases of a layer.
+    type Made = (Vec<f32>, Vec<f32>);
+
+    fn file(sizes: &[usize], state: &mut u64) -> (Vec<u8>, Vec<Made>) {
         // The numbers that the repository's Sequential gives to its Linear layers.
         let numbers = [0, 2, 4, 6, 7];
-        let made: Vec<(Vec<f32>, Vec<f32>)> =
-            sizes.windows(2).map(|w| (random(w[0] * w[1], state), random(w[1], state))).collect();
+        let made: Vec<Made> = sizes.windows(2).map(|w| (random(w[0] * w[1], state), random(w[1], state))).collect();
         let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let data: Vec<(String, Vec<usize>, Vec<u8>)> = (made.iter().zip(sizes.windows(2)).zip(numbers))
             .flat_map(|((m, w), n)| {

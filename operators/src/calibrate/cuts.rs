@@ -180,7 +180,7 @@ pub fn halves(groups: Vec<Group>) -> (Vec<Group>, Vec<Group>) {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     order.sort_by_cached_key(|&i| *blake3::hash(groups[i].name.as_bytes()).as_bytes());
     let place: HashMap<usize, usize> = order.into_iter().enumerate().map(|(at, i)| (i, at)).collect();
-    let (first, second): (Vec<_>, Vec<_>) = groups.into_iter().enumerate().partition(|(i, _)| place[i] % 2 == 0);
+    let (first, second): (Vec<_>, Vec<_>) = groups.into_iter().enumerate().partition(|(i, _)| place[i].is_multiple_of(2));
     let plain = |half: Vec<(usize, Group)>| half.into_iter().map(|(_, g)| g).collect();
     (plain(first), plain(second))
 }

@@ -62,9 +62,9 @@ pub fn collect(folder: &Path, out: &Path, allow_empty: bool) -> Result<Collected
     if rows.is_empty() {
         return Err(failed(&path, "no row has a label".to_owned()));
     }
-    let text =
-        |f: &dyn Fn(&(&Vec<String>, &String)) -> String| Arc::new(StringArray::from_iter_values(rows.iter().map(f))) as ArrayRef;
-    let mut columns = vec![("video_id", text(&|r| r.0[id].clone()))];
+    let text = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let cells = |column: usize| rows.iter().map(|(row, _): &(&Vec<String>, &String)| row[column].as_str()).collect();
+    let mut columns = vec![("video_id", text(cells(id)))];
     if let Some(time) = time {
         let times: Result<Vec<i64>, LabelError> = rows
             .iter()
@@ -76,8 +76,8 @@ pub fn collect(folder: &Path, out: &Path, allow_empty: bool) -> Result<Collected
             .collect();
         columns.push(("time_us", Arc::new(Int64Array::from(times?)) as ArrayRef));
     }
-    columns.push(("group", text(&|r| r.0[group].clone())));
-    columns.push(("label", text(&|r| r.1.clone())));
+    columns.push(("group", text(cells(group))));
+    columns.push(("label", text(rows.iter().map(|r| r.1.as_str()).collect())));
     write(out, columns)?;
     let count = |class: &String| (class.clone(), rows.iter().filter(|r| r.1 == class).count());
     Ok(Collected { per_class: settings.classes.iter().map(count).collect(), unlabelled })

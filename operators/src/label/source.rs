@@ -39,6 +39,9 @@ pub struct FrameId {
     pub second: i64,
 }
 
+/// A frame, as something that can be chosen.
+pub type FrameCandidate = (FrameId, Candidate);
+
 impl Videos {
     /// Of this folder.
     pub fn of(folder: &Path) -> Videos {
@@ -51,7 +54,7 @@ impl Videos {
 
     /// One candidate per whole second of each video. The group is the first folder below the root (a channel, say), for videos directly in it the video.
     /// The second list names videos that cannot be read.
-    pub fn candidates(&self) -> Result<(Vec<(FrameId, Candidate)>, Vec<String>), LabelError> {
+    pub fn candidates(&self) -> Result<(Vec<FrameCandidate>, Vec<String>), LabelError> {
         let (mut out, mut skipped) = (Vec::new(), Vec::new());
         for video in videos_below(&self.folder).map_err(|e| failed(&self.folder, e))? {
             let uri = self.folder.join(&video).to_string_lossy().into_owned();
