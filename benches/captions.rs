@@ -1,8 +1,8 @@
 //! Does the captioner keep N requests in flight? Against a server whose answers take 0.5 to 30 s, log-uniformly.
 //!
 //! `cargo bench --bench captions -- [IN_FLIGHT,...] [SECONDS] [FRAMES] [BYTES_PER_FRAME]`. The ideal client has N requests in flight at every moment there is work. What is
-//! measured is the share of that which was reached, from when the first N requests were begun to when the last one was: the time that the server
-//! worked on requests, over N times the window. Requests run through the real operator, HTTP client, limiter and cache on the engine's `net` pool.
+//! measured is the share of that which was reached, from when the first N requests were begun to when the last clip was (after that there is not always
+//! work for N): the time that the server worked on requests, over N times the window. Requests run through the real operator, HTTP client, limiter and cache on the engine's `net` pool.
 
 // A bench prints its result.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
@@ -58,10 +58,12 @@ fn measure(n: usize, seconds: f64, frames: usize, frame_bytes: usize) {
 
     let mut served = server.seen.served.lock().unwrap().clone();
     served.sort();
-    let (from, to) = (served[n - 1].0, served[served.len() - 1].0);
+    let last_clip = served.iter().filter(|(_, _, shows)| *shows).map(|(began, _, _)| *began).max().unwrap();
+    let (from, to) = (served[n - 1].0, last_clip);
     let window = (to - from).as_secs_f64();
-    let busy: f64 = served.iter().map(|(a, b)| (*b).min(to).saturating_sub((*a).max(from)).as_secs_f64()).sum();
-    let ended: Vec<f64> = served.iter().filter(|(_, b)| *b > from && *b <= to).map(|(a, b)| (*b - *a).as_secs_f64()).collect();
+    let busy: f64 = served.iter().map(|(a, b, _)| (*b).min(to).saturating_sub((*a).max(from)).as_secs_f64()).sum();
+    let ended: Vec<f64> =
+        served.iter().filter(|(_, b, _)| *b > from && *b <= to).map(|(a, b, _)| (*b - *a).as_secs_f64()).collect();
     let mean = ended.iter().sum::<f64>() / ended.len() as f64;
     println!(
         "{n} in flight, {clips} clips, {} requests in {wall:.0} s: window {window:.1} s, {:.4} of {n} x ideal; {:.2} requests/s, mean latency {mean:.2} s; \

@@ -46,8 +46,8 @@ pub struct Seen {
     pub requests: AtomicUsize,
     /// Fates by name.
     pub fates: Mutex<HashMap<&'static str, usize>>,
-    /// When each request that was answered began and ended, since `start`.
-    pub served: Mutex<Vec<(Duration, Duration)>>,
+    /// When each request that was answered began and ended since the start, and whether it showed frames.
+    pub served: Mutex<Vec<(Duration, Duration, bool)>>,
     /// Requests now.
     pub now: AtomicUsize,
     /// The most at once.
@@ -121,7 +121,8 @@ async fn answer(State(world): State<Arc<World>>, ConnectInfo(line): ConnectInfo<
     let fate = fate.map_or("answered", |(name, _)| name);
     *seen.fates.lock().unwrap().entry(fate).or_default() += 1;
     seen.now.fetch_sub(1, Ordering::SeqCst);
-    let text = describe(&serde_json::from_str(&body).unwrap());
+    let request = serde_json::from_str(&body).unwrap();
+    let text = describe(&request);
     let choice = |index: usize, text: &str| json!({"index": index, "finish_reason": "stop", "message": {"content": text}});
     let say = |choices: Value| {
         let usage = json!({"prompt_tokens": 100, "completion_tokens": 10});
@@ -144,7 +145,7 @@ async fn answer(State(world): State<Arc<World>>, ConnectInfo(line): ConnectInfo<
         "swapped" => say(json!([choice(1, "nothing of this clip"), choice(0, &text)])),
         _ => say(json!([choice(0, &text)])),
     };
-    seen.served.lock().unwrap().push((began, world.start.elapsed()));
+    seen.served.lock().unwrap().push((began, world.start.elapsed(), request.pointer("/messages/0/content/0").is_some()));
     response
 }
 
