@@ -8,6 +8,7 @@ pub mod filters;
 pub mod frames;
 pub mod media;
 pub mod metadata;
+pub mod models;
 pub mod pixels;
 pub mod quality;
 pub mod registry;

@@ -1,15 +1,45 @@
 //! The files that examples name: a corpus, a head, a video.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use curette_engine::operator::{DynOperator, Kind, Paths};
+use curette_engine::resources::Resources;
+use curette_models::{Models, Settings};
 use curette_operators::frames::head::Head;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
 /// Their name.
 pub const EMBEDDING: &str = "contract/1";
+
+fn library() -> PathBuf {
+    let cache = || {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::env::var_os("CURETTE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from)
+    };
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from)
+}
+
+/// A file that an operator with models needs and that this machine lacks. Where `CI` is set that is an error.
+pub fn lacks(operator: &str) -> Option<PathBuf> {
+    let missing = Some(library()).filter(|l| ["aesthetic", "technical"].contains(&operator) && !l.exists());
+    assert!(missing.is_none() || std::env::var_os("CI").is_none(), "{missing:?} is missing: run scripts/bootstrap");
+    missing
+}
+
+/// Lets operators find ONNX Runtime and the tiny models below `folder`.
+pub fn with_models(resources: &Resources, folder: &Path) {
+    let (library, manifests) = (Some(library()).filter(|l| l.exists()), folder.join("models"));
+    tiny_models(&manifests);
+    let settings = Settings {
+        onnxruntime: library,
+        manifests: Some(manifests),
+        cache: folder.join("cache"),
+        ..Settings::from_environment()
+    };
+    resources.get(|| Models::new(settings));
+}
 
 /// Makes what an operator's example needs below `folder`.
 pub fn fill(folder: &Path, operator: &dyn DynOperator) {
@@ -25,10 +55,6 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
-            ("aesthetic", "encoder") => tiny(&file.path, "clip"),
-            ("aesthetic", "head") => tiny(&file.path, "head"),
-            ("technical", "technical_model") => tiny(&file.path, "dover-technical"),
-            ("technical", "aesthetic_model") => tiny(&file.path, "dover-aesthetic"),
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
@@ -37,11 +63,29 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     }
 }
 
-/// A tiny graph with random weights, in the place of a model.
-fn tiny(path: &Path, name: &str) {
-    let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models").join(format!("{name}.onnx"));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::copy(graph, path).unwrap();
+/// Manifests and files of tiny models with random weights, under the names that examples use.
+fn tiny_models(folder: &Path) {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models");
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, kind, role, file) in [
+        ("clip-vit-l14", "onnx", "graph", "clip.onnx"),
+        ("laion-aesthetic", "head", "head", "head.safetensors"),
+        ("dover-technical", "onnx", "graph", "dover-technical.onnx"),
+        ("dover-aesthetic", "onnx", "graph", "dover-aesthetic.onnx"),
+    ] {
+        std::fs::copy(goldens.join(file), folder.join(file)).unwrap();
+        let port = |name: &str, shape: &str| format!("[{{ name = \"{name}\", dtype = \"f32\", shape = {shape} }}]");
+        let (input, output) = match file {
+            "clip.onnx" => (port("pixel_values", "[\"batch\", 3, 224, 224]"), port("image_embeds", "[\"batch\", 8]")),
+            _ => (port("view", "[\"batch\", 3, 32, 224, 224]"), port("score", "[\"batch\"]")),
+        };
+        let contract = if kind == "onnx" { format!("[contract]\ninputs = {input}\noutputs = {output}\n") } else { String::new() };
+        let text = format!(
+            "name = \"{name}\"\nversion = \"0\"\ntitle = \"random weights\"\nkind = \"{kind}\"\n\
+             files = [{{ role = \"{role}\", path = \"{file}\" }}]\n[origin]\nlicence = \"MIT\"\ncommercial_use = \"yes\"\n{contract}"
+        );
+        std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
+    }
 }
 
 /// Removes all inputs of sources.
