@@ -1,11 +1,12 @@
 """Tiny ONNX graphs with the contracts of CLIP, LAION's head and DOVER's two branches (random weights), and golden scores of them.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy pillow onnx onnxruntime
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy pillow onnx onnxruntime safetensors
     /tmp/venv/bin/python scripts/goldens/quality_models.py
 
-Writes operators/tests/goldens/quality-models/*.onnx and operators/tests/goldens/quality_models.json. Pictures go through Pillow as CLIP's reference does it.
+Writes the files of operators/tests/goldens/quality-models and operators/tests/goldens/quality_models.json. Pictures go through Pillow as CLIP's reference does it.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.numpy import save_file
 
 import dover
 
@@ -54,9 +56,11 @@ def convolution(name, axes, source, shape, outputs, output, output_shape):
     save(name, nodes, [(source, shape)], [(output, output_shape)], initializers)
 
 
-def head(name, width):
-    save(name, [helper.make_node("Gemm", ["image_embeds", "weight", "bias"], ["score"])], [("image_embeds", ["batch", width])], [("score", ["batch", 1])],
-         [weights("weight", width, 1, scale=2.0), numpy_helper.from_array(np.float32([5.2]), "bias")])
+def head(name, width, encoder_sha256):
+    """A linear head in the format of scripts/convert/laion_head.py."""
+    weight, bias = (RNG.standard_normal((1, width)) * 2).astype(np.float32), np.float32([5.2])
+    save_file({"weight": weight, "bias": bias}, str(MODELS / f"{name}.safetensors"), metadata={"kind": "regression", "encoder_sha256": encoder_sha256})
+    return weight[0].astype(float), float(bias[0])
 
 
 def run(name, values):
@@ -74,10 +78,10 @@ def clip_input(picture):
     return ((x - np.float32([0.48145466, 0.4578275, 0.40821073])) / np.float32([0.26862954, 0.26130258, 0.27577711])).transpose(2, 0, 1)
 
 
-def aesthetic(width, height, frames):
+def aesthetic(weight, bias, width, height, frames):
     vectors = run("clip", np.stack([clip_input(dover.drawn(width, height, t)) for t in range(frames)])).astype(float)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-    return dict(width=width, height=height, frames=frames, scores=run("head", vectors)[:, 0].astype(float).tolist())
+    return dict(width=width, height=height, frames=frames, scores=(vectors @ weight + bias).tolist())
 
 
 def view(pictures):
@@ -97,12 +101,14 @@ def technical(clip_id, frames, width, height):
 
 def main():
     convolution("clip", 2, "pixel_values", ["batch", 3, 224, 224], 8, "image_embeds", ["batch", 8])
-    head("head", 8)
-    head("narrow-head", 5)
+    sha256 = hashlib.sha256((MODELS / "clip.onnx").read_bytes()).hexdigest()
+    weight, bias = head("head", 8, sha256)
+    head("narrow-head", 5, sha256)
+    head("foreign-head", 8, "0" * 64)
     for name in ("dover-technical", "dover-aesthetic"):
         convolution(name, 3, "view", ["batch", 3, 32, 224, 224], 1, "score", ["batch"])
     out = dict(made_with=f"onnxruntime {onnxruntime.__version__}, Pillow {Image.__version__}, numpy {np.__version__}",
-               aesthetic=[aesthetic(*size) for size in [(320, 240, 3), (240, 426, 2), (224, 224, 2), (101, 77, 2), (1000, 333, 2)]],
+               aesthetic=[aesthetic(weight, bias, *size) for size in [(320, 240, 3), (240, 426, 2), (224, 224, 2), (101, 77, 2), (1000, 333, 2)]],
                technical=[technical(*clip) for clip in [("surgery.mp4#0-8000000", 240, 320, 240), ("x", 40, 250, 430), ("short", 5, 100, 90)]])
     for one in out["aesthetic"] + out["technical"]:
         print(one)

@@ -1,26 +1,29 @@
 //! `aesthetic`: how pleasing a clip looks, by a CLIP image encoder and a linear head on top of it; drops clips that score too low.
 //!
-//! What can go wrong: a head belongs to one encoder (LAION's to OpenAI's ViT-L/14, 768 numbers). Widths are compared when the step starts; a head of the same width
-//! for another encoder gives plausible nonsense, so the row names both models.
+//! What can go wrong: a head belongs to one encoder (LAION's to OpenAI's ViT-L/14, 768 numbers). A head of the same width for another encoder gives plausible nonsense, so
+//! the hash of the encoder in the head's file is compared when the step starts, and the row names both models.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float32Builder, RecordBatch, StringBuilder};
 use arrow::datatypes::DataType;
+use curette_engine::diag::Code;
+use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task, Transform,
 };
 use curette_engine::verdict::{Problem, Processed, Verdict};
 use curette_models::image::Rgb;
-use curette_models::manifest::Dim;
-use curette_models::{ClipImageEncoder, ErrorKind, Model, ModelError, ModelRef, Tensor};
+use curette_models::{ClipImageEncoder, ErrorKind, ModelError, Models};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::models::{self, Failure};
+use super::models::{Failure, identity_of};
 use super::per_clip::mean;
+use super::regression_head::RegressionHead;
 use crate::media::{Frame, MediaContext, shown, uniform_frames};
+use crate::models;
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
 
@@ -30,11 +33,11 @@ use crate::video::report_missing;
 /// its embedding scaled to length 1, and scored by `head`; `aesthetic_score` is the mean. For LAION's improved predictor (C. Schuhmann, 2022: an affine map of
 /// OpenAI's ViT-L/14 embedding) scores lie in about 1 to 10; MedGen drops clips below 3.0.
 ///
-/// Models are named by a manifest's name, a manifest's path (`.toml`) or a graph's path (`.onnx`). `encoder` takes `[batch, 3, 224, 224]` and gives `[batch, D]`; `head`
-/// takes `[batch, D]` and gives `[batch]` or `[batch, 1]`.
+/// `encoder` is a manifest's name, or the path of a manifest (`.toml`) or graph (`.onnx`) that takes `[batch, 3, 224, 224]` and gives `[batch, D]`. `head` is a manifest's name
+/// or path, or a `.safetensors` file of kind `regression` as `scripts/convert/laion_head.py` makes it.
 ///
-/// Reject code: `low_aesthetic`. Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `not_finite` (a model gave NaN or infinity), `bad_picture` (longer
-/// than 16384 pixels or more than 64 times longer than wide).
+/// Reject code: `low_aesthetic`. Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_output_not_finite` (NaN or infinity),
+/// `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Aesthetic {
@@ -63,12 +66,6 @@ fn ten_minutes() -> u64 {
     600
 }
 
-impl Aesthetic {
-    fn named(&self) -> [(&'static str, &str); 2] {
-        [("encoder", &self.encoder), ("head", &self.head)]
-    }
-}
-
 impl Operator for Aesthetic {
     const NAME: &'static str = "aesthetic";
     const KIND: Kind = Kind::Filter;
@@ -77,8 +74,8 @@ impl Operator for Aesthetic {
 [step.aesthetic]
 type = "aesthetic"
 inputs = ["clips"]
-encoder = "models/clip-vit-l14.onnx"
-head = "models/laion-aesthetic.onnx"
+encoder = "clip-vit-l14"
+head = "laion-aesthetic"
 min_score = 3.0
 "#;
 
@@ -108,11 +105,28 @@ min_score = 3.0
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
         report_missing(check);
-        models::check(&self.named(), check);
     }
 
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
-        models::files(&self.named(), paths)
+        let own = self.head.ends_with(".safetensors");
+        own.then(|| FileRef { key: "head", path: paths.resolve(&self.head) }).into_iter().collect()
+    }
+
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef> {
+        let mut files = models::files("encoder", &self.encoder, paths, runtime);
+        if !self.head.ends_with(".safetensors") {
+            files.extend(models::files("head", &self.head, paths, runtime));
+        }
+        files
+    }
+
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        models::check("encoder", &self.encoder, runtime, check);
+        if !self.head.ends_with(".safetensors")
+            && let Err(e) = Models::new(models::settings(runtime)).find(&models::reference(&self.head, check.paths()))
+        {
+            check.error(Some("head"), Code::MissingFile, e.message, e.help);
+        }
     }
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
@@ -124,9 +138,8 @@ min_score = 3.0
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let base = &context.paths.base;
-        let scorer = Scorer::open(context.resources, &ModelRef::parse(&self.encoder, base), &ModelRef::parse(&self.head, base));
-        let scorer = scorer.map_err(|e| models::ends(context.step, &e))?;
+        let scorer =
+            Scorer::open(&models::of(context.resources), &self.encoder, &self.head, context.paths).map_err(models::broken)?;
         Ok(Runtime::Transform(Box::new(Started { settings: self.clone(), scorer })))
     }
 }
@@ -134,36 +147,34 @@ min_score = 3.0
 /// Encoder and head.
 struct Scorer {
     encoder: ClipImageEncoder,
-    head: Arc<Model>,
+    head: RegressionHead,
 }
 
 impl Scorer {
-    fn open(resources: &curette_engine::resources::Resources, encoder: &ModelRef, head: &ModelRef) -> Result<Scorer, ModelError> {
-        let (encoder, head) = models::with_models(resources, |m| Ok((m.image_encoder(encoder)?, m.open_default(head)?)))?;
-        let input = head.contract().inputs.first().map(|p| p.shape.as_slice());
-        let fits = matches!(input, Some([_, Dim::Fixed(width)]) if *width == encoder.width() as u64);
-        if !fits || head.contract().inputs.len() != 1 {
-            let shape = input.map(|dims| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")).unwrap_or_default();
-            let (head, width) = (&head.identity().name, encoder.width());
-            let message =
-                format!("head `{head}` takes [{shape}], encoder `{}` gives [batch, {width}]", encoder.model().identity().name);
-            return Err(ModelError::new(ErrorKind::Contract, message).help("name the encoder that the head was trained on"));
+    fn open(models: &Models, encoder: &str, head: &str, paths: &Paths) -> Result<Scorer, ModelError> {
+        let head = RegressionHead::open(models, head, &paths.base)?;
+        let encoder = models.image_encoder(&models::reference(encoder, paths))?;
+        let id = encoder.model().identity();
+        let refuse = |what: String| {
+            let message = format!("head `{}` does not belong to encoder `{}`: {what}", head.identity, id.name);
+            ModelError::new(ErrorKind::Contract, message).help("name the encoder that the head was trained on")
+        };
+        if head.width() != encoder.width() {
+            return Err(refuse(format!("it reads {} numbers, the encoder gives {}", head.width(), encoder.width())));
         }
-        Ok(Scorer { encoder, head })
+        match &head.encoder_sha256 {
+            Some(wanted) if *wanted != id.sha256 => {
+                Err(refuse(format!("it names the graph {wanted}, the encoder's is {}", id.sha256)))
+            }
+            _ => Ok(Scorer { encoder, head }),
+        }
     }
 
     /// One score per frame.
     fn score(&self, frames: &[Frame], context: &MediaContext) -> Result<Vec<f64>, Failure> {
         let pictures: Vec<Rgb> = frames.iter().map(|f| Rgb { pixels: &f.rgb, width: f.width, height: f.height }).collect();
-        let mut values = Vec::with_capacity(frames.len() * self.encoder.width());
-        for vector in self.encoder.embed_until(&pictures, Some(context.cancelled))? {
-            let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let length = if length == 0.0 { 1.0 } else { length };
-            values.extend(vector.iter().map(|v| (f64::from(*v) / length) as f32));
-        }
-        let input = Tensor::f32(&[frames.len(), self.encoder.width()], values)?;
-        let outputs = self.head.run_until(&[input], Some(context.cancelled))?;
-        Ok(models::one_number_each(&self.head, &outputs, frames.len())?)
+        let vectors = self.encoder.embed_until(&pictures, Some(context.cancelled))?;
+        Ok(vectors.iter().map(|vector| self.head.score(vector)).collect())
     }
 }
 
@@ -202,14 +213,14 @@ impl Transform for Started {
         let spans = Spans::of(rows)?;
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
         let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
-        let name = format!("{} + {}", models::identity(self.scorer.encoder.model()), models::identity(&self.scorer.head));
+        let name = format!("{} + {}", identity_of(self.scorer.encoder.model()), self.scorer.head.identity);
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let (mut means, mut lowest, mut model) = (Float32Builder::new(), Float32Builder::new(), StringBuilder::new());
         for row in 0..rows.num_rows() {
             let measured = match spans.row(row).map_err(Failure::Row).and_then(|span| self.measure(span, &context)) {
                 Ok(scores) => Ok(scores),
                 Err(Failure::Row(problem)) => Err(problem),
-                Err(Failure::Run(e)) => return Err(models::ends(task.step, &e)),
+                Err(Failure::Run(e)) => return Err(e),
             };
             means.append_option(measured.as_ref().ok().map(|s| s.0));
             lowest.append_option(measured.as_ref().ok().map(|s| s.1));
@@ -223,19 +234,22 @@ impl Transform for Started {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model_tests::{drawn, golden, model};
+    use super::super::model_tests::{Goldens, drawn, goldens};
     use super::*;
-    use crate::media::tests::Bench;
+
+    fn open(goldens: &Goldens, head: &str) -> Result<Scorer, ModelError> {
+        let paths = Paths { base: super::super::model_tests::folder() };
+        Scorer::open(&goldens.models(), "clip.onnx", head, &paths)
+    }
 
     #[test]
     fn scores_are_those_of_onnxruntime_behind_pillow() {
-        let Some(golden) = golden() else { return };
-        let bench = Bench::new();
-        let scorer = Scorer::open(bench.context().resources, &model("clip"), &model("head")).map_err(|e| e.full()).unwrap();
-        for one in golden["aesthetic"].as_array().unwrap() {
+        let Some(goldens) = goldens() else { return };
+        let scorer = open(&goldens, "head.safetensors").unwrap_or_else(|e| panic!("{}", e.full()));
+        for one in goldens.golden["aesthetic"].as_array().unwrap() {
             let number = |key: &str| one[key].as_u64().unwrap() as u32;
             let frames: Vec<Frame> = (0..number("frames")).map(|t| drawn(number("width"), number("height"), t)).collect();
-            let Ok(scores) = scorer.score(&frames, &bench.context()) else { panic!("{one}") };
+            let Ok(scores) = scorer.score(&frames, &goldens.bench.context()) else { panic!("{one}") };
             for (got, want) in scores.iter().zip(one["scores"].as_array().unwrap()) {
                 // Pillow and the resize library differ by one grey level here and there.
                 assert!((got - want.as_f64().unwrap()).abs() < 2e-3, "{one}: {scores:?}");
@@ -244,27 +258,22 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_another_width_is_refused() {
-        if golden().is_none() {
-            return;
+    fn a_head_of_another_encoder_is_refused() {
+        let Some(goldens) = goldens() else { return };
+        for (head, said) in [
+            ("narrow-head.safetensors", "it reads 5 numbers, the encoder gives 8"),
+            ("foreign-head.safetensors", "it names the graph 00"),
+        ] {
+            let refused = open(&goldens, head).err().unwrap();
+            assert_eq!(refused.kind, ErrorKind::Contract);
+            assert!(refused.message.contains(said), "{}", refused.message);
         }
-        let bench = Bench::new();
-        let refused = Scorer::open(bench.context().resources, &model("clip"), &model("narrow-head")).err().unwrap();
-        assert_eq!(refused.kind, ErrorKind::Contract);
-        assert!(
-            refused.message.contains("takes [batch, 5]") && refused.message.contains("gives [batch, 8]"),
-            "{}",
-            refused.message
-        );
     }
 
     #[test]
     fn exactly_the_limit_is_kept() {
-        if golden().is_none() {
-            return;
-        }
-        let bench = Bench::new();
-        let scorer = Scorer::open(bench.context().resources, &model("clip"), &model("head")).map_err(|e| e.full()).unwrap();
+        let Some(goldens) = goldens() else { return };
+        let scorer = open(&goldens, "head.safetensors").unwrap_or_else(|e| panic!("{}", e.full()));
         let settings: Aesthetic = toml::from_str("encoder = 'a'\nhead = 'b'\nmin_score = 3.1").unwrap();
         let started = Started { settings, scorer };
         assert_eq!(started.judge(3.1), Verdict::Pass);

@@ -11,6 +11,7 @@ pub mod freeze;
 pub mod jitter;
 mod models;
 mod per_clip;
+mod regression_head;
 pub mod sharpness;
 pub mod technical;
 

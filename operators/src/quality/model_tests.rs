@@ -1,30 +1,50 @@
 //! What tests of operators with models share: tiny graphs with random weights and what onnxruntime says of them.
 //!
-//! Made by `scripts/goldens/quality_models.py`. ONNX Runtime is found as in production (`ORT_DYLIB_PATH` and so on); without it the tests say so on one line and
-//! pass, except where `CI` is set.
+//! Made by `scripts/goldens/quality_models.py`. ONNX Runtime is where `scripts/bootstrap` puts it, or where `ORT_DYLIB_PATH` says; without it the tests say so on one
+//! line and pass, except where `CI` is set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use curette_models::{ModelRef, Models, Settings};
+use curette_models::{Models, Settings};
 
 use crate::media::Frame;
+use crate::media::tests::Bench;
 
-/// One of the tiny graphs.
-pub fn model(name: &str) -> ModelRef {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models");
-    ModelRef::Onnx(folder.join(format!("{name}.onnx")))
+/// Golden scores, and a process that knows where ONNX Runtime is.
+pub struct Goldens {
+    /// What onnxruntime says.
+    pub golden: serde_json::Value,
+    /// The process.
+    pub bench: Bench,
 }
 
-/// The golden scores, if ONNX Runtime is on this machine.
-pub fn golden() -> Option<serde_json::Value> {
-    match Models::new(Settings::from_environment()).library() {
-        Ok(_) => Some(crate::pixels::goldens::read("quality_models.json")),
-        Err(e) if std::env::var_os("CI").is_some() => panic!("{}", e.full()),
-        Err(e) => {
-            eprintln!("skipped: {}", e.full());
-            None
-        }
+impl Goldens {
+    /// Its models.
+    pub fn models(&self) -> Arc<Models> {
+        crate::models::of(self.bench.context().resources)
     }
+}
+
+/// The folder of the tiny models.
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models")
+}
+
+/// `None` (said on one line) without ONNX Runtime.
+pub fn goldens() -> Option<Goldens> {
+    let cache =
+        std::env::var_os("CURETTE_CACHE").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache"), PathBuf::from);
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache.join("onnxruntime/libonnxruntime.so"), PathBuf::from);
+    if !library.is_file() {
+        assert!(std::env::var_os("CI").is_none(), "ONNX Runtime is not at {}: run scripts/bootstrap", library.display());
+        eprintln!("skipped: ONNX Runtime is not at {} (scripts/bootstrap fetches it)", library.display());
+        return None;
+    }
+    let bench = Bench::new();
+    let settings = Settings { onnxruntime: Some(library), ..Settings::from_environment() };
+    bench.context().resources.get(|| Models::new(settings));
+    Some(Goldens { golden: crate::pixels::goldens::read("quality_models.json"), bench })
 }
 
 /// A picture that Python draws alike (`drawn` in `scripts/goldens/dover.py`).

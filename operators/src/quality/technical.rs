@@ -10,18 +10,19 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, Float32Builder, RecordBatch, StringBuilder};
 use arrow::datatypes::DataType;
 use curette_engine::diag::Code;
+use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task, Transform,
 };
-use curette_engine::resources::Resources;
 use curette_engine::verdict::{Problem, Processed, Verdict};
-use curette_models::{Model, ModelError, ModelRef, Tensor};
+use curette_models::{Model, ModelError, Models, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dover_views::{Choice, Constants, FRAMES, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
-use super::models::{self, Failure};
+use super::models::{Failure, identity_of, one_number_each};
 use crate::media::{Frame, MediaContext, MediaError, chosen_frames, shown};
+use crate::models;
 use crate::span::{Span, Spans, text_column};
 use crate::video::report_missing;
 
@@ -37,7 +38,7 @@ use crate::video::report_missing;
 /// A row costs up to 128 frames of decoding and about 20 seconds of one core for the full networks.
 ///
 /// Reject codes: `low_quality` (below `keep_at_least`), `above_limit` (above `keep_at_most`). Unmeasured codes besides those of `probe`: `no_span`, `no_frames`,
-/// `format_change`, `not_finite`.
+/// `format_change`, `model_output_not_finite`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Technical {
@@ -107,10 +108,6 @@ fn ten_minutes() -> u64 {
 }
 
 impl Technical {
-    fn named(&self) -> [(&'static str, &str); 2] {
-        [("technical_model", &self.technical_model), ("aesthetic_model", &self.aesthetic_model)]
-    }
-
     fn judge(&self, scores: &Scores) -> Verdict {
         let Some(scale) = self.score else { return Verdict::Pass };
         let value = scale.of(scores) as f32;
@@ -133,8 +130,8 @@ impl Operator for Technical {
 [step.technical]
 type = "technical"
 inputs = ["clips"]
-technical_model = "models/dover-technical.onnx"
-aesthetic_model = "models/dover-aesthetic.onnx"
+technical_model = "dover-technical"
+aesthetic_model = "dover-aesthetic"
 score = "overall"
 keep_at_least = 0.1
 "#;
@@ -187,11 +184,19 @@ keep_at_least = 0.1
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
         report_missing(check);
-        models::check(&self.named(), check);
     }
 
-    fn files(&self, paths: &Paths) -> Vec<FileRef> {
-        models::files(&self.named(), paths)
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef> {
+        let mut files = models::files("technical_model", &self.technical_model, paths, runtime);
+        files.extend(models::files("aesthetic_model", &self.aesthetic_model, paths, runtime));
+        files
+    }
+
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        models::check("technical_model", &self.technical_model, runtime, check);
+        if let Err(e) = Models::new(models::settings(runtime)).find(&models::reference(&self.aesthetic_model, check.paths())) {
+            check.error(Some("aesthetic_model"), Code::MissingFile, e.message, e.help);
+        }
     }
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
@@ -204,9 +209,8 @@ keep_at_least = 0.1
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let model = |text: &str| ModelRef::parse(text, &context.paths.base);
-        let networks = Networks::open(context.resources, &model(&self.technical_model), &model(&self.aesthetic_model));
-        let networks = networks.map_err(|e| models::ends(context.step, &e))?;
+        let names = (self.technical_model.as_str(), self.aesthetic_model.as_str());
+        let networks = Networks::open(&models::of(context.resources), names, context.paths).map_err(models::broken)?;
         Ok(Runtime::Transform(Box::new(Started { settings: self.clone(), networks, id_column: context.id_column.clone() })))
     }
 }
@@ -244,16 +248,15 @@ fn look(choice: Choice, frames: usize, index: usize, frame: &Frame) -> Look {
 }
 
 impl Networks {
-    fn open(resources: &Resources, technical: &ModelRef, aesthetic: &ModelRef) -> Result<Networks, ModelError> {
-        models::with_models(resources, |m| {
-            Ok(Networks { technical: m.open_default(technical)?, aesthetic: m.open_default(aesthetic)? })
-        })
+    fn open(models: &Models, (technical, aesthetic): (&str, &str), paths: &Paths) -> Result<Networks, ModelError> {
+        let open = |name: &str| models.open_default(&models::reference(name, paths));
+        Ok(Networks { technical: open(technical)?, aesthetic: open(aesthetic)? })
     }
 
     fn one(model: &Arc<Model>, views: &[&[u8]], context: &MediaContext) -> Result<f64, Failure> {
         let input = Tensor::f32(&[1, 3, FRAMES, SIDE, SIDE], tensor(views))?;
         let outputs = model.run_until(&[input], Some(context.cancelled))?;
-        Ok(models::one_number_each(model, &outputs, 1)?[0])
+        Ok(one_number_each(model, &outputs, 1)?[0])
     }
 
     /// Both raw scores of a clip of `frames` frames. One segment at a time: 19 MB of input instead of 58.
@@ -315,7 +318,7 @@ impl Transform for Started {
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
         let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
         let constants = if self.settings.constants == Constants::Upstream { "upstream" } else { "corrected" };
-        let [technical, aesthetic] = [&self.networks.technical, &self.networks.aesthetic].map(|m| models::identity(m));
+        let [technical, aesthetic] = [&self.networks.technical, &self.networks.aesthetic].map(|m| identity_of(m));
         let name = format!("{technical} + {aesthetic}, {constants} constants");
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let mut numbers: [Float32Builder; 6] = Default::default();
@@ -325,7 +328,7 @@ impl Transform for Started {
             let measured = match spans.row(row).map_err(Failure::Row).and_then(|span| self.measure(id, span, &context)) {
                 Ok(scores) => Ok(scores),
                 Err(Failure::Row(problem)) => Err(problem),
-                Err(Failure::Run(e)) => return Err(models::ends(task.step, &e)),
+                Err(Failure::Run(e)) => return Err(e),
             };
             let scales = [
                 Scale::TechnicalRaw,
@@ -349,23 +352,24 @@ impl Transform for Started {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model_tests::{drawn, golden, model};
+    use super::super::model_tests::{drawn, folder, goldens};
     use super::*;
-    use crate::media::tests::Bench;
     use crate::testing;
 
     #[test]
     fn raw_scores_are_those_of_onnxruntime() {
-        let Some(golden) = golden() else { return };
-        let bench = Bench::new();
-        let networks = Networks::open(bench.context().resources, &model("dover-technical"), &model("dover-aesthetic"));
-        let networks = networks.map_err(|e| e.full()).unwrap();
-        for one in golden["technical"].as_array().unwrap() {
+        let Some(goldens) = goldens() else { return };
+        let networks =
+            Networks::open(&goldens.models(), ("dover-technical.onnx", "dover-aesthetic.onnx"), &Paths { base: folder() });
+        let networks = networks.unwrap_or_else(|e| panic!("{}", e.full()));
+        for one in goldens.golden["technical"].as_array().unwrap() {
             let number = |key: &str| one[key].as_u64().unwrap();
             let (choice, frames) = (Choice::of(one["id"].as_str().unwrap()), number("frames") as usize);
             let frame = |i: usize| drawn(number("width") as u32, number("height") as u32, i as u32);
             let looks: Vec<Look> = wanted(choice, frames).into_iter().map(|i| look(choice, frames, i, &frame(i))).collect();
-            let Ok((technical, aesthetic)) = networks.raw(choice, frames, &looks, &bench.context()) else { panic!("{one}") };
+            let Ok((technical, aesthetic)) = networks.raw(choice, frames, &looks, &goldens.bench.context()) else {
+                panic!("{one}")
+            };
             for (got, key) in [(technical, "technical_raw"), (aesthetic, "aesthetic_raw")] {
                 assert!((got - one[key].as_f64().unwrap()).abs() < 1e-5, "{one}: {key} {got}");
             }

@@ -27,6 +27,7 @@ fn library() -> PathBuf {
 pub fn lacks(operator: &str) -> Option<PathBuf> {
     let models: &[&str] = match operator {
         "subtitles" => &["rapidocr/ch_PP-OCRv4_det_infer.onnx", "rapidocr/ch_PP-OCRv4_rec_infer.onnx"],
+        "aesthetic" | "technical" => &[],
         _ => return None,
     };
     let missing = models.iter().map(|m| cache().join("models").join(m)).chain([library()]).find(|f| !f.exists());
@@ -34,10 +35,17 @@ pub fn lacks(operator: &str) -> Option<PathBuf> {
     missing
 }
 
-/// Lets operators find ONNX Runtime.
-pub fn with_library(resources: &Resources) {
-    let library = Some(library()).filter(|l| l.exists());
-    resources.get(|| Models::new(Settings { onnxruntime: library, ..Settings::from_environment() }));
+/// Lets operators find ONNX Runtime and the tiny models below `folder`.
+pub fn with_models(resources: &Resources, folder: &Path) {
+    let (library, manifests) = (Some(library()).filter(|l| l.exists()), folder.join("models"));
+    tiny_models(&manifests);
+    let settings = Settings {
+        onnxruntime: library,
+        manifests: Some(manifests),
+        cache: folder.join("cache"),
+        ..Settings::from_environment()
+    };
+    resources.get(|| Models::new(settings));
 }
 
 /// Makes what an operator's example needs below `folder`.
@@ -58,10 +66,6 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
                 std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
                 std::fs::copy(cache().join("models/rapidocr").join(file.path.file_name().unwrap()), &file.path).unwrap();
             }
-            ("aesthetic", "encoder") => tiny(&file.path, "clip"),
-            ("aesthetic", "head") => tiny(&file.path, "head"),
-            ("technical", "technical_model") => tiny(&file.path, "dover-technical"),
-            ("technical", "aesthetic_model") => tiny(&file.path, "dover-aesthetic"),
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
@@ -74,11 +78,29 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     }
 }
 
-/// A tiny graph with random weights, in the place of a model.
-fn tiny(path: &Path, name: &str) {
-    let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models").join(format!("{name}.onnx"));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::copy(graph, path).unwrap();
+/// Manifests and files of tiny models with random weights, under the names that examples use.
+fn tiny_models(folder: &Path) {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models");
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, kind, role, file) in [
+        ("clip-vit-l14", "onnx", "graph", "clip.onnx"),
+        ("laion-aesthetic", "head", "head", "head.safetensors"),
+        ("dover-technical", "onnx", "graph", "dover-technical.onnx"),
+        ("dover-aesthetic", "onnx", "graph", "dover-aesthetic.onnx"),
+    ] {
+        std::fs::copy(goldens.join(file), folder.join(file)).unwrap();
+        let port = |name: &str, shape: &str| format!("[{{ name = \"{name}\", dtype = \"f32\", shape = {shape} }}]");
+        let (input, output) = match file {
+            "clip.onnx" => (port("pixel_values", "[\"batch\", 3, 224, 224]"), port("image_embeds", "[\"batch\", 8]")),
+            _ => (port("view", "[\"batch\", 3, 32, 224, 224]"), port("score", "[\"batch\"]")),
+        };
+        let contract = if kind == "onnx" { format!("[contract]\ninputs = {input}\noutputs = {output}\n") } else { String::new() };
+        let text = format!(
+            "name = \"{name}\"\nversion = \"0\"\ntitle = \"random weights\"\nkind = \"{kind}\"\n\
+             files = [{{ role = \"{role}\", path = \"{file}\" }}]\n[origin]\nlicence = \"MIT\"\ncommercial_use = \"yes\"\n{contract}"
+        );
+        std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
+    }
 }
 
 /// Removes all inputs of sources.
