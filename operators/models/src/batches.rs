@@ -54,13 +54,28 @@ mod tests {
             }
         }
 
+        /// Sorted neighbours differ little: all batches of a window together pad no more than one batch as long as the whole spread would.
         #[test]
-        fn sorting_never_pads_more_than_order_of_arrival(lengths in prop::collection::vec(1usize..256, 1..256)) {
-            let padded = |batches: &[Vec<usize>]| -> usize {
-                batches.iter().map(|b| b.len() * b.iter().map(|&i| lengths[i]).max().unwrap()).sum()
-            };
-            let arrival: Vec<Vec<usize>> = (0..lengths.len()).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect();
-            prop_assert!(padded(&plan_batches(&lengths, usize::MAX, 8, 256)) <= padded(&arrival));
+        fn a_window_pads_at_most_its_spread_in_each_row_of_a_batch(
+            lengths in prop::collection::vec(1usize..256, 1..256), budget in 1usize..2000, max_rows in 1usize..40,
+        ) {
+            let longest = |batch: &Vec<usize>| batch.iter().map(|&i| lengths[i]).max().unwrap();
+            let padded: usize = plan_batches(&lengths, budget, max_rows, 256).iter().map(|b| b.len() * longest(b)).sum();
+            let spread = lengths.iter().max().unwrap() - lengths.iter().min().unwrap();
+            prop_assert!(padded - lengths.iter().sum::<usize>() <= max_rows * spread);
         }
+    }
+
+    /// 512 texts of 76 to 256 tokens: batches of 8 in order of arrival are a third padding.
+    #[test]
+    fn typical_texts_lose_little_to_padding() {
+        let lengths: Vec<usize> = (0..512).map(|i: usize| 76 + i * 7919 % 181).collect();
+        let waste = |batches: &[Vec<usize>]| {
+            let padded: usize = batches.iter().map(|b| b.len() * b.iter().map(|&i| lengths[i]).max().unwrap()).sum();
+            padded as f64 / lengths.iter().sum::<usize>() as f64 - 1.0
+        };
+        let arrival: Vec<Vec<usize>> = (0..512).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect();
+        let (sorted, unsorted) = (waste(&plan_batches(&lengths, 1024, 8, 256)), waste(&arrival));
+        assert!(sorted <= 0.03 && unsorted > 0.3, "{sorted} {unsorted}");
     }
 }

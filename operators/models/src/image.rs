@@ -25,7 +25,7 @@ pub const MAX_EDGE: u32 = 16384;
 pub const MAX_ASPECT: u32 = 64;
 
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_1];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// An RGB picture, 3 bytes a pixel, rows from top to bottom without gaps.
 #[derive(Clone, Copy)]

@@ -211,7 +211,7 @@ pub fn version(library: &Library) -> String {
     type Base = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
     // SAFETY: the path is that of the loaded library, so nothing new is run by opening it again; `OrtGetApiBase` has this signature in all
     // versions, and the string that it leads to is static.
-    let text = unsafe {
+    unsafe {
         let Ok(handle) = libloading::Library::new(&library.path) else { return String::new() };
         let Ok(base) = handle.get::<Base>(b"OrtGetApiBase") else { return String::new() };
         let base = base();
@@ -219,8 +219,7 @@ pub fn version(library: &Library) -> String {
             return String::new();
         }
         std::ffi::CStr::from_ptr(((*base).GetVersionString)()).to_string_lossy().into_owned()
-    };
-    text
+    }
 }
 
 #[cfg(test)]

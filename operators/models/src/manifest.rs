@@ -399,7 +399,7 @@ impl Manifest {
         if self.tokenizer.as_ref().is_some_and(|t| t.max_length < 3 || t.max_length > 1 << 20) {
             out.push("`tokenizer.max_length` is from 3 to 1048576".into());
         }
-        if self.score.as_ref().and_then(|s| s.range).is_some_and(|[low, high]| !(low < high)) {
+        if self.score.as_ref().and_then(|s| s.range).is_some_and(|[low, high]| low.is_nan() || high.is_nan() || low >= high) {
             out.push("`score.range` must rise".into());
         }
         out
