@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod models;
 mod ops;
 mod pipeline;
 mod plan;
@@ -68,6 +69,10 @@ enum Verb {
         /// The code.
         code: String,
     },
+    /// List, fetch, verify and carry models.
+    Models(models::ModelsArgs),
+    /// Show what this machine has: ONNX Runtime, processor, models.
+    Doctor(models::DoctorArgs),
     /// Train the linear head of `frame_classifier` on labelled frames.
     TrainHead(train_head::TrainHeadArgs),
 }
@@ -80,6 +85,9 @@ pub(crate) struct CheckArgs {
     /// Do not look for the software that operators need on this machine.
     #[arg(long)]
     pub(crate) no_environment: bool,
+    /// ONNX Runtime's shared library, in the place of [runtime] onnxruntime.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
@@ -115,6 +123,8 @@ fn main() -> ExitCode {
         Verb::Ops(args) => ops::ops(&args),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
+        Verb::Models(args) => models::models(&args),
+        Verb::Doctor(args) => models::doctor(&args),
         Verb::TrainHead(args) => train_head::train(&args),
     };
     exit.into()

@@ -120,6 +120,66 @@ impl Default for EngineSettings {
     }
 }
 
+/// What computes models, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// NVIDIA TensorRT.
+    TensorRt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// Intel OpenVINO.
+    OpenVino,
+    /// The processor.
+    Cpu,
+}
+
+/// The `[runtime]` table: where the software and the models of this machine are. A model's content enters the plan hash, its place does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeSettings {
+    /// ONNX Runtime's shared library, from the pipeline file's folder if relative. Empty: `ORT_DYLIB_PATH`, beside the executable, the data
+    /// folder (`~/.local/share/curette`), the system's loader, in this order.
+    pub onnxruntime: String,
+    /// What computes models, best first. With `cpu` in the list a provider that is not there is skipped with a warning; without it, it is an error.
+    pub providers: Vec<Provider>,
+    /// Sessions of each model in one process; each holds a full copy of the weights (0 = as many as cores / threads).
+    #[schemars(range(max = 256))]
+    pub replicas: usize,
+    /// Threads of one session. More than 1 costs more processor time per row; raise `replicas` first.
+    #[schemars(range(min = 1, max = 256))]
+    pub threads: usize,
+    /// Folder of model manifests, from the pipeline file's folder if relative; they come before the built-in ones. Empty: `CURETTE_MODELS`.
+    pub models: String,
+    /// Folder of downloaded and added model files. Empty: `CURETTE_MODEL_CACHE`, else `curette/models` in the user's cache folder.
+    pub cache: String,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        RuntimeSettings {
+            onnxruntime: String::new(),
+            providers: vec![Provider::Cpu],
+            replicas: 0,
+            threads: 1,
+            models: String::new(),
+            cache: String::new(),
+        }
+    }
+}
+
+impl RuntimeSettings {
+    /// With absolute paths.
+    pub fn resolved(mut self, paths: &Paths) -> Self {
+        for path in [&mut self.onnxruntime, &mut self.models, &mut self.cache] {
+            if !path.is_empty() {
+                *path = paths.resolve(path).to_string_lossy().into_owned();
+            }
+        }
+        self
+    }
+}
+
 /// A file whose content is part of a step's meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashedFile {
@@ -164,6 +224,8 @@ pub struct Graph {
     pub pipeline: PipelineSettings,
     /// The `[engine]` table.
     pub engine: EngineSettings,
+    /// The `[runtime]` table, paths resolved.
+    pub runtime: RuntimeSettings,
     /// Steps; inputs come before their consumers, ties in the order of the file.
     pub steps: Vec<Step>,
     /// The pipeline file.

@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::graph::RuntimeSettings;
 use crate::resources::Resources;
 use crate::verdict::{Processed, Verdict};
 
@@ -318,6 +319,15 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         Vec::new()
     }
 
+    /// Files of the models that it uses, as found on this machine: part of the meaning like [`Operator::files`]. What is missing is left out here and
+    /// reported by [`Operator::check_models`].
+    fn model_files(&self, _paths: &Paths, _runtime: &RuntimeSettings) -> Vec<FileRef> {
+        Vec::new()
+    }
+
+    /// Reports models, and the software that runs them, that are not on this machine. Skipped by `check --no-environment`.
+    fn check_models(&self, _runtime: &RuntimeSettings, _check: &mut dyn StepCheck) {}
+
     /// Keys that do not change the output (concurrency, timeouts, where secrets are): left out of the plan hash.
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &[]
@@ -349,6 +359,10 @@ pub trait DynOperator: Send + Sync {
     fn check_environment(&self, check: &mut dyn StepCheck);
     /// See [`Operator::files`].
     fn files(&self, paths: &Paths) -> Vec<FileRef>;
+    /// See [`Operator::model_files`].
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef>;
+    /// See [`Operator::check_models`].
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck);
     /// See [`Operator::cosmetic_keys`].
     fn cosmetic_keys(&self) -> &'static [&'static str];
     /// The parameters with defaults filled in, as JSON; secrets masked.
@@ -387,6 +401,12 @@ impl<T: Operator> DynOperator for T {
     }
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
         Operator::files(self, paths)
+    }
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef> {
+        Operator::model_files(self, paths, runtime)
+    }
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        Operator::check_models(self, runtime, check)
     }
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         Operator::cosmetic_keys(self)

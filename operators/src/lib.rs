@@ -8,6 +8,7 @@ pub mod filters;
 pub mod frames;
 pub mod media;
 pub mod metadata;
+pub mod models;
 pub mod registry;
 pub mod sinks;
 pub mod sources;

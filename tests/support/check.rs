@@ -32,7 +32,7 @@ pub fn checked(file: &Path) -> Result<Graph, String> {
     let is_trained = |value: &str| value.starts_with("../out/") && value.ends_with(".safetensors");
     let text = std::fs::read_to_string(file).unwrap();
     let text: Vec<&str> = text.split('"').map(|part| if is_trained(part) { zeros.to_str().unwrap() } else { part }).collect();
-    let options = Options { environment: false, variables: &|_| None };
+    let options = Options { environment: false, variables: &|_| None, ..Options::default() };
     check(file, &text.join("\""), ALL, &options)
         .map_err(|found| found.iter().map(|d| format!("{}: {}\n", d.code.as_str(), d.message)).collect())
 }

@@ -74,6 +74,8 @@ pub struct Program {
 
 /// Starts all operators. `resources` is shared by all operators of the process.
 pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, OperatorError> {
+    // First, so that an operator that asks finds the pipeline's own settings.
+    resources.get(|| graph.runtime.clone());
     let mut runtimes = Vec::new();
     for step in &graph.steps {
         let context = BuildContext {

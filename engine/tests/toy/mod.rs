@@ -187,6 +187,7 @@ pub fn graph(output: &Path, count: u64) -> Graph {
             split_max_cost_bytes: 1_000_000,
         },
         engine: EngineSettings { commit_interval_seconds: 0, ..EngineSettings::default() },
+        runtime: Default::default(),
         steps,
         file: PathBuf::from("toy.toml"),
         paths: Paths { base: PathBuf::from(".") },

@@ -138,16 +138,22 @@ pub fn resize_and_crop(rgb: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
 
     // Only the columns and rows of the crop are computed.
     let source = ImageRef::new(width, height, rgb, PixelType::U8x3).map_err(|e| odd(&e))?;
-    let scale = f64::from(width) / f64::from(new_width);
-    let left = f64::from((new_width - EDGE) / 2) * scale;
     let mut narrow = Image::new(EDGE, height, PixelType::U8x3);
-    let columns = options.crop(left, 0.0, f64::from(EDGE) * scale, f64::from(height));
+    let (left, across) = cropped(width, new_width);
+    let columns = options.crop(left, 0.0, across, f64::from(height));
     resizer.resize(&source, &mut narrow, &columns).map_err(|e| odd(&e))?;
 
-    let scale = f64::from(height) / f64::from(new_height);
-    let top = f64::from((new_height - EDGE) / 2) * scale;
     let mut square = Image::new(EDGE, EDGE, PixelType::U8x3);
-    let rows = options.crop(0.0, top, f64::from(EDGE), f64::from(EDGE) * scale);
+    let (top, down) = cropped(height, new_height);
+    let rows = options.crop(0.0, top, f64::from(EDGE), down);
     resizer.resize(&narrow, &mut square, &rows).map_err(|e| odd(&e))?;
     Ok(square.into_vec())
+}
+
+/// Start and length, in source pixels, of what becomes the middle [`EDGE`] of `resized` pixels.
+fn cropped(source: u32, resized: u32) -> (f64, f64) {
+    let scale = f64::from(source) / f64::from(resized);
+    let start = f64::from((resized - EDGE) / 2) * scale;
+    // The product may be above the whole length by a rounding error.
+    (start, (f64::from(EDGE) * scale).min(f64::from(source) - start))
 }

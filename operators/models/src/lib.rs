@@ -28,8 +28,6 @@ pub mod session;
 pub mod settings;
 pub mod store;
 pub mod tensor;
-#[cfg(test)]
-mod testing;
 pub mod text;
 
 pub use error::{ErrorKind, ModelError};

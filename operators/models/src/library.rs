@@ -6,6 +6,8 @@
 //! Why never `ort::init()`: without a library it panics. What can go wrong: a library can be loaded only once, and never unloaded; a second
 //! [`load`] with another path is refused.
 
+mod whole;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -134,6 +136,9 @@ pub fn load(setting: Option<&Path>) -> Result<Library> {
         return Err(missing(named, &path, "there is no such file"));
     }
     let path = if named == Named::Loader { path } else { canonical(&path) };
+    if let Some(why) = whole::cut_short(&path) {
+        return Err(unloadable(named, &path, &why));
+    }
     let builder = ort::init_from(&path).map_err(|e| refused(named, &path, &e))?;
     let environment = builder.with_name("curette").with_telemetry(false).build().map_err(|e| {
         ModelError::new(ErrorKind::Library, format!("ONNX Runtime at {} does not start: {e}", path.display()))
@@ -156,6 +161,11 @@ fn missing(named: Named, path: &Path, why: &str) -> ModelError {
     ModelError::new(ErrorKind::Library, format!("ONNX Runtime is not at {} ({named}): {why}", path.display())).help(GET_IT)
 }
 
+fn unloadable(named: Named, path: &Path, why: &str) -> ModelError {
+    ModelError::new(ErrorKind::Library, format!("{} ({named}) is not a library that loads: {why}", path.display()))
+        .help(format!("it is damaged or made for another machine; {GET_IT}"))
+}
+
 /// `ort`'s own text leaves out the system's reason or hides it in `Debug`.
 fn refused(named: Named, path: &Path, error: &ort::LoadDynamicError) -> ModelError {
     use ort::LoadDynamicError as E;
@@ -163,12 +173,7 @@ fn refused(named: Named, path: &Path, error: &ort::LoadDynamicError) -> ModelErr
     match error {
         E::Dlopen { error, .. } => {
             let reason = loader_reason(&format!("{error:?}"), path);
-            if named == Named::Loader {
-                missing(named, path, &reason)
-            } else {
-                ModelError::new(ErrorKind::Library, format!("{at} ({named}) is not a library that loads: {reason}"))
-                    .help(format!("it may be cut short or made for another machine; {GET_IT}"))
-            }
+            if named == Named::Loader { missing(named, path, &reason) } else { unloadable(named, path, &reason) }
         }
         E::MissingApi { .. } => {
             ModelError::new(ErrorKind::Library, format!("{at} ({named}) is a library, but not ONNX Runtime")).help(GET_IT)
@@ -201,15 +206,21 @@ pub fn available(provider: Provider) -> bool {
     answer.unwrap_or(false)
 }
 
-/// The version out of the library's own API, such as `1.32.0`.
+/// The version that a loaded library tells, such as `1.32.0`.
 pub fn version(library: &Library) -> String {
-    // SAFETY: the library is loaded and keeps its API for the life of the process; the string is static.
+    type Base = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
+    // SAFETY: the path is that of the loaded library, so nothing new is run by opening it again; `OrtGetApiBase` has this signature in all
+    // versions, and the string that it leads to is static.
     let text = unsafe {
-        let base = ort::sys::OrtGetApiBase();
-        std::ffi::CStr::from_ptr(((*base).GetVersionString)())
+        let Ok(handle) = libloading::Library::new(&library.path) else { return String::new() };
+        let Ok(base) = handle.get::<Base>(b"OrtGetApiBase") else { return String::new() };
+        let base = base();
+        if base.is_null() {
+            return String::new();
+        }
+        std::ffi::CStr::from_ptr(((*base).GetVersionString)()).to_string_lossy().into_owned()
     };
-    let _ = library;
-    text.to_string_lossy().into_owned()
+    text
 }
 
 #[cfg(test)]

@@ -300,7 +300,7 @@ impl Manifest {
     pub fn parse(text: &str, place: &Path) -> Result<Self> {
         let at = place.display();
         let manifest: Manifest = toml::from_str(text).map_err(|e| {
-            let line = e.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+            let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
             let line = line.map(|n| format!(":{n}")).unwrap_or_default();
             ModelError::new(ErrorKind::Manifest, format!("{at}{line}: {}", e.message()))
                 .help("the keys of a model manifest are explained in datasets/models/README.md")

@@ -173,7 +173,7 @@ impl Model {
         self.run_until(inputs, None)
     }
 
-    /// As [`Model::run`]; returns [`ErrorKind::Cancelled`] soon after `cancelled` turns true while it waits for a session, and before it starts.
+    /// As [`Model::run`]; returns [`ErrorKind::Cancelled`] soon after `cancelled` turns true while it waits for a session, before it starts, and while it runs.
     pub fn run_until(&self, inputs: &[Tensor], cancelled: Option<&AtomicBool>) -> Result<Vec<Tensor>> {
         check_inputs(&self.identity.name, &self.contract, inputs)?;
         let mut lent = self.checkout(cancelled)?;

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::GraphOptimizationLevel;
@@ -17,13 +18,16 @@ use crate::manifest::{Contract, Dim, Dtype, Port};
 use crate::settings::{Provider, RunSettings};
 use crate::{ErrorKind, ModelError, Result, Tensor};
 
+/// How often a call looks whether the run is being stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A session and the order of its ports.
 pub struct Session {
     session: ort::session::Session,
     contract: Arc<Contract>,
     model: String,
-    /// Tells a stopping run to end; taken anew for each call.
-    stop: Arc<RunOptions>,
+    /// Ends the call in progress when its flag is set from another thread.
+    stop: RunOptions,
 }
 
 impl Session {
@@ -43,7 +47,14 @@ impl Session {
             }
             None => has,
         };
-        let stop = Arc::new(RunOptions::new().map_err(|e| failed(model, &e))?);
+        if let Some(port) = contract.inputs.iter().chain(&contract.outputs).find(|p| !matches!(p.dtype, Dtype::F32 | Dtype::I64))
+        {
+            let message = format!("`{}` of model `{model}` is {:?}; only f32 and i64 are supported", port.name, port.dtype);
+            return Err(
+                ModelError::new(ErrorKind::Contract, message).help("convert it so that inputs and outputs are f32 or i64")
+            );
+        }
+        let stop = RunOptions::new().map_err(|e| failed(model, &e))?;
         Ok(Session { session, contract: Arc::new(contract), model: model.to_owned(), stop })
     }
 
@@ -55,11 +66,6 @@ impl Session {
     /// A value of the graph's metadata, such as the character table of a text recogniser.
     pub fn metadata(&self, key: &str) -> Option<String> {
         self.session.metadata().ok()?.custom(key)
-    }
-
-    /// What ends the call in progress from another thread.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.stop))
     }
 
     /// Runs. Inputs and outputs are in the contract's order; output values must all be finite.
@@ -76,9 +82,8 @@ impl Session {
             };
             named.push((&port.name, value));
         }
-        // Terminated only by the owner of this call's stopper.
         self.stop.unterminate().map_err(|e| failed(&self.model, &e))?;
-        let outputs = match self.session.run_with_options(named, &*self.stop) {
+        let outputs = match watched(&self.stop, cancelled, || self.session.run_with_options(named, &self.stop)) {
             Ok(outputs) => outputs,
             Err(_) if cancelled.is_some_and(|c| c.load(Ordering::Relaxed)) => return Err(stopped(&self.model)),
             Err(e) => return Err(failed(&self.model, &e)),
@@ -103,16 +108,30 @@ impl Session {
     }
 }
 
-/// Ends a call from another thread.
-#[derive(Clone)]
-pub struct Stopper(Arc<RunOptions>);
-
-impl Stopper {
-    /// Asks the call in progress to end soon; without one nothing happens.
-    pub fn stop(&self) {
-        // A failure means that the call ends by itself.
-        let _ = self.0.terminate();
-    }
+/// Does `work` while a second thread looks at `cancelled` and asks ONNX Runtime to end early.
+fn watched<R>(stop: &RunOptions, cancelled: Option<&AtomicBool>, work: impl FnOnce() -> R) -> R {
+    let Some(cancelled) = cancelled else { return work() };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = || {
+            while !done.load(Ordering::Acquire) {
+                if cancelled.load(Ordering::Relaxed) {
+                    // A failure means that the call ends by itself.
+                    let _ = stop.terminate();
+                    return;
+                }
+                std::thread::park_timeout(LOOK_EVERY);
+            }
+        };
+        // Without the thread the call cannot be cut short: it ends by itself.
+        let watcher = std::thread::Builder::new().name("model-watch".into()).spawn_scoped(scope, watch);
+        let out = work();
+        done.store(true, Ordering::Release);
+        if let Ok(watcher) = watcher {
+            watcher.thread().unpark();
+        }
+        out
+    })
 }
 
 fn build(library: &Library, model: &str, graph: &Path, run: &RunSettings) -> Result<ort::session::Session> {

@@ -269,3 +269,24 @@ pub fn main_role(manifest: &Manifest) -> FileRole {
         ModelKind::Head => FileRole::Head,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_manifests_are_well_formed_and_named_like_their_files() {
+        for (file, text) in BUILT_IN {
+            let manifest = Manifest::parse(text, Path::new(file)).unwrap();
+            assert_eq!(format!("{}.toml", manifest.name), *file);
+            assert!(
+                manifest.origin.obtain.is_some() || manifest.files.iter().all(|f| !f.urls.is_empty()),
+                "{file} cannot be obtained"
+            );
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/models");
+        let files =
+            std::fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "toml"));
+        assert_eq!(files.count(), BUILT_IN.len(), "store/built_in.rs lists every manifest of datasets/models");
+    }
+}

@@ -43,7 +43,13 @@ impl Blobs {
     }
 
     /// Brings in what `open` gives, unless it is there. `name` is told in messages.
-    pub fn put(&self, sha256: &str, name: &str, bytes: Option<u64>, open: impl FnOnce() -> Result<Box<dyn Read>>) -> Result<Put> {
+    pub fn put<'a>(
+        &self,
+        sha256: &str,
+        name: &str,
+        bytes: Option<u64>,
+        open: impl FnOnce() -> Result<Box<dyn Read + 'a>>,
+    ) -> Result<Put> {
         let place = self.path(sha256);
         if place.is_file() {
             return Ok(Put::Already);
@@ -68,6 +74,11 @@ impl Blobs {
                 Err(e)
             }
         }
+    }
+
+    /// As [`Blobs::put`], from an open reader.
+    pub fn put_from(&self, sha256: &str, name: &str, bytes: u64, source: &mut dyn Read) -> Result<Put> {
+        self.put(sha256, name, Some(bytes), || Ok(Box::new(source)))
     }
 
     /// Removes a blob that is damaged, so that it can be brought in again.
@@ -104,7 +115,7 @@ pub enum Put {
     Brought(u64),
 }
 
-fn fill(part: &Path, open: impl FnOnce() -> Result<Box<dyn Read>>, limit: u64) -> Result<(String, u64)> {
+fn fill<'a>(part: &Path, open: impl FnOnce() -> Result<Box<dyn Read + 'a>>, limit: u64) -> Result<(String, u64)> {
     let source = open()?;
     let mut file = File::create(part).map_err(|e| io(part, &e))?;
     let mut write = |chunk: &[u8]| file.write_all(chunk).map_err(|e| io(part, &e));
