@@ -41,9 +41,10 @@ use words::{Count, Tally};
 /// a 720p video are found with 640; smaller print needs 960 or 1280, at about the square of the time.
 ///
 /// Models: PP-OCRv4 (`curette models list` tells how to get `ppocrv4-det` and `ppocrv4-rec`; none comes with curette), or a later PP-OCR exported to ONNX
-/// with the same preprocessing. The recogniser reads Latin letters, digits, Chinese and some Greek and Cyrillic. Text in scripts that its dictionary does
-/// not hold (Arabic, Hangul, Thai, ...) is found but read as nothing or as a few wrong letters, and hardly counts: see `text_boxes`. In scripts without
-/// spaces a line is one word, or a fifth of its characters with `words_or_chars`. Upside-down text is not turned.
+/// with the same preprocessing. Of PP-OCRv4's 6,623 characters 6,280 are Chinese, the rest are digits, signs and Latin letters with a few accents (e.g. é, ä, ü;
+/// no ö, ñ, ç), and single Greek and Cyrillic letters. Text in other scripts (Cyrillic, Arabic, Hangul, kana, ...) is found but read as nothing or as a few wrong letters,
+/// and hardly counts: see `text_boxes`. In scripts without spaces a line is one word, or a fifth of its characters with `words_or_chars`. Upside-down text
+/// is not turned.
 ///
 /// Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_input`, `model_output_not_finite`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

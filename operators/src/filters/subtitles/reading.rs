@@ -35,7 +35,7 @@ pub enum Failure {
 impl OcrModels {
     /// Opens both models. The dictionary: the named file, else the recogniser's dictionary file, else its metadata.
     pub fn open(
-        models: &Models,
+        store: &Models,
         detector: &ModelRef,
         recogniser: &ModelRef,
         dictionary: Option<&Path>,
