@@ -154,7 +154,7 @@ fn reference(name: &str) -> ModelRef {
 }
 
 fn list(reports: &[ModelReport]) -> Output {
-    let mut text = format!("{:<24}{:<10}{:<40}{}\n", "model", "state", "licence", "what it is");
+    let mut text = format!("{:<24}{:<8}{:<62}{}\n", "model", "state", "licence", "what it is");
     for r in reports {
         let state = state(r.state);
         let commercial = match r.commercial_use {
@@ -163,7 +163,7 @@ fn list(reports: &[ModelReport]) -> Output {
             CommercialUse::Unknown => " (commercial use unknown)",
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:<24}{state:<10}{:<40}{}", r.name, format!("{}{commercial}", r.licence), r.title);
+        let _ = writeln!(text, "{:<24}{state:<8}{:<62}{}", r.name, format!("{}{commercial}", r.licence), r.title);
     }
     for r in reports {
         if let Some(problem) = &r.problem {

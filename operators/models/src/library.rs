@@ -40,7 +40,7 @@ pub enum Named {
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Named::Setting => "[runtime] onnxruntime",
+            Named::Setting => "[runtime] onnxruntime or --onnxruntime",
             Named::Variable => LIBRARY_VARIABLE,
             Named::Executable => "beside the executable",
             Named::DataFolder => "the data folder",
