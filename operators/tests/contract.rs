@@ -58,7 +58,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         world::fill(folder.path(), operator);
         let resources = Arc::new(Resources::default());
-        world::with_models(&resources, folder.path());
+        world::with_models(folder.path(), operator.name(), &resources);
         World { folder, resources }
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{DynOperator, Kind, Paths};
 use curette_engine::resources::Resources;
 use curette_heads::{Encoder, Head};
-use curette_models::{Models, Settings};
+use curette_models::store::hash_file;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
@@ -23,29 +24,39 @@ fn library() -> PathBuf {
     std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from)
 }
 
+/// Model files that the example of an operator needs, below the cache's `models/`.
+fn fetched(operator: &str) -> &'static [&'static str] {
+    match operator {
+        "subtitles" => &["rapidocr/ch_PP-OCRv4_det_infer.onnx", "rapidocr/ch_PP-OCRv4_rec_infer.onnx"],
+        _ => &[],
+    }
+}
+
 /// A file that an operator with models needs and that this machine lacks. Where `CI` is set that is an error.
 pub fn lacks(operator: &str) -> Option<PathBuf> {
-    let models: &[&str] = match operator {
-        "subtitles" => &["rapidocr/ch_PP-OCRv4_det_infer.onnx", "rapidocr/ch_PP-OCRv4_rec_infer.onnx"],
-        "aesthetic" | "technical" => &[],
-        _ => return None,
-    };
-    let missing = models.iter().map(|m| cache().join("models").join(m)).chain([library()]).find(|f| !f.exists());
+    if !["subtitles", "aesthetic", "technical"].contains(&operator) {
+        return None;
+    }
+    let models = fetched(operator).iter().map(|m| cache().join("models").join(m));
+    let missing = models.chain([library()]).find(|f| !f.exists());
     assert!(missing.is_none() || std::env::var_os("CI").is_none(), "{missing:?} is missing: run scripts/bootstrap");
     missing
 }
 
-/// Lets operators find ONNX Runtime and the tiny models below `folder`.
-pub fn with_models(resources: &Resources, folder: &Path) {
-    let (library, manifests) = (Some(library()).filter(|l| l.exists()), folder.join("models"));
+/// Lets operators find ONNX Runtime, the models that `scripts/bootstrap` fetched, and tiny ones below `folder`.
+pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
+    let store = folder.join("cache");
+    for model in fetched(operator) {
+        let file = cache().join("models").join(model);
+        let blob = store.join("blobs").join(hash_file(&file).unwrap().0);
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        std::fs::copy(&file, &blob).unwrap();
+    }
+    let manifests = folder.join("models");
     tiny_models(&manifests);
-    let settings = Settings {
-        onnxruntime: library,
-        manifests: Some(manifests),
-        cache: folder.join("cache"),
-        ..Settings::from_environment()
-    };
-    resources.get(|| Models::new(settings));
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let onnxruntime = Some(library()).filter(|l| l.exists()).map(|l| text(&l)).unwrap_or_default();
+    resources.get(|| RuntimeSettings { onnxruntime, models: text(&manifests), cache: text(&store), ..RuntimeSettings::default() });
 }
 
 /// Makes what an operator's example needs below `folder`.
@@ -62,10 +73,6 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
-            ("subtitles", "detector" | "recogniser") => {
-                std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
-                std::fs::copy(cache().join("models/rapidocr").join(file.path.file_name().unwrap()), &file.path).unwrap();
-            }
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }

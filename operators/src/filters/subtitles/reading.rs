@@ -8,19 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use curette_engine::operator::OperatorError;
-use curette_engine::resources::Resources;
 use curette_engine::verdict::Problem;
 use curette_models::manifest::Dim;
-use curette_models::{ErrorKind, FileRole, Model, ModelError, ModelRef, Models, Settings, Tensor};
+use curette_models::{FileRole, Model, ModelError, ModelRef, Models, Tensor};
 use curette_ocr::{Dictionary, Infer, InferError, OcrError};
 use ndarray::{ArrayD, ArrayView4};
 
 use crate::media::Frame;
-
-/// The models of this process.
-pub fn models(resources: &Resources) -> Arc<Models> {
-    resources.get(|| Models::new(Settings::from_environment()))
-}
+use crate::models;
 
 /// Detector, recogniser and dictionary.
 pub struct OcrModels {
@@ -40,18 +35,18 @@ pub enum Failure {
 impl OcrModels {
     /// Opens both models. The dictionary: the named file, else the recogniser's dictionary file, else its metadata.
     pub fn open(
-        models: &Models,
+        store: &Models,
         detector: &ModelRef,
         recogniser: &ModelRef,
         dictionary: Option<&Path>,
     ) -> Result<Self, OperatorError> {
-        let detector = models.open_default(detector).map_err(operator_error)?;
-        let located = models.find(recogniser).map_err(operator_error)?;
-        let recogniser = models.open_default(recogniser).map_err(operator_error)?;
+        let detector = store.open_default(detector).map_err(models::broken)?;
+        let located = store.find(recogniser).map_err(models::broken)?;
+        let recogniser = store.open_default(recogniser).map_err(models::broken)?;
         let file = dictionary.or_else(|| located.require(FileRole::Dictionary).ok());
         let dictionary = match file {
             Some(path) => read_dictionary(path).map_err(OperatorError::new)?,
-            None => match recogniser.metadata("character").map_err(operator_error)? {
+            None => match recogniser.metadata("character").map_err(models::broken)? {
                 Some(lines) => Dictionary::from_lines(&lines),
                 None => {
                     let name = &recogniser.identity().name;
@@ -138,12 +133,8 @@ pub fn failure(error: OcrError) -> Failure {
             Failure::Run(OperatorError::new(text).help("name models of the PP-OCR kind, and the recogniser's own dictionary"))
         }
         OcrError::Inference { source, .. } => match source.downcast::<ModelError>() {
-            Ok(e) if e.kind == ErrorKind::Cancelled => Failure::Row(Problem::new("cancelled", "the run is being stopped")),
-            Ok(e) if e.kind.is_of_the_input() || e.kind == ErrorKind::Run => {
-                Failure::Row(Problem::new("inference_failed", format!("{text}; the frame cannot be read")))
-            }
-            Ok(e) => Failure::Run(operator_error(*e)),
-            Err(_) => Failure::Row(Problem::new("inference_failed", text)),
+            Ok(e) => models::problem(*e).map_or_else(Failure::Run, Failure::Row),
+            Err(_) => Failure::Run(OperatorError::new(text)),
         },
     }
 }
@@ -152,9 +143,4 @@ pub fn failure(error: OcrError) -> Failure {
 pub fn read_dictionary(path: &Path) -> Result<Dictionary, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Dictionary::from_file(&text).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-/// A model that cannot be had ends the run.
-pub fn operator_error(e: ModelError) -> OperatorError {
-    OperatorError { message: e.message, help: e.help }
 }

@@ -27,8 +27,8 @@ fn resources() -> Option<Arc<Resources>> {
         }
     }
     let resources = Arc::new(Resources::default());
-    let settings = Settings { onnxruntime: Some(library), ..Settings::from_environment() };
-    resources.get(|| Models::new(settings));
+    let onnxruntime = library.to_string_lossy().into_owned();
+    resources.get(|| RuntimeSettings { onnxruntime, ..RuntimeSettings::default() });
     Some(resources)
 }
 
@@ -154,9 +154,13 @@ fn models_that_do_not_fit_are_refused_before_the_first_row() {
 #[test]
 fn models_and_dictionary_are_part_of_the_meaning() {
     let folder = tempfile::tempdir().unwrap();
+    let paths = Paths { base: folder.path().to_path_buf() };
+    let names = ["a.onnx", "b.onnx", "keys.txt"];
+    names.iter().for_each(|n| std::fs::write(folder.path().join(n), n).unwrap());
     let operator =
         Subtitles { detector: "a.onnx".into(), recogniser: "b.onnx".into(), dictionary: Some("keys.txt".into()), ..operator() };
-    let files = operator.files(&Paths { base: folder.path().to_path_buf() });
-    let found: Vec<_> = files.iter().map(|f| (f.key, f.path.strip_prefix(folder.path()).unwrap().to_str().unwrap())).collect();
-    assert_eq!(found, [("detector", "a.onnx"), ("dictionary", "keys.txt"), ("recogniser", "b.onnx")]);
+    let mut files = operator.model_files(&paths, &RuntimeSettings::default());
+    files.extend(operator.files(&paths));
+    let found: Vec<_> = files.iter().map(|f| (f.key, f.path.file_name().unwrap().to_str().unwrap())).collect();
+    assert!(["detector", "recogniser", "dictionary"].iter().zip(names).all(|(k, n)| found.contains(&(k, n))), "{found:?}");
 }
