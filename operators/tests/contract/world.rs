@@ -56,7 +56,12 @@ pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
     tiny_models(&manifests);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let onnxruntime = Some(library()).filter(|l| l.exists()).map(|l| text(&l)).unwrap_or_default();
-    resources.get(|| RuntimeSettings { onnxruntime, models: text(&manifests), cache: text(&store), ..RuntimeSettings::default() });
+    resources.get(|| RuntimeSettings {
+        onnxruntime,
+        models: text(&manifests),
+        cache: text(&store),
+        ..RuntimeSettings::default()
+    });
 }
 
 /// Makes what an operator's example needs below `folder`.
