@@ -1,6 +1,5 @@
 //! The files that examples name: a corpus, a head, a video.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use curette_engine::graph::RuntimeSettings;
