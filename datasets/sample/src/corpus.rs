@@ -214,7 +214,7 @@ fn broken() -> Vec<Video> {
             .format(Format::Mp4IndexFirst)
             .damage(Damage::Truncated(40))
             .titled("bR0kTrunc40", 3, "Lung ultrasound")
-            .ends("temporal_split", 0),
+            .ends("probe", 0),
         base("broken-empty.mp4", "no bytes at all")
             .damage(Damage::Empty)
             .titled("bR0kEmpty_0", 3, "Thyroid ultrasound")
