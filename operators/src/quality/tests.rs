@@ -155,8 +155,7 @@ fn stronger_compression_raises_blockiness_and_lowers_quality() {
 
 #[test]
 fn shaking_raises_jitter_and_panning_does_not() {
-    let frames =
-        |at: &dyn Fn(i64) -> (i64, i64)| (0..24).map(at).map(|(x, y)| texture(x, y, 256, 144)).collect::<Vec<_>>();
+    let frames = |at: &dyn Fn(i64) -> (i64, i64)| (0..24).map(at).map(|(x, y)| texture(x, y, 256, 144)).collect::<Vec<_>>();
     let jitter = |frames: &[Luma]| first(&Jitter::default(), frames);
     let tripod = jitter(&frames(&|_| (0, 0)));
     let pan = jitter(&frames(&|i| (4 * i, i)));
