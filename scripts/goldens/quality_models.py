@@ -57,9 +57,11 @@ def convolution(name, axes, source, shape, outputs, output, output_shape):
 
 
 def head(name, width, encoder_sha256):
-    """A linear head in the format of scripts/convert/laion_head.py."""
+    """A head of kind `regression` in curette's format."""
     weight, bias = (RNG.standard_normal((1, width)) * 2).astype(np.float32), np.float32([5.2])
-    save_file({"weight": weight, "bias": bias}, str(MODELS / f"{name}.safetensors"), metadata={"kind": "regression", "encoder_sha256": encoder_sha256})
+    save_file({"weight": weight, "bias": bias}, str(MODELS / f"{name}.safetensors"), metadata={
+        "format": "curette-head/2", "kind": "regression", "encoder": "clip", "encoder_sha256": encoder_sha256, "dim": str(width),
+        "l2_normalised": "true", "classes": "[]"})
     return weight[0].astype(float), float(bias[0])
 
 

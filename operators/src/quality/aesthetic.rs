@@ -34,7 +34,7 @@ use crate::video::report_missing;
 /// OpenAI's ViT-L/14 embedding) scores lie in about 1 to 10; MedGen drops clips below 3.0.
 ///
 /// `encoder` is a manifest's name, or the path of a manifest (`.toml`) or graph (`.onnx`) that takes `[batch, 3, 224, 224]` and gives `[batch, D]`. `head` is a manifest's name
-/// or path, or a `.safetensors` file of kind `regression` as `scripts/convert/laion_head.py` makes it.
+/// or path, or a `.safetensors` file of kind `regression` as `curette head import-laion` makes it.
 ///
 /// Reject code: `low_aesthetic`. Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_output_not_finite` (NaN or infinity),
 /// `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
@@ -159,10 +159,10 @@ impl Scorer {
             let message = format!("head `{}` does not belong to encoder `{}`: {what}", head.identity, id.name);
             ModelError::new(ErrorKind::Contract, message).help("name the encoder that the head was trained on")
         };
-        if head.width() != encoder.width() {
-            return Err(refuse(format!("it reads {} numbers, the encoder gives {}", head.width(), encoder.width())));
+        if head.head.dim() != encoder.width() {
+            return Err(refuse(format!("it reads {} numbers, the encoder gives {}", head.head.dim(), encoder.width())));
         }
-        match &head.encoder_sha256 {
+        match &head.head.encoder.sha256 {
             Some(wanted) if *wanted != id.sha256 => {
                 Err(refuse(format!("it names the graph {wanted}, the encoder's is {}", id.sha256)))
             }
@@ -174,7 +174,7 @@ impl Scorer {
     fn score(&self, frames: &[Frame], context: &MediaContext) -> Result<Vec<f64>, Failure> {
         let pictures: Vec<Rgb> = frames.iter().map(|f| Rgb { pixels: &f.rgb, width: f.width, height: f.height }).collect();
         let vectors = self.encoder.embed_until(&pictures, Some(context.cancelled))?;
-        Ok(vectors.iter().map(|vector| self.head.score(vector)).collect())
+        Ok(vectors.iter().map(|vector| f64::from(self.head.head.score(vector))).collect())
     }
 }
 

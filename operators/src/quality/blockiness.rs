@@ -2,15 +2,14 @@
 //!
 //! What can go wrong: see [`crate::pixels::blocks`]; blocks of a picture that was scaled after it was compressed are not found.
 
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck};
+use curette_engine::operator::{Kind, Operator};
 use curette_engine::verdict::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::per_clip::{Bound, Limit, Measure, PerClip, Request, columns};
+use super::per_clip::{Bound, Limit, Measure, Request, operator_of_a_measure};
 use crate::pixels::blocks::{Blocks, MIN_SIDE, blocks};
 use crate::pixels::luma::Luma;
-use crate::video::report_missing;
 
 /// Measures the blocks of JPEG-like compression and drops clips that show them.
 ///
@@ -53,33 +52,7 @@ impl Operator for Blockiness {
     const VERSION: u32 = 1;
     const EXAMPLE: &'static str = "[step.blockiness]\ntype = \"blockiness\"\ninputs = [\"clips\"]\nmax_blockiness = 2.0\n";
 
-    fn columns(&self) -> Columns {
-        columns::<Self>()
-    }
-
-    fn pool(&self) -> Pool {
-        Pool::Decode
-    }
-
-    fn rows_per_task(&self) -> usize {
-        1
-    }
-
-    fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
-    }
-
-    fn cosmetic_keys(&self) -> &'static [&'static str] {
-        &["timeout_seconds"]
-    }
-
-    fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
-    }
-
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
-    }
+    operator_of_a_measure!();
 }
 
 impl Measure for Blockiness {

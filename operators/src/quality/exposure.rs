@@ -3,15 +3,14 @@
 //! What can go wrong: medical pictures often stand on black (ultrasound, scopes, X-ray), so a dark mean or a large dark share is no fault by itself.
 
 use curette_engine::diag::Code;
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck};
+use curette_engine::operator::{Kind, Operator, StepCheck};
 use curette_engine::verdict::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::per_clip::{Bound, Limit, Measure, PerClip, Request, columns, mean};
+use super::per_clip::{Bound, Limit, Measure, Request, mean, operator_of_a_measure};
 use crate::pixels::light::{Light, light};
 use crate::pixels::luma::Luma;
-use crate::video::report_missing;
 
 /// Measures brightness, contrast and clipping.
 ///
@@ -69,18 +68,6 @@ impl Operator for Exposure {
     const EXAMPLE: &'static str =
         "[step.exposure]\ntype = \"exposure\"\ninputs = [\"clips\"]\nmin_mean = 0.03\nmin_contrast = 0.02\n";
 
-    fn columns(&self) -> Columns {
-        columns::<Self>()
-    }
-
-    fn pool(&self) -> Pool {
-        Pool::Decode
-    }
-
-    fn rows_per_task(&self) -> usize {
-        1
-    }
-
     fn validate(&self, check: &mut dyn StepCheck) {
         if let (Some(min), Some(max)) = (self.min_mean, self.max_mean)
             && min > max
@@ -90,21 +77,7 @@ impl Operator for Exposure {
         }
     }
 
-    fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
-    }
-
-    fn cosmetic_keys(&self) -> &'static [&'static str] {
-        &["timeout_seconds"]
-    }
-
-    fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
-    }
-
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
-    }
+    operator_of_a_measure!();
 }
 
 impl Measure for Exposure {

@@ -3,14 +3,13 @@
 //! What can go wrong: a still picture can be what is meant (an X-ray that is explained). Slow motion below `noise` between samples counts as still only until it
 //! has added up, because every frame is compared with the one where the stillness began.
 
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck};
+use curette_engine::operator::{Kind, Operator};
 use curette_engine::verdict::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::per_clip::{Bound, Limit, Measure, PerClip, Request, SMALL_PX, columns};
+use super::per_clip::{Bound, Limit, Measure, Request, SMALL_PX, operator_of_a_measure};
 use crate::pixels::luma::Luma;
-use crate::video::report_missing;
 
 /// Measures how long the picture stands still and drops clips that hardly move.
 ///
@@ -54,33 +53,7 @@ impl Operator for Freeze {
     const VERSION: u32 = 1;
     const EXAMPLE: &'static str = "[step.freeze]\ntype = \"freeze\"\ninputs = [\"clips\"]\nmax_share = 0.9\n";
 
-    fn columns(&self) -> Columns {
-        columns::<Self>()
-    }
-
-    fn pool(&self) -> Pool {
-        Pool::Decode
-    }
-
-    fn rows_per_task(&self) -> usize {
-        1
-    }
-
-    fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
-    }
-
-    fn cosmetic_keys(&self) -> &'static [&'static str] {
-        &["timeout_seconds"]
-    }
-
-    fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
-    }
-
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
-    }
+    operator_of_a_measure!();
 }
 
 impl Measure for Freeze {

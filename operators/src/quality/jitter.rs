@@ -3,15 +3,14 @@
 //! What can go wrong: the camera cannot be told from what it shows. Flowing speckle (ultrasound) has no common motion: such a clip is unmeasured. A shake that is
 //! faster than the samples is still seen as irregular, but its size is that of the samples.
 
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck};
+use curette_engine::operator::{Kind, Operator};
 use curette_engine::verdict::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::per_clip::{Bound, Limit, Measure, PerClip, Request, SMALL_PX, columns};
+use super::per_clip::{Bound, Limit, Measure, Request, SMALL_PX, operator_of_a_measure};
 use crate::pixels::luma::Luma;
 use crate::pixels::shift::{Shift, Spectrum};
-use crate::video::report_missing;
 
 /// Measures shake and drops shaky clips.
 ///
@@ -52,33 +51,7 @@ impl Operator for Jitter {
     const VERSION: u32 = 1;
     const EXAMPLE: &'static str = "[step.jitter]\ntype = \"jitter\"\ninputs = [\"clips\"]\nmax_jitter = 0.05\n";
 
-    fn columns(&self) -> Columns {
-        columns::<Self>()
-    }
-
-    fn pool(&self) -> Pool {
-        Pool::Decode
-    }
-
-    fn rows_per_task(&self) -> usize {
-        1
-    }
-
-    fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
-    }
-
-    fn cosmetic_keys(&self) -> &'static [&'static str] {
-        &["timeout_seconds"]
-    }
-
-    fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
-    }
-
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
-    }
+    operator_of_a_measure!();
 }
 
 impl Measure for Jitter {

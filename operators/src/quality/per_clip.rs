@@ -67,6 +67,43 @@ pub fn columns<M: Measure>() -> Columns {
     M::VALUES.iter().fold(needs, |columns, (name, doc)| columns.add(name, DataType::Float32, doc))
 }
 
+/// What `impl Operator` of every measure has in common: its columns, where it runs, what decides its answer. To be written inside of it.
+macro_rules! operator_of_a_measure {
+    () => {
+        fn columns(&self) -> curette_engine::operator::Columns {
+            super::per_clip::columns::<Self>()
+        }
+
+        fn pool(&self) -> curette_engine::operator::Pool {
+            curette_engine::operator::Pool::Decode
+        }
+
+        fn rows_per_task(&self) -> usize {
+            1
+        }
+
+        fn check_environment(&self, check: &mut dyn curette_engine::operator::StepCheck) {
+            crate::video::report_missing(check);
+        }
+
+        fn cosmetic_keys(&self) -> &'static [&'static str] {
+            &["timeout_seconds"]
+        }
+
+        fn decided_by(&self) -> Option<Vec<&'static str>> {
+            Some(crate::span::OF_PIXELS.to_vec())
+        }
+
+        fn build(
+            &self,
+            _context: &curette_engine::operator::BuildContext,
+        ) -> Result<curette_engine::operator::Runtime, curette_engine::operator::OperatorError> {
+            Ok(curette_engine::operator::Runtime::Transform(Box::new(super::per_clip::PerClip(self.clone()))))
+        }
+    };
+}
+pub(super) use operator_of_a_measure;
+
 /// Runs a measure on rows.
 pub struct PerClip<M>(pub M);
 

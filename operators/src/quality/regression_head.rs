@@ -1,25 +1,18 @@
-//! A linear head that gives a number, not a class: one weight per dimension of an embedding and a bias, in one safetensors file.
-//!
-//! Tensors `weight` F32 `[1, D]` and `bias` F32 `[1]`; metadata `kind` = `regression` and `encoder_sha256`, the hash of the graph whose embeddings it reads, as
-//! `scripts/convert/laion_head.py` writes them. What can go wrong: every way in which a file can be wrong is a message that says what was found.
+//! A head that gives a number, not a class ([`Head`] of kind `regression`), found by a manifest's name or a path. What can go wrong: another kind of head, or
+//! one that cannot be read; both are messages that say what was found.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use curette_heads::Head;
+use curette_heads::head::Kind;
 use curette_models::{ErrorKind, FileRole, ModelError, ModelRef, Models};
-use safetensors::{Dtype, SafeTensors};
 
 use super::models::identity;
 
-/// Larger files are refused unread: 16 MiB are four million dimensions.
-const MAX_BYTES: u64 = 16 << 20;
-
 /// A head.
-#[derive(Debug, Clone, PartialEq)]
 pub struct RegressionHead {
-    weight: Vec<f32>,
-    bias: f32,
-    /// Hash of the graph of the encoder, where the file tells it.
-    pub encoder_sha256: Option<String>,
+    /// The head itself.
+    pub head: Head,
     /// What names it in outputs.
     pub identity: String,
 }
@@ -27,102 +20,79 @@ pub struct RegressionHead {
 impl RegressionHead {
     /// The head that a key names: a manifest's name or path (`kind = "head"`), or a `.safetensors` file.
     pub fn open(models: &Models, text: &str, base: &Path) -> Result<Self, ModelError> {
-        if text.ends_with(".safetensors") {
+        let (path, identity): (PathBuf, String) = if text.ends_with(".safetensors") {
             let path = base.join(text);
             let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let (sha256, _) = curette_models::store::hash_file(&path)?;
-            return Self::load(&path, identity(&name, "unversioned", &sha256));
-        }
-        let located = models.find(&ModelRef::parse(text, base))?;
-        located.verify()?;
-        let name = identity(&located.manifest.name, &located.manifest.version, &located.sha256(FileRole::Head)?);
-        Self::load(located.require(FileRole::Head)?, name)
-    }
-
-    fn load(path: &Path, identity: String) -> Result<Self, ModelError> {
+            (path, identity(&name, "unversioned", &sha256))
+        } else {
+            let located = models.find(&ModelRef::parse(text, base))?;
+            located.verify()?;
+            let name = identity(&located.manifest.name, &located.manifest.version, &located.sha256(FileRole::Head)?);
+            (located.require(FileRole::Head)?.to_owned(), name)
+        };
         let wrong = |what: String| {
-            ModelError::new(ErrorKind::Manifest, format!("head {}: {what}", path.display()))
-                .help("make it with scripts/convert/laion_head.py")
+            ModelError::new(ErrorKind::Manifest, what).help("LAION's predictor becomes one with `curette head import-laion`")
         };
-        let size = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?.len();
-        if size > MAX_BYTES {
-            return Err(wrong(format!("has {size} bytes, more than the {MAX_BYTES} of any linear head")));
+        let (head, _) = Head::load(&path).map_err(|e| wrong(e.to_string()))?;
+        if head.kind != Kind::Regression {
+            let what = format!("head {}: is of kind `{}`, a `regression` head is needed", path.display(), head.kind.name());
+            return Err(wrong(what));
         }
-        let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        Self::parse(&bytes, identity).map_err(wrong)
-    }
-
-    fn parse(bytes: &[u8], identity: String) -> Result<Self, String> {
-        let not_ours = |e| format!("is no safetensors file ({e})");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_ours)?;
-        let tensors = SafeTensors::deserialize(bytes).map_err(not_ours)?;
-        let metadata = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key).cloned());
-        if metadata("kind").as_deref() != Some("regression") {
-            return Err(format!("is of kind {:?}, a `regression` head is needed", metadata("kind")));
-        }
-        let floats = |name: &str| -> Result<(Vec<usize>, Vec<f32>), String> {
-            let tensor = tensors.tensor(name).map_err(|_| format!("has no tensor `{name}`"))?;
-            let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            match tensor.dtype() {
-                Dtype::F32 if values.iter().all(|v| v.is_finite()) => Ok((tensor.shape().to_vec(), values)),
-                Dtype::F32 => Err(format!("has a value in `{name}` that is not finite")),
-                other => Err(format!("has `{name}` as {other:?}, expected F32")),
-            }
-        };
-        let ((shape, weight), (bias_shape, bias)) = (floats("weight")?, floats("bias")?);
-        match (shape.as_slice(), bias.as_slice()) {
-            ([1, width], [bias]) if *width > 0 => {
-                Ok(RegressionHead { weight, bias: *bias, encoder_sha256: metadata("encoder_sha256"), identity })
-            }
-            _ => Err(format!("has `weight` of shape {shape:?} and `bias` of shape {bias_shape:?}, expected [1, D] and [1]")),
-        }
-    }
-
-    /// Dimensions of the embedding that it reads.
-    pub fn width(&self) -> usize {
-        self.weight.len()
-    }
-
-    /// The number for an embedding, which is brought to length 1 first; a zero vector gets the bias alone. The caller has checked the width.
-    pub fn score(&self, vector: &[f32]) -> f64 {
-        let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        let length = if length > 0.0 { length } else { 1.0 };
-        let product: f64 = self.weight.iter().zip(vector).map(|(w, v)| f64::from(*w) * f64::from(*v)).sum();
-        product / length + f64::from(self.bias)
+        Ok(RegressionHead { head, identity })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use curette_heads::{Encoder, laion};
+    use curette_models::Settings;
+
     use super::*;
 
-    fn file(metadata: &str, tensors: &str, data: &[f32]) -> Vec<u8> {
-        let header = format!("{{\"__metadata__\":{metadata},{tensors}}}");
-        let mut out = (header.len() as u64).to_le_bytes().to_vec();
-        out.extend_from_slice(header.as_bytes());
-        data.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
-        out
+    fn open(folder: &Path, name: &str) -> Result<RegressionHead, ModelError> {
+        RegressionHead::open(&Models::new(Settings::from_environment()), name, folder)
     }
 
-    const TENSORS: &str =
-        r#""weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"bias":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}"#;
-    const KIND: &str = r#"{"kind":"regression","encoder_sha256":"ab"}"#;
-
+    /// What `curette head import-laion` makes of two layers whose product 32 bits cannot hold.
     #[test]
-    fn a_vector_of_any_length_has_the_score_of_its_direction() {
-        let head = RegressionHead::parse(&file(KIND, TENSORS, &[3.0, 4.0, 5.0]), "h".into()).unwrap();
-        assert_eq!((head.width(), head.encoder_sha256.as_deref()), (2, Some("ab")));
-        assert_eq!((head.score(&[10.0, 0.0]), head.score(&[0.0, 0.5]), head.score(&[0.0, 0.0])), (8.0, 9.0, 5.0));
+    fn an_imported_predictor_is_a_head_for_aesthetic() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensor = |name: &str, shape: &str, from: usize, to: usize| {
+            format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}")
+        };
+        let parts = [
+            tensor("layers.0.weight", "[2,2]", 0, 16),
+            tensor("layers.0.bias", "[2]", 16, 24),
+            tensor("layers.1.weight", "[1,2]", 24, 32),
+            tensor("layers.1.bias", "[1]", 32, 36),
+        ];
+        let header = format!("{{{}}}", parts.join(","));
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        let values = [0.1f32, 0.2, 0.3, 0.4, 0.0, 1.0, 0.7, 0.9, 5.0];
+        values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+        let encoder: Encoder = format!("clip@sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let head = laion::import(&bytes, encoder).unwrap();
+        std::fs::write(dir.path().join("laion.safetensors"), head.to_bytes()).unwrap();
+        let opened = open(dir.path(), "laion.safetensors").unwrap();
+        assert!(opened.identity.starts_with("laion@unversioned#"));
+        // 0.7 (0.1 x + 0.2 y) + 0.9 (0.3 x + 0.4 y + 1) + 5, at length 1.
+        for (vector, want) in [([2.0, 0.0], 0.34 + 5.9), ([0.0, 0.5], 0.5 + 5.9), ([0.0, 0.0], 5.9)] {
+            assert!((opened.head.logits(&vector)[0] - want).abs() < 1e-6, "{vector:?}");
+        }
     }
 
     #[test]
-    fn what_is_no_head_is_refused_with_the_reason() {
-        let refused = |bytes: &[u8]| RegressionHead::parse(bytes, "h".into()).unwrap_err();
-        assert!(refused(b"").contains("no safetensors"));
-        assert!(refused(&file(r#"{"kind":"linear"}"#, TENSORS, &[1.0; 3])).contains("`regression` head is needed"));
-        assert!(refused(&file(KIND, TENSORS, &[1.0, f32::NAN, 0.0])).contains("not finite"));
-        let flat = TENSORS.replace("[1,2]", "[2]");
-        assert!(refused(&file(KIND, &flat, &[1.0; 3])).contains("expected [1, D]"));
-        assert!(refused(&file(KIND, TENSORS, &[1.0; 2])).contains("no safetensors"));
+    fn another_kind_of_head_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let classes = ["no".into(), "yes".into()];
+        let head = Head::linear(vec![1.0, 2.0], 0.0, Encoder::built_in("clip"), classes);
+        std::fs::write(dir.path().join("a.safetensors"), head.to_bytes()).unwrap();
+        std::fs::write(dir.path().join("b.safetensors"), "").unwrap();
+        let said = |name: &str| open(dir.path(), name).err().unwrap().message;
+        assert!(said("a.safetensors").contains("`linear`, a `regression` head is needed"));
+        assert!(said("b.safetensors").contains("is empty"));
+        assert!(said("none.safetensors").contains("none.safetensors"));
     }
 }

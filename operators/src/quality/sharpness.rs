@@ -3,15 +3,14 @@
 //! What can go wrong: noise and compression count as detail, and a larger picture of the same scene has less of it per pixel. Smooth pictures (fundus, X-ray) are
 //! not blurred pictures: calibrate the limit on clips of the kind that you keep.
 
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck};
+use curette_engine::operator::{Kind, Operator};
 use curette_engine::verdict::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::per_clip::{Bound, Limit, Measure, PerClip, Request, columns, median};
+use super::per_clip::{Bound, Limit, Measure, Request, median, operator_of_a_measure};
 use crate::pixels::luma::Luma;
 use crate::pixels::sharpness::{laplacian_variance, tenengrad};
-use crate::video::report_missing;
 
 /// Measures sharpness and drops clips that are blurred.
 ///
@@ -53,33 +52,7 @@ impl Operator for Sharpness {
     const VERSION: u32 = 1;
     const EXAMPLE: &'static str = "[step.sharpness]\ntype = \"sharpness\"\ninputs = [\"clips\"]\nmin_laplacian = 10.0\n";
 
-    fn columns(&self) -> Columns {
-        columns::<Self>()
-    }
-
-    fn pool(&self) -> Pool {
-        Pool::Decode
-    }
-
-    fn rows_per_task(&self) -> usize {
-        1
-    }
-
-    fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
-    }
-
-    fn cosmetic_keys(&self) -> &'static [&'static str] {
-        &["timeout_seconds"]
-    }
-
-    fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
-    }
-
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(PerClip(self.clone()))))
-    }
+    operator_of_a_measure!();
 }
 
 impl Measure for Sharpness {
