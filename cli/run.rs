@@ -278,7 +278,7 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
     );
     if !report.reused.is_empty() {
         let reused: Vec<_> = report.reused.iter().map(|(step, rows)| format!("{step} {rows}")).collect();
-        let _ = writeln!(out, "rows whose answer was kept from an earlier run: {}", reused.join(", "));
+        let _ = writeln!(out, "rows whose answer had been kept: {}", reused.join(", "));
     }
     let _ = writeln!(out, "\ntables:");
     for (name, location) in tables {

@@ -99,9 +99,10 @@ pub struct EngineSettings {
     #[schemars(range(min = 0, max = 86_400))]
     pub commit_interval_seconds: u64,
     /// Keep the answers of expensive steps (decoding, models) below the output, so that a new version of the pipeline reuses those that
-    /// its changes do not concern.
+    /// its changes do not concern. A limit that is a parameter of the measuring step makes other answers: measure without one and decide in a `filter` step.
     pub reuse: bool,
-    /// Kept answers may take this many bytes. Above it, those that the pipeline no longer uses go first; then no more are kept.
+    /// Kept answers may take this many bytes. Near it, those that the pipeline no longer uses go first. Answers of more than 64 KiB (clips) are kept only while less
+    /// than half is taken, and none of more than 16 MiB.
     pub reuse_max_bytes: u64,
     /// Restarts of a local cluster (`--processes`) before giving up.
     #[schemars(range(max = 1_000))]

@@ -1,16 +1,18 @@
-//! Answers of expensive steps, kept from version to version: a changed threshold must not decode a million videos again.
+//! Answers of expensive steps, kept from version to version: a changed splitting rule or one more video must not decode a million videos again.
 //!
 //! An operator that says which columns decide its answer ([`Operator::decided_by`](crate::operator::Operator::decided_by)) has the answer for
-//! each row kept below the output, under a hash of everything that shaped it: operator, version, parameters, model files and the values of those
-//! columns. A later run of another plan that meets the same row finds the answer. Rows that could not be measured are never kept: a new version
-//! tries them again. One object per answer in a folder per operator and parameters, so any number of processes and machines share them and no
-//! index has to fit in memory.
+//! each row kept below the output, under a hash of operator, version, parameters, model files and the values of those columns. A later run of
+//! another plan that meets the same row finds the answer. Rows that could not be measured are never kept: a new version tries them again. One object
+//! per answer in a folder per operator and parameters, so any number of processes and machines share them and no index has to fit in memory.
 //!
-//! What can go wrong: nothing that costs more than time. An answer that is damaged (checksum), of other columns or unreadable is a miss; a full or
-//! read-only store is one warning; above `reuse_max_bytes` folders that the present pipeline does not use go, and if that is not enough nothing
-//! more is kept.
+//! A limit that is a parameter of the measuring step itself makes other answers: measure without a limit and decide in a `filter` step to change
+//! limits freely. The device that a model runs on is not part of the hash.
+//!
+//! What can go wrong: nothing that costs more than time. An answer that is damaged (checksum) or of other columns is a miss; a store that fails is
+//! one warning, and then neither read nor written. Near `reuse_max_bytes` folders that the present pipeline does not use go; large answers
+//! (clips) are kept only while less than half is taken, so that they never crowd out the many small ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,6 +21,7 @@ use arrow::compute::{concat, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::location::{Location, block_on};
 use crate::graph::Step;
+use crate::operator::Pool;
 use crate::verdict::{Processed, Reject, Verdict};
 
 /// Raised when the form of kept answers changes.
@@ -33,7 +37,13 @@ const FORMAT: u32 = 1;
 /// Folder of kept answers below the output.
 pub const FOLDER: &str = "_curette/kept";
 /// An answer of more bytes than this is not kept.
-const MAX_ANSWER_BYTES: usize = 256 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// An answer of more bytes than this is large: kept only while less than half of the limit is taken.
+const LARGE_BYTES: u64 = 64 << 10;
+/// Above this part of the limit, in percent, unused folders are removed ...
+const TIDY_ABOVE_PERCENT: u64 = 90;
+/// ... until no more than this part is taken.
+const TIDY_UNTIL_PERCENT: u64 = 50;
 /// blake3 of the rest of the object, in front of it.
 const CHECKSUM_BYTES: usize = 32;
 /// Metadata key of the verdict in an answer's schema.
@@ -54,7 +64,11 @@ impl Recipe {
     /// The recipe of a step, if its operator has one and its input has all the columns.
     pub fn of(step: &Step) -> Option<Recipe> {
         let columns: Vec<String> = step.operator.decided_by()?.iter().map(|c| (*c).to_string()).collect();
-        if columns.is_empty() || !columns.iter().all(|c| step.input.column_with_name(c).is_some()) {
+        // Looking an answer up may block, which the worker itself never does.
+        if step.operator.pool() == Pool::Inline
+            || columns.is_empty()
+            || !columns.iter().all(|c| step.input.column_with_name(c).is_some())
+        {
             return None;
         }
         let types: Vec<String> =
@@ -93,11 +107,38 @@ fn encode(rows: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
     writer.into_inner()
 }
 
-/// What is kept of a verdict.
+/// What is kept of a verdict. Numbers as bits: text would change the last one.
 #[derive(Serialize, Deserialize)]
 enum KeptVerdict {
     Pass,
-    Fail(Reject),
+    Fail { code: String, measured: Option<u64>, threshold: Option<u64>, message: String },
+}
+
+impl KeptVerdict {
+    fn of(verdict: &Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Pass => Some(KeptVerdict::Pass),
+            Verdict::Fail(r) => Some(KeptVerdict::Fail {
+                code: r.code.clone().into_owned(),
+                measured: r.measured.map(f64::to_bits),
+                threshold: r.threshold.map(f64::to_bits),
+                message: r.message.clone(),
+            }),
+            Verdict::Unmeasured(_) => None,
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        match self {
+            KeptVerdict::Pass => Verdict::Pass,
+            KeptVerdict::Fail { code, measured, threshold, message } => Verdict::Fail(Reject {
+                code: code.into(),
+                measured: measured.map(f64::from_bits),
+                threshold: threshold.map(f64::from_bits),
+                message,
+            }),
+        }
+    }
 }
 
 /// One answer: the verdict, and the new columns (one row, or the children).
@@ -113,20 +154,30 @@ pub struct Kept {
     base: Path,
     shown: String,
     max_bytes: u64,
-    bytes: AtomicU64,
-    closed: AtomicBool,
+    /// Processes that share the room.
+    processes: u64,
+    /// What was there when the folder was looked through.
+    found: AtomicU64,
+    /// What this process has added.
+    added: AtomicU64,
+    /// The store failed: neither read nor written any more.
+    broken: AtomicBool,
+    /// It was said that there is no room.
+    told: AtomicBool,
 }
 
 impl Kept {
-    /// Below an output folder or URL.
-    pub fn open(output: &str, max_bytes: u64) -> Result<Self, crate::commit::CommitError> {
+    /// Below an output folder or URL, shared by so many processes.
+    pub fn open(output: &str, max_bytes: u64, processes: usize) -> Result<Self, crate::commit::CommitError> {
         let location = Location::parse(output)?;
         // Losing an answer in a power cut costs time only: no flush per file, unlike tables.
         let store: Arc<dyn ObjectStore> =
             if location.local.is_some() { Arc::new(LocalFileSystem::new()) } else { Arc::clone(&location.store) };
         let base = location.file(FOLDER);
         let shown = format!("{}/{FOLDER}", output.trim_end_matches('/'));
-        Ok(Kept { store, base, shown, max_bytes, bytes: AtomicU64::new(0), closed: AtomicBool::new(false) })
+        let (found, added) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (broken, told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Kept { store, base, shown, max_bytes, processes: processes.max(1) as u64, found, added, broken, told })
     }
 
     fn path(&self, recipe: &Recipe, key: &str) -> Path {
@@ -134,8 +185,18 @@ impl Kept {
     }
 
     fn get(&self, recipe: &Recipe, key: &str) -> Option<Answer> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
         let path = self.path(recipe, key);
-        let bytes = block_on(async { self.store.get(&path).await?.bytes().await }).ok()?;
+        let bytes = match block_on(async { self.store.get(&path).await?.bytes().await }) {
+            Ok(bytes) => bytes,
+            Err(object_store::Error::NotFound { .. }) => return None,
+            Err(e) => {
+                self.give_up(&e);
+                return None;
+            }
+        };
         let answer = decode(&bytes, &recipe.answer);
         if answer.is_none() {
             tracing::warn!(file = %path, "A kept answer is damaged; it is worked out again");
@@ -144,36 +205,51 @@ impl Kept {
     }
 
     fn put(&self, recipe: &Recipe, key: &str, answer: &Answer) {
-        let verdict = match &answer.verdict {
-            Verdict::Pass => KeptVerdict::Pass,
-            Verdict::Fail(reject) => KeptVerdict::Fail(reject.clone()),
-            Verdict::Unmeasured(_) => return,
-        };
-        if self.closed.load(Ordering::Relaxed) || answer.columns.get_array_memory_size() > MAX_ANSWER_BYTES {
+        let Some(verdict) = KeptVerdict::of(&answer.verdict) else { return };
+        if self.broken.load(Ordering::Relaxed) || answer.columns.get_array_memory_size() > MAX_ANSWER_BYTES {
             return;
         }
-        let metadata =
-            std::collections::HashMap::from([(VERDICT.to_string(), serde_json::to_string(&verdict).unwrap_or_default())]);
+        let metadata = HashMap::from([(VERDICT.to_string(), serde_json::to_string(&verdict).unwrap_or_default())]);
         let schema = Arc::new(Schema::new_with_metadata(recipe.answer.fields().clone(), metadata));
         let Ok(rows) = answer.columns.clone().with_schema(schema) else { return };
         let Ok(body) = encode(&rows) else { return };
-        let mut bytes = blake3::hash(&body).as_bytes().to_vec();
-        bytes.extend_from_slice(&body);
-        let size = bytes.len() as u64;
-        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.max_bytes {
-            self.close(&format!("they take more than reuse_max_bytes = {}", self.max_bytes));
+        let checksum = blake3::hash(&body).as_bytes().to_vec();
+        let size = (checksum.len() + body.len()) as u64;
+        if !self.take_room(size) {
             return;
         }
         let path = self.path(recipe, key);
-        if let Err(e) = block_on(async { self.store.put(&path, PutPayload::from(bytes)).await }) {
-            self.close(&e.to_string());
+        let payload = PutPayload::from_iter([bytes::Bytes::from(checksum), bytes::Bytes::from(body)]);
+        if let Err(e) = block_on(async { self.store.put(&path, payload).await }) {
+            self.give_up(&e);
         }
     }
 
-    fn close(&self, why: &str) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
-            tracing::warn!(folder = %self.shown, "No more answers are kept for later versions: {why}");
+    /// Counts the bytes of an answer, unless there is no room for it.
+    fn take_room(&self, size: u64) -> bool {
+        let limit = if size > LARGE_BYTES { self.max_bytes / 2 } else { self.max_bytes };
+        let room = limit.saturating_sub(self.found.load(Ordering::Relaxed)) / self.processes;
+        if self.added.fetch_add(size, Ordering::Relaxed) + size <= room {
+            return true;
         }
+        self.added.fetch_sub(size, Ordering::Relaxed);
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let what = if size > LARGE_BYTES { "large answers" } else { "answers" };
+            tracing::warn!(folder = %self.shown, "No room to keep more {what} for later versions: reuse_max_bytes = {}", self.max_bytes);
+        }
+        false
+    }
+
+    fn give_up(&self, why: &object_store::Error) {
+        if !self.broken.swap(true, Ordering::Relaxed) {
+            tracing::warn!(folder = %self.shown, "Kept answers are not used for the rest of the run, because their store fails: {why}");
+        }
+    }
+
+    /// True if there is an answer of this recipe.
+    pub fn holds(&self, recipe: &Recipe) -> bool {
+        let mut listed = self.store.list(Some(&self.base.clone().join(recipe.folder.as_str())));
+        block_on(async { matches!(listed.try_next().await, Ok(Some(_))) })
     }
 
     /// Answers for rows: those that are kept, and `work`'s for the others, which are kept then. Gives the number that were found.
@@ -217,35 +293,42 @@ impl Kept {
         Ok((assemble(&recipe.answer, answers.into_iter().flatten().collect(), expands), found))
     }
 
-    /// Counts what is there and, above the limit, removes the folders that none of these recipes uses. Blocks; streams the listing.
-    pub fn tidy(&self, used: &BTreeSet<String>) -> Result<(), object_store::Error> {
-        use futures::TryStreamExt;
+    /// Counts what is there. Near the limit it removes the folders that none of these recipes uses: call it with `Some` in one process only. Blocks;
+    /// streams the listing.
+    pub fn tidy(&self, used: Option<&BTreeSet<String>>) -> Result<(), object_store::Error> {
         let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
         block_on(async {
             let mut listed = self.store.list(Some(&self.base));
             while let Some(object) = listed.try_next().await? {
-                let folder =
-                    object.location.prefix_match(&self.base).and_then(|mut parts| parts.next().map(|p| p.as_ref().to_string()));
+                let folder = object
+                    .location
+                    .prefix_match(&self.base)
+                    .and_then(|mut parts| parts.next().map(|part| part.as_ref().to_string()));
                 *sizes.entry(folder.unwrap_or_default()).or_default() += object.size;
             }
             Ok::<_, object_store::Error>(())
         })?;
         let mut total: u64 = sizes.values().sum();
+        self.found.store(total, Ordering::Relaxed);
+        let Some(used) = used.filter(|_| total > self.max_bytes / 100 * TIDY_ABOVE_PERCENT) else { return Ok(()) };
         for (folder, size) in sizes.iter().filter(|(folder, _)| !used.contains(*folder)) {
-            if total <= self.max_bytes {
+            if total <= self.max_bytes / 100 * TIDY_UNTIL_PERCENT {
                 break;
             }
             tracing::info!(folder, bytes = size, "Removing kept answers that this pipeline does not use");
             block_on(async {
                 let mut listed = self.store.list(Some(&self.base.clone().join(folder.as_str())));
                 while let Some(object) = listed.try_next().await? {
-                    self.store.delete(&object.location).await?;
+                    match self.store.delete(&object.location).await {
+                        Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                        Err(e) => return Err(e),
+                    }
                 }
-                Ok::<_, object_store::Error>(())
+                Ok(())
             })?;
             total -= size;
+            self.found.store(total, Ordering::Relaxed);
         }
-        self.bytes.fetch_add(total, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -257,10 +340,7 @@ fn decode(bytes: &[u8], wanted: &SchemaRef) -> Option<Answer> {
     }
     let mut reader = StreamReader::try_new(body, None).ok()?;
     let schema = reader.schema();
-    let verdict = match serde_json::from_str(schema.metadata().get(VERDICT)?).ok()? {
-        KeptVerdict::Pass => Verdict::Pass,
-        KeptVerdict::Fail(reject) => Verdict::Fail(reject),
-    };
+    let verdict = serde_json::from_str::<KeptVerdict>(schema.metadata().get(VERDICT)?).ok()?.verdict();
     if schema.fields() != wanted.fields() {
         return None;
     }
@@ -378,7 +458,7 @@ mod tests {
     fn an_answer_is_worked_out_once_and_reads_as_if_it_had_been_worked_out_again() {
         for expands in [false, true] {
             let dir = tempfile::tempdir().unwrap();
-            let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20).unwrap();
+            let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20, 1).unwrap();
             assert_eq!(ask(&kept, expands, &[Some(1), Some(7), Some(13), None]), (0, vec![1, 7, 13, 0]));
             // Rows in another order among others; what is not known and what failed is asked again.
             assert_eq!(ask(&kept, expands, &[None, Some(4), Some(7), Some(1), Some(13)]), (2, vec![0, 4, 13]));
@@ -389,7 +469,7 @@ mod tests {
     #[test]
     fn damaged_answers_are_misses() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20).unwrap();
+        let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20, 1).unwrap();
         ask(&kept, false, &[Some(1), Some(2)]);
         let recipe = recipe(false);
         let files: Vec<_> = [1, 2]
@@ -414,19 +494,46 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_folders_that_nobody_uses_make_room() {
+    fn near_the_limit_folders_that_nobody_uses_make_room() {
         let dir = tempfile::tempdir().unwrap();
         let location = dir.path().to_str().unwrap();
-        let kept = Kept::open(location, 1 << 20).unwrap();
+        let kept = Kept::open(location, 1 << 20, 1).unwrap();
         ask(&kept, false, &[Some(1)]);
         ask(&kept, true, &[Some(1)]);
-        let all = kept.bytes.load(Ordering::Relaxed);
-        let small = Kept::open(location, all * 3 / 4).unwrap();
-        small.tidy(&BTreeSet::from(["x".to_string()])).unwrap();
-        assert!(small.bytes.load(Ordering::Relaxed) < all);
-        assert_eq!(ask(&small, true, &[Some(1)]), (1, vec![]));
-        assert_eq!(ask(&small, false, &[Some(1), Some(2)]), (0, vec![1, 2]));
-        assert!(small.closed.load(Ordering::Relaxed), "two answers more are too many");
-        assert_eq!(ask(&small, false, &[Some(3)]), (0, vec![3]));
+        let all = kept.added.load(Ordering::Relaxed);
+        // The same limit again, which is full now.
+        let full = Kept::open(location, all, 1).unwrap();
+        full.tidy(None).unwrap();
+        assert_eq!(full.found.load(Ordering::Relaxed), all, "only one process removes anything");
+        assert_eq!(ask(&full, false, &[Some(2)]), (0, vec![2]));
+        assert_eq!(ask(&full, false, &[Some(2)]), (0, vec![2]), "there was no room to keep it");
+        assert_eq!(ask(&full, false, &[Some(1)]), (1, vec![]), "what is there is still found");
+        full.tidy(Some(&BTreeSet::from(["x".to_string()]))).unwrap();
+        assert!(full.found.load(Ordering::Relaxed) < all);
+        assert_eq!(ask(&full, true, &[Some(1)]), (1, vec![]));
+        assert_eq!(ask(&full, false, &[Some(1)]), (0, vec![1]));
+        assert_eq!(ask(&full, false, &[Some(1)]), (1, vec![]), "now there is");
+        assert!(full.holds(&recipe(true)) && full.holds(&recipe(false)));
+    }
+
+    #[test]
+    fn large_answers_leave_half_of_the_room_to_small_ones_and_processes_share_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20, 2).unwrap();
+        assert!(kept.take_room(200_000) && !kept.take_room(200_000), "a quarter of the limit is the share of one of two");
+        assert!(kept.take_room(60_000) && kept.take_room(60_000));
+        assert!((0..100).filter(|_| kept.take_room(60_000)).count() <= 5);
+        assert!(kept.added.load(Ordering::Relaxed) <= 1 << 19);
+    }
+
+    #[test]
+    fn a_store_that_fails_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::open(dir.path().to_str().unwrap(), 1 << 20, 1).unwrap();
+        std::fs::create_dir_all(dir.path().join("_curette")).unwrap();
+        std::fs::write(dir.path().join(FOLDER), "a file where the folder should be").unwrap();
+        assert_eq!(ask(&kept, false, &[Some(1)]), (0, vec![1]));
+        assert!(kept.broken.load(Ordering::Relaxed));
+        assert_eq!(ask(&kept, false, &[Some(1)]), (0, vec![1]));
     }
 }

@@ -12,6 +12,7 @@ use super::ledger::Entry;
 use crate::operator::{InputItem, Kind, OperatorError, Task};
 use crate::resources::Resources;
 use crate::reuse::Kept;
+use crate::telemetry::names;
 
 /// What tasks share.
 #[derive(Clone)]
@@ -76,11 +77,15 @@ fn named(step: &Compiled, e: OperatorError) -> OperatorError {
 
 fn measure(step: &Compiled, entry: &Entry) {
     let name = step.name.to_string();
-    metrics::counter!("curette_rows_in_total", "step" => name.clone()).increment(entry.rows_in);
-    metrics::counter!("curette_rows_out_total", "step" => name.clone()).increment(entry.rows_out);
-    metrics::counter!("curette_rows_rejected_total", "step" => name.clone()).increment(entry.rejects.len() as u64);
-    metrics::counter!("curette_row_errors_total", "step" => name.clone()).increment(entry.errors.len() as u64);
-    metrics::counter!("curette_rows_reused_total", "step" => name.clone()).increment(entry.reused);
-    metrics::histogram!("curette_task_seconds", "step" => name).record(entry.micros as f64 / 1e6);
+    metrics::counter!(names::ROWS_IN, "step" => name.clone()).increment(entry.rows_in);
+    metrics::counter!(names::ROWS_OUT, "step" => name.clone()).increment(entry.rows_out);
+    for reject in &entry.rejects {
+        metrics::counter!(names::ROWS_REJECTED, "step" => name.clone(), "code" => reject.code.clone()).increment(1);
+    }
+    for error in &entry.errors {
+        metrics::counter!(names::ROWS_ERRORS, "step" => name.clone(), "code" => error.code.clone()).increment(1);
+    }
+    metrics::counter!(names::ROWS_REUSED, "step" => name.clone()).increment(entry.reused);
+    metrics::histogram!(names::JOB_SECONDS, "step" => name).record(entry.micros as f64 / 1e6);
     tracing::debug!(step = %step.name, operator = step.operator, split = entry.split, rows_in = entry.rows_in, rows_out = entry.rows_out, micros = entry.micros, "Task done");
 }

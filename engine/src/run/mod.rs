@@ -25,6 +25,7 @@ use crate::exit::Exit;
 use crate::graph::Graph;
 use crate::operator::OperatorError;
 use crate::plan::{PlanError, StoreError};
+use crate::telemetry::names;
 
 pub use funnel::Funnel;
 pub use prepare::{PrepareOptions, Prepared, prepare};
@@ -142,7 +143,7 @@ pub struct Report {
     pub splits_before: u64,
     /// Files of killed attempts that were removed, and their bytes.
     pub orphans: (u64, u64),
-    /// Rows of this run whose answer was kept from an earlier one, by step; steps without any are left out.
+    /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
     pub reused: Vec<(String, u64)>,
     /// Wall time.
     pub elapsed: Duration,
@@ -171,7 +172,9 @@ pub fn run<W>(
         }
     }
     let watching = watch(&prepared, Arc::clone(&progress));
-    let job = prepared.into_job(threads, peers)?;
+    metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
+    metrics::gauge!(names::SPLITS_DONE).set(before as f64);
+    let job = prepared.into_job(threads, peers, first)?;
     dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
     drop(watching);
     let all = plan.splits.len() as u64;
@@ -196,7 +199,7 @@ fn finish(
     progress: &RunProgress,
     started: Instant,
 ) -> Result<Option<Report>, RunError> {
-    let funnel = finish::verify(graph, plan, tables)?;
+    let funnel = finish::verify(graph, plan, tables, progress.splits_committed() > 0)?;
     let orphans = finish::collect_orphans(tables)?;
     let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
     let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();

@@ -94,6 +94,7 @@ impl Operator for ClipCut {
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .may_use("content_blake3", &[DataType::Utf8])
+            .may_use("clip_id", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
             .may_use("end_us", &[DataType::Int64])
             .may_use("duration_us", &[DataType::Int64])
@@ -155,7 +156,7 @@ impl Operator for ClipCut {
     }
 
     fn decided_by(&self) -> Option<Vec<&'static str>> {
-        // The file is named after the clip.
+        // Beside the pixels: the name of the file, which is the clip.
         if self.storage == Storage::Objects {
             // The object may have been deleted since.
             return None;

@@ -14,6 +14,8 @@ use std::time::Instant;
 use curette_engine::resources::Resources;
 use gstreamer_video::VideoOrientationMethod;
 
+use curette_engine::telemetry::names;
+
 use super::fetch::localize;
 use super::limits::{FRAME_STORE_BYTES, MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
 use super::packets::packets;
@@ -80,10 +82,11 @@ pub fn uniform_frames(
         context,
     };
     store.decodes.fetch_add(1, Ordering::Relaxed);
-    metrics::counter!("curette_media_span_decodes_total").increment(1);
+    metrics::counter!(names::SPAN_DECODES).increment(1);
     let (frames, native) = span.pick(count, longest_side)?;
     let bytes = bytes_of(&frames);
     let frames = Arc::new(frames);
+    metrics::gauge!(names::FRAME_STORE_BYTES).set(store.frames.bytes() as f64);
     if native {
         store.frames.put(&native_key, Arc::clone(&frames), bytes);
         return keep(&frames);

@@ -140,6 +140,7 @@ keep_at_least = 0.1
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .may_use("content_blake3", &[DataType::Utf8])
+            .may_use("clip_id", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
             .may_use("end_us", &[DataType::Int64])
             .may_use("duration_us", &[DataType::Int64])
