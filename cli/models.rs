@@ -219,7 +219,10 @@ fn export(models: &Models, names: &[String], to: &std::path::Path) -> Result<Out
     let known = names.iter().map(|n| models.store().manifest(&reference(n))).collect::<Result<Vec<_>, _>>()?;
     models.store().export(&known, to)?;
     let names: Vec<_> = known.iter().map(|k| k.manifest.name.clone()).collect();
-    Ok(Output { text: format!("{}: {}", to.display(), names.join(", ")), json: json!({"file": to, "models": names}) })
+    Ok(Output {
+        text: format!("{}: {}", to.display(), names.join(", ")),
+        json: json!({"file": to.display().to_string(), "models": names}),
+    })
 }
 
 /// Goes on after a failure, so that one report tells all.

@@ -27,7 +27,7 @@ use curette_engine::graph::{Provider as Named, RuntimeSettings};
 use curette_engine::operator::{FileRef, OperatorError, Paths, StepCheck};
 use curette_engine::resources::Resources;
 use curette_engine::verdict::Problem;
-use curette_models::{ErrorKind, Located, ModelError, ModelRef, Models, Provider, Settings};
+use curette_models::{ErrorKind, Located, Model, ModelError, ModelRef, Models, Provider, Settings};
 
 /// The models of this process, with the pipeline's `[runtime]` settings.
 pub fn of(resources: &Resources) -> Arc<Models> {
@@ -61,6 +61,17 @@ pub fn settings(runtime: &RuntimeSettings) -> Settings {
 /// The model that a key of a step names: a manifest's name, or a path from the pipeline's folder.
 pub fn reference(text: &str, paths: &Paths) -> ModelRef {
     ModelRef::parse(text, &paths.base)
+}
+
+/// Name, version and the start of the hash: which numbers may be compared.
+pub fn identity(name: &str, version: &str, sha256: &str) -> String {
+    format!("{name}@{version}#{}", sha256.get(..12).unwrap_or(sha256))
+}
+
+/// See [`identity`].
+pub fn identity_of(model: &Model) -> String {
+    let id = model.identity();
+    identity(&id.name, &id.version, &id.sha256)
 }
 
 /// For `Operator::model_files`: the files of a model that are on this machine, and its manifest unless it is built in.

@@ -16,6 +16,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 WIDTHS = [768, 1024, 128, 64, 16, 1]
+# Dropout takes the numbers between.
+LAYERS = [0, 2, 4, 6, 7]
 
 
 def main():
@@ -27,7 +29,7 @@ def main():
     if args.random:
         rng = np.random.default_rng(0)
         state = {}
-        for number, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:])):
+        for number, a, b in zip(LAYERS, WIDTHS, WIDTHS[1:]):
             state[f"layers.{number}.weight"] = (rng.standard_normal((b, a)) / a**0.5).astype(np.float32)
             state[f"layers.{number}.bias"] = rng.standard_normal(b).astype(np.float32)
     else:

@@ -236,6 +236,9 @@ impl Parts<'_, '_> {
             (Calibration::Platt { .. }, 2..) | (Calibration::Temperature(_), 1) => {
                 return Err(format!("has {} outputs, which `calibration` = `{calibration}` does not fit", output.outputs()));
             }
+            (Calibration::Platt { .. } | Calibration::Temperature(_), _) if kind == Kind::Regression => {
+                return Err(format!("is of kind `regression`, which `calibration` = `{calibration}` does not fit"));
+            }
             _ => {}
         }
         let notes = BTreeMap::new();

@@ -4,7 +4,8 @@
 //! out), and dropout does nothing once trained. Layers without an activation between them are one affine map, so the product of the matrices is the
 //! whole predictor: one weight per dimension and a bias. It is multiplied in 64 bits and stored so.
 //!
-//! Input: the predictor's `state_dict` as safetensors, tensors `layers.N.weight` and `layers.N.bias`. Any chain of such layers with one output is taken. It
+//! Input: the predictor's `state_dict` as safetensors, tensors `layers.N.weight` and `layers.N.bias` with N = 0, 2, 4, 6, 7: dropout takes the numbers between.
+//! The variant that was trained with ReLUs has other numbers (0, 3, 6, 9, 11) and the same widths, and is refused. It
 //! reads embeddings of OpenAI's CLIP ViT-L/14 at length 1; the file does not say so, so the caller names the encoder. What can go wrong: a
 //! network that was trained with activations would be collapsed wrongly, and nothing in the file can tell; hence only this one layout of names.
 
@@ -15,6 +16,9 @@ use safetensors::SafeTensors;
 use crate::encoder::Encoder;
 use crate::format::numbers;
 use crate::head::{Activation, Calibration, Head, Kind, Layer};
+
+/// Numbers of the layers with weights.
+const LAYERS: [usize; 5] = [0, 2, 4, 6, 7];
 
 /// Reads the layers and collapses them.
 pub fn import(bytes: &[u8], encoder: Encoder) -> Result<Head, String> {
@@ -51,6 +55,11 @@ fn layers(bytes: &[u8]) -> Result<Vec<Layer>, String> {
         let number = name.strip_prefix("layers.").and_then(|n| n.strip_suffix(".weight").or(n.strip_suffix(".bias")));
         let number: usize = number.and_then(|n| n.parse().ok()).ok_or_else(|| format!("has a tensor `{name}`; {hint}"))?;
         numbered.insert(number, ());
+    }
+    if !numbered.is_empty() && !numbered.keys().copied().eq(LAYERS) {
+        let found: Vec<_> = numbered.keys().map(usize::to_string).collect();
+        let known = "0, 2, 4, 6, 7 are the predictor without activations";
+        return Err(format!("has layers {}; {known}; one with activations is no linear head", found.join(", ")));
     }
     let mut out: Vec<Layer> = Vec::new();
     for number in numbered.into_keys() {
@@ -114,9 +123,12 @@ mod tests {
     /// Weights and biases of a layer.
     type Made = (Vec<f32>, Vec<f32>);
 
+    /// The numbers that the repository's Sequential gives to its Linear layers.
     fn file(sizes: &[usize], state: &mut u64) -> (Vec<u8>, Vec<Made>) {
-        // The numbers that the repository's Sequential gives to its Linear layers.
-        let numbers = [0, 2, 4, 6, 7];
+        numbered(LAYERS, sizes, state)
+    }
+
+    fn numbered(numbers: [usize; 5], sizes: &[usize], state: &mut u64) -> (Vec<u8>, Vec<Made>) {
         let made: Vec<Made> = sizes.windows(2).map(|w| (random(w[0] * w[1], state), random(w[1], state))).collect();
         let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let data: Vec<(String, Vec<usize>, Vec<u8>)> = (made.iter().zip(sizes.windows(2)).zip(numbers))
@@ -159,7 +171,9 @@ mod tests {
     fn other_files_are_refused() {
         let said = [
             import(b"PK", Encoder::built_in("x")),
-            import(&file(&[3, 2], &mut 1).0, Encoder::built_in("x")),
+            import(&file(&[3, 2, 2, 2, 2, 2], &mut 1).0, Encoder::built_in("x")),
+            // The variant that was trained with activations.
+            import(&numbered([0, 3, 6, 9, 11], &[3, 2, 2, 2, 2, 1], &mut 1).0, Encoder::built_in("x")),
             import(&safetensors::serialize(Vec::<(String, TensorView)>::new(), None).unwrap(), Encoder::built_in("x")),
             import(
                 &safetensors::serialize([("weight", TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap())], None).unwrap(),

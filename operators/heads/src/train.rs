@@ -100,8 +100,10 @@ pub fn train(samples: &Samples, encoder: &Encoder, settings: &Settings) -> Resul
         ThresholdRule::Fixed(_) => "as given".into(),
         rule => format!("{rule} on validation"),
     };
+    let mut used = vec![false; part_of.len()];
+    samples.group_of.iter().for_each(|group| used[*group] = true);
     let of = |k: usize| PartReport {
-        groups: part_of.iter().enumerate().filter(|(g, p)| **p == PARTS[k] && samples.group_of.contains(g)).count(),
+        groups: part_of.iter().zip(&used).filter(|(part, used)| **part == PARTS[k] && **used).count(),
         metrics: Metrics::of(&scores[k], &parts[k].positive, threshold),
     };
     let report = Report {

@@ -132,6 +132,11 @@ impl Models {
     pub fn verify(&self, model: &ModelRef) -> Result<()> {
         let located = self.find(model)?;
         for file in &located.files {
+            if let (Err(e), true, Some(sha256)) = (located.verify_file(file), file.stored, &file.sha256) {
+                // Out of the way, or `fetch`, `add` and `import` would take it for the real one.
+                self.store().blobs().remove(sha256)?;
+                return Err(e.help("the damaged file was removed from the store; bring it in again"));
+            }
             located.verify_file(file)?;
         }
         if located.manifest.kind != ModelKind::Onnx {

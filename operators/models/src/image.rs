@@ -51,8 +51,18 @@ impl ClipImageEncoder {
         let name = &model.identity().name;
         let wrong =
             |what: &str| Err(ModelError::new(ErrorKind::Contract, format!("model `{name}` is no CLIP image encoder: {what}")));
-        if model.manifest().preprocessing.as_ref().and_then(|p| p.preset).is_some_and(|p| p != Preset::Clip224) {
-            return wrong("its preprocessing is not `clip-224`");
+        if let Some(p) = &model.manifest().preprocessing {
+            let other = |given: &Option<[f32; 3]>, ours: [f32; 3]| {
+                given.is_some_and(|g| g.iter().zip(ours).any(|(g, o)| (g - o).abs() > 1e-4))
+            };
+            // Other numbers would give plausible embeddings of other pictures.
+            if p.preset != Some(Preset::Clip224)
+                || other(&p.mean, MEAN)
+                || other(&p.std, STD)
+                || p.channels.as_deref().is_some_and(|c| c != "rgb")
+            {
+                return wrong("its preprocessing is not `preset = \"clip-224\"`, the only one there is");
+            }
         }
         let contract = model.contract();
         let edge = Dim::Fixed(u64::from(EDGE));

@@ -315,10 +315,7 @@ impl Manifest {
     pub fn bare(path: &Path) -> Self {
         let name = |p: Option<&std::ffi::OsStr>| p.map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let file = |role, path| ModelFile { role, path, sha256: None, bytes: None, urls: Vec::new() };
-        let mut files = vec![file(FileRole::Graph, name(path.file_name()))];
-        if path.with_file_name("tokenizer.json").is_file() {
-            files.push(file(FileRole::Tokenizer, "tokenizer.json".into()));
-        }
+        let files = vec![file(FileRole::Graph, name(path.file_name()))];
         Manifest {
             name: name(path.file_stem()),
             version: "unversioned".into(),

@@ -37,7 +37,7 @@ pub struct ModelIdentity {
 pub struct Models {
     settings: Settings,
     store: Store,
-    open: Mutex<HashMap<(String, RunSettings), Arc<Model>>>,
+    open: Mutex<HashMap<(String, String, RunSettings), Arc<Model>>>,
 }
 
 impl Models {
@@ -90,13 +90,15 @@ impl Models {
     }
 
     fn open_located(&self, located: Located, run: &RunSettings) -> Result<Arc<Model>> {
-        let key = (located.sha256(FileRole::Graph)?, run.clone());
+        let sha256 = located.sha256(FileRole::Graph)?;
+        let key = (sha256.clone(), located.manifest.name.clone(), run.clone());
         // Held while opening, so that two steps with one model load it once.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = open.get(&key).filter(|m| m.manifest.name == located.manifest.name) {
+        // Two manifests of one name may say other things of one graph.
+        if let Some(model) = open.get(&key).filter(|m| m.manifest == located.manifest) {
             return Ok(Arc::clone(model));
         }
-        let model = Arc::new(Model::open(self.library()?, located, key.0.clone(), run.clone())?);
+        let model = Arc::new(Model::open(self.library()?, located, sha256, run.clone())?);
         open.insert(key, Arc::clone(&model));
         Ok(model)
     }

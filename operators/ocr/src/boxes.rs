@@ -53,10 +53,16 @@ pub fn text_boxes(map: &[f32], width: usize, settings: &BoxSettings) -> Vec<Scor
         .filter_map(|region| text_box(map, width, region, settings))
         .collect();
     if found.len() > settings.max_boxes {
-        let mut scores: Vec<f32> = found.iter().map(|b| b.score).collect();
-        scores.sort_by(|a, b| b.total_cmp(a));
-        let least = scores[settings.max_boxes];
-        found.retain(|b| b.score > least);
+        // The best ones, equals in their order, and all in the order in which they were found.
+        let mut best: Vec<usize> = (0..found.len()).collect();
+        best.sort_by(|a, b| found[*b].score.total_cmp(&found[*a].score).then(a.cmp(b)));
+        best.truncate(settings.max_boxes);
+        best.sort_unstable();
+        let mut at = 0;
+        found.retain(|_| {
+            at += 1;
+            best.binary_search(&(at - 1)).is_ok()
+        });
     }
     found
 }

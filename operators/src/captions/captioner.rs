@@ -253,7 +253,6 @@ backend = "template"
             "api_key",
             "base_url",
             "api_style",
-            "azure_deployment",
             "azure_api_version",
             "timeout_seconds",
             "max_attempts",

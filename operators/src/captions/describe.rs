@@ -200,7 +200,7 @@ impl Describer {
         };
         let question = |shown: &Shown| {
             let prompt = self.filled(&self.detailed, self.wanted(), clip, shown.frames_us.len(), "");
-            (self.key(&["detailed", &shown.frames_blake3, &prompt]), prompt)
+            (self.detailed_key(&["detailed", &shown.frames_blake3, &prompt]), prompt)
         };
         // What is known of the clip's frames spares decoding them, if the answer is there too.
         let known: Option<Shown> = clip.content.and_then(|content| self.kept(&look_key(content)));
@@ -337,7 +337,19 @@ impl Describer {
 
     /// A hash of what was asked, and of whom: two services may give one name to different models.
     fn key(&self, parts: &[&str]) -> String {
-        let hash = self.meaning.blake3();
+        self.key_of(&self.meaning, parts)
+    }
+
+    /// As `key`, for the detailed caption: what concerns the brief one alone is left out, or a word of its prompt would send all pictures again.
+    fn detailed_key(&self, parts: &[&str]) -> String {
+        match self.brief {
+            None => self.key(parts),
+            Some(_) => self.key_of(&Meaning { brief_prompt: String::new(), brief_max_tokens: 0, ..self.meaning.clone() }, parts),
+        }
+    }
+
+    fn key_of(&self, meaning: &Meaning, parts: &[&str]) -> String {
+        let hash = meaning.blake3();
         texts_blake3([hash.as_str(), self.service.url.as_str()].into_iter().chain(parts.iter().copied()))
     }
 

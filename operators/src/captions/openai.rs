@@ -9,12 +9,20 @@
 use curette_engine::verdict::Problem;
 use serde_json::Value;
 
-use crate::remote::call::{Codes, Judged, Outcome, Reply};
+use crate::remote::call::{Codes, Judged, Outcome, Reply, refused};
 use crate::remote::purse::Usage;
 
 /// The codes of what is not an answer.
-pub const CODES: Codes =
-    Codes { timeout: "caption_timeout", service_error: "caption_service_error", budget_spent: "caption_budget_spent" };
+pub const CODES: Codes = Codes {
+    timeout: "caption_timeout",
+    service_error: "caption_service_error",
+    budget_spent: "caption_budget_spent",
+    auth: "caption_auth",
+    quota: "caption_quota",
+};
+
+/// More tokens than any one request takes.
+const MAX_USAGE: u64 = 10_000_000;
 
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +70,7 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
     if ["length", "max_tokens"].contains(&finish) {
         return Outcome::Final(Problem::new(
             "caption_truncated",
-            "the caption was cut off by the token limit; raise `max_tokens`",
+            "the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)",
         ));
     }
     let text = without_thoughts(&text);
@@ -83,16 +91,8 @@ fn refused_status(reply: &Reply, status: u16, json: Option<&Value>) -> Outcome<A
     let message = format!("{} answered {status}{detail}", reply.host);
     let code = json.and_then(|j| j.pointer("/error/code")?.as_str().map(str::to_owned)).unwrap_or_default();
     match (status, code.as_str()) {
-        (401 | 403, _) => {
-            Outcome::Final(Problem::new("caption_auth", format!("{message}; check `api_key`, and what it may use")))
-        }
         (400, "content_filter" | "content_policy_violation") => Outcome::Final(Problem::new("caption_refused", message)),
-        (402, _) | (429, "insufficient_quota" | "billing_hard_limit_reached") => {
-            Outcome::Final(Problem::new("caption_quota", format!("{message}; the account has nothing left to spend")))
-        }
-        (429, _) => Outcome::Throttled(service(message)),
-        (408 | 409 | 425 | 500..=599, _) => Outcome::Failed(service(message)),
-        _ => Outcome::Final(service(message)),
+        (status, code) => refused(&CODES, status, code, message),
     }
 }
 
@@ -129,7 +129,8 @@ fn without_thoughts(text: &str) -> &str {
 /// `usage`, if it is there and makes sense.
 fn usage(json: &Value) -> Option<Usage> {
     let usage = json.get("usage")?;
-    let number = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
+    // More than any request takes is a mistake of the service, which must not reach the estimates of others.
+    let number = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64()).filter(|n| *n <= MAX_USAGE);
     Some(Usage {
         prompt_tokens: number(["prompt_tokens", "input_tokens"])?,
         completion_tokens: number(["completion_tokens", "output_tokens"])?,
@@ -187,7 +188,7 @@ mod tests {
         ];
         insta::assert_snapshot!(all.join("\n"), @r#"
         answered: A heart. (m-1)
-        final: caption_truncated: the caption was cut off by the token limit; raise `max_tokens`
+        final: caption_truncated: the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)
         final: caption_refused: the model refused to describe the clip: content_filter
         final: caption_refused: the model refused to describe the clip: I can't help
         unusable: caption_empty: host answered with an empty caption (stop)

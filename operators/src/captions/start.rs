@@ -93,14 +93,18 @@ impl Captioner {
             give_up: Duration::from_secs_f64(self.give_up_seconds),
         };
         let key = self.api_key.clone();
+        let auth = match self.api_style {
+            _ if key.is_empty() => Auth::None,
+            ApiStyle::Openai => Auth::Bearer(key),
+            ApiStyle::Azure => Auth::ApiKey(key),
+        };
+        if !auth.fits_a_header() {
+            return Err("`api_key` has characters that no header can hold; is there a line break at its end?".into());
+        }
         Ok(Service {
             step: context.step.to_owned(),
             url,
-            auth: match self.api_style {
-                _ if key.is_empty() => Auth::None,
-                ApiStyle::Openai => Auth::Bearer(key),
-                ApiStyle::Azure => Auth::ApiKey(key),
-            },
+            auth,
             timeout: Duration::from_secs_f64(self.timeout_seconds),
             max_attempts: self.max_attempts,
             retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),

@@ -37,8 +37,8 @@ use words::{Count, Tally};
 /// stands through the whole clip counts `frames` times, as in the paper's rule (5 frames, more than 20 words). Counting stops at the frame that takes
 /// the sum above `max_words`; for a dropped row `words_on_screen` and `text_boxes` are then what had been found up to there.
 ///
-/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels: letters of 10 pixels and more in
-/// a 720p video are found with 640; smaller print needs 960 or 1280, at about the square of the time.
+/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels. Lines of 0.045 of the picture's height and more
+/// were all read with 640 (`benches/RESULTS.md`); a larger side takes about the square of the time and read fewer of them, but may find smaller print.
 ///
 /// Models: PP-OCRv4 (`curette models list` tells how to get `ppocrv4-det` and `ppocrv4-rec`; none comes with curette), or a later PP-OCR exported to ONNX
 /// with the same preprocessing. Of PP-OCRv4's 6,623 characters 6,280 are Chinese, the rest are digits, signs and Latin letters with a few accents (e.g. é, ä, ü;

@@ -128,6 +128,11 @@ pub fn frames(settings: &Settings, count: usize, folder: &Path) -> Result<LaidOu
 
 /// Lays out `count` rows of a table, with the columns that help to decide.
 pub fn records(settings: &Settings, table: &Table, count: usize, folder: &Path) -> Result<LaidOut, LabelError> {
+    let own = ["sample", "video_id", "time_us", "group", "label"];
+    if let Some(taken) = table.show.iter().find(|name| own.contains(&name.as_str())) {
+        let what = format!("the sheet has a column `{taken}` of its own, so it cannot show the table's; rename that one");
+        return Err(LabelError { path: folder.to_path_buf(), what });
+    }
     let all = table.candidates()?;
     let show = table.show.iter().map(String::as_str);
     let columns: Vec<&str> = ["sample", "video_id"].into_iter().chain(show).chain(["group", "label"]).collect();

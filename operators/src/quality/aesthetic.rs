@@ -19,11 +19,12 @@ use curette_models::{ClipImageEncoder, ErrorKind, ModelError, Models};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::models::{Failure, identity_of};
+use super::models::Failure;
 use super::per_clip::mean;
 use super::regression_head::RegressionHead;
 use crate::media::{Frame, MediaContext, shown, uniform_frames};
 use crate::models;
+use crate::models::identity_of;
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
 
@@ -166,6 +167,8 @@ impl Scorer {
             Some(wanted) if *wanted != id.sha256 => {
                 Err(refuse(format!("it names the graph {wanted}, the encoder's is {}", id.sha256)))
             }
+            // A head that does not know the file still knows the name.
+            None if head.head.encoder.name != id.name => Err(refuse(format!("it was made for `{}`", head.head.encoder.name))),
             _ => Ok(Scorer { encoder, head }),
         }
     }

@@ -34,17 +34,6 @@ impl From<ModelError> for Failure {
     }
 }
 
-/// Name, version and the start of the hash: which numbers may be compared.
-pub fn identity(name: &str, version: &str, sha256: &str) -> String {
-    format!("{name}@{version}#{}", sha256.get(..12).unwrap_or(sha256))
-}
-
-/// See [`identity`].
-pub fn identity_of(model: &Model) -> String {
-    let id = model.identity();
-    identity(&id.name, &id.version, &id.sha256)
-}
-
 /// One number per row of a batch: an output of shape `[batch]` or `[batch, 1]`.
 pub fn one_number_each(model: &Arc<Model>, outputs: &[Tensor], rows: usize) -> Result<Vec<f64>, ModelError> {
     let values = outputs.first().and_then(|t| t.as_f32()).filter(|a| a.len() == rows);

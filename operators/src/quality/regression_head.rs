@@ -7,7 +7,7 @@ use curette_heads::Head;
 use curette_heads::head::Kind;
 use curette_models::{ErrorKind, FileRole, ModelError, ModelRef, Models};
 
-use super::models::identity;
+use crate::models::identity;
 
 /// A head.
 pub struct RegressionHead {
@@ -54,23 +54,28 @@ mod tests {
         RegressionHead::open(&Models::new(Settings::from_environment()), name, folder)
     }
 
-    /// What `curette head import-laion` makes of two layers whose product 32 bits cannot hold.
+    /// What `curette head import-laion` makes of five layers whose product 32 bits cannot hold.
     #[test]
     fn an_imported_predictor_is_a_head_for_aesthetic() {
         let dir = tempfile::tempdir().unwrap();
         let tensor = |name: &str, shape: &str, from: usize, to: usize| {
             format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}")
         };
-        let parts = [
+        let mut parts = vec![
             tensor("layers.0.weight", "[2,2]", 0, 16),
             tensor("layers.0.bias", "[2]", 16, 24),
-            tensor("layers.1.weight", "[1,2]", 24, 32),
-            tensor("layers.1.bias", "[1]", 32, 36),
+            tensor("layers.2.weight", "[1,2]", 24, 32),
+            tensor("layers.2.bias", "[1]", 32, 36),
         ];
+        // The others change nothing.
+        for (i, number) in [4, 6, 7].into_iter().enumerate() {
+            parts.push(tensor(&format!("layers.{number}.weight"), "[1,1]", 36 + 8 * i, 40 + 8 * i));
+            parts.push(tensor(&format!("layers.{number}.bias"), "[1]", 40 + 8 * i, 44 + 8 * i));
+        }
         let header = format!("{{{}}}", parts.join(","));
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(header.as_bytes());
-        let values = [0.1f32, 0.2, 0.3, 0.4, 0.0, 1.0, 0.7, 0.9, 5.0];
+        let values = [0.1f32, 0.2, 0.3, 0.4, 0.0, 1.0, 0.7, 0.9, 5.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
         values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
         let encoder: Encoder = format!("clip@sha256:{}", "ab".repeat(32)).parse().unwrap();
         let head = laion::import(&bytes, encoder).unwrap();

@@ -15,14 +15,17 @@ use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task, Transform,
 };
 use curette_engine::verdict::{Problem, Processed, Verdict};
-use curette_models::{Model, ModelError, Models, Tensor};
+use curette_models::image::{MAX_ASPECT, MAX_EDGE};
+use curette_models::manifest::{Dim, Dtype};
+use curette_models::{ErrorKind, Model, ModelError, Models, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dover_views::{Choice, Constants, FRAMES, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
-use super::models::{Failure, identity_of, one_number_each};
+use super::models::{Failure, one_number_each};
 use crate::media::{Frame, MediaContext, MediaError, chosen_frames, shown};
 use crate::models;
+use crate::models::identity_of;
 use crate::span::{Span, Spans, text_column};
 use crate::video::report_missing;
 
@@ -250,7 +253,11 @@ fn look(choice: Choice, frames: usize, index: usize, frame: &Frame) -> Look {
 
 impl Networks {
     fn open(models: &Models, (technical, aesthetic): (&str, &str), paths: &Paths) -> Result<Networks, ModelError> {
-        let open = |name: &str| models.open_default(&models::reference(name, paths));
+        let open = |name: &str| {
+            let model = models.open_default(&models::reference(name, paths))?;
+            takes_views(&model)?;
+            Ok(model)
+        };
         Ok(Networks { technical: open(technical)?, aesthetic: open(aesthetic)? })
     }
 
@@ -275,6 +282,26 @@ impl Networks {
         }
         let views = view(choice.aesthetic_frames(frames), &|l| l.aesthetic.as_deref())?;
         Ok((technical, Self::one(&self.aesthetic, &views, context)?))
+    }
+}
+
+/// One input f32 `[batch, 3, 32, 224, 224]`, one output `[batch]` or `[batch, 1]`: another form would fail on every row, after its decoding.
+fn takes_views(model: &Model) -> Result<(), ModelError> {
+    let name = &model.identity().name;
+    let wrong = |what: &str| {
+        Err(ModelError::new(ErrorKind::Contract, format!("model `{name}` is no branch of DOVER: {what}"))
+            .help("export it with a free batch size and its score averaged: scripts/convert/dover.py"))
+    };
+    let fixed = |n: usize| Dim::Fixed(n as u64);
+    let [input] = model.contract().inputs.as_slice() else { return wrong("it has not one input") };
+    let view = [fixed(3), fixed(FRAMES), fixed(SIDE), fixed(SIDE)];
+    match input.shape.as_slice() {
+        [Dim::Symbol(_), rest @ ..] if *rest == view && input.dtype == Dtype::F32 => {}
+        _ => return wrong("its input is not f32 [batch, 3, 32, 224, 224]"),
+    }
+    match model.contract().outputs.first().map(|output| output.shape.as_slice()) {
+        Some([_] | [_, Dim::Fixed(1)]) => Ok(()),
+        _ => wrong("its first output is not [batch]"),
     }
 }
 
@@ -303,6 +330,12 @@ impl Started {
             if size.replace(Some(now)).is_some_and(|before| before != now) {
                 let message = format!("{}: the picture changes its size inside the span", shown(span.uri));
                 return Err(MediaError { code: "format_change", message });
+            }
+            // A pixel aspect can make any frame a thousand times wider than high, and its views are enlarged to the shorter side.
+            let (short, long) = (now.0.min(now.1), now.0.max(now.1));
+            if short == 0 || long > MAX_EDGE || long > short.saturating_mul(MAX_ASPECT) {
+                let message = format!("{}: a picture of {}x{} has no view for DOVER", shown(span.uri), now.0, now.1);
+                return Err(MediaError { code: "model_input", message });
             }
             Ok(look(choice, total.get(), index, &frame))
         };

@@ -5,7 +5,7 @@
 use curette_engine::telemetry::names::{REMOTE_COST, REMOTE_TOKENS};
 use curette_engine::verdict::Problem;
 
-use super::call::{Failure, Judged, Outcome, Service};
+use super::call::{Failure, Fate, Judged, Service};
 use super::purse::{PurseError, Usage};
 
 /// What one attempt may cost, taken from the purse until it is known.
@@ -29,15 +29,13 @@ impl<'a> Bill<'a> {
     }
 
     /// Puts back what it did not.
-    pub fn close<T>(self, judged: &Judged<T>) {
-        let charged = match (judged.usage, &judged.outcome) {
+    pub fn close<T>(self, judged: &Judged<T>, fate: Fate) {
+        let charged = match (judged.usage, fate) {
             (Some(usage), _) => usage,
-            // A working service that does not count is taken to have taken what was estimated.
-            (None, Outcome::Answered(_) | Outcome::Unusable(_)) => self.estimate,
-            (None, Outcome::Final(_) | Outcome::Throttled(_)) => Usage::default(),
-            // Who gave up waiting may be charged nevertheless.
-            (None, Outcome::Failed(problem)) if problem.code == self.service.codes.timeout => self.estimate,
-            (None, Outcome::Failed(_)) => Usage::default(),
+            // Refused at the door, or never there.
+            (None, Fate::Unsent | Fate::Replied(400..=499 | 503)) => Usage::default(),
+            // Whoever worked and does not count, or broke off, is taken to have charged what was estimated.
+            (None, Fate::Lost | Fate::Replied(_)) => self.estimate,
         };
         let step = || self.service.step.clone();
         metrics::counter!(REMOTE_TOKENS, "step" => step(), "direction" => "in").increment(charged.prompt_tokens);

@@ -1,11 +1,13 @@
 //! Is the service there at all, and how often may be asked again.
 //!
 //! Two rules, both pure. **Breaker**: after [`OPEN_AFTER`] failures in a row nobody asks but one probe at a time, with growing pauses, until
-//! something is answered; so an outage costs no row its attempts, and no storm meets a service that comes back. When nothing was answered for
-//! `give_up` the service is down. **Retry budget**: repeated requests may be a share of the answered ones, and a reserve; so a service that answers
-//! every tenth request is not asked ten times as often as one that works.
+//! something is answered; so an outage costs no row its attempts, and no storm meets a service that comes back. A request that was received and failed counts
+//! once however often it is repeated: a few rows that a service cannot digest are no outage. When a probe has failed and nothing was answered for
+//! `give_up` since the breaker opened, the service is down. **Retry budget**: repeated requests may be a share of the answered ones, and a reserve; so a
+//! service that answers every tenth request is not asked ten times as often as one that works.
 //!
-//! What can go wrong: with one row in twenty failing by itself the breaker opens about once in 10^13 requests; that costs one pause of a second.
+//! What can go wrong: [`OPEN_AFTER`] rows that a service cannot digest, with nothing else left to ask, look like an outage; `on_service_down = "error"` lets
+//! them fail.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +22,10 @@ pub const MAX_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Breaker {
     give_up: Duration,
-    failures: u32,
-    /// When the failures in a row began.
-    since: Option<Instant>,
+    /// Requests in a row that did not reach the service.
+    unreached: u32,
+    /// Names of those that did and failed, each once; at most [`OPEN_AFTER`].
+    failed: Vec<u64>,
     open: Option<Open>,
     /// Somebody knows already that the service is down.
     told: bool,
@@ -33,6 +36,9 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct Open {
+    since: Instant,
+    /// A probe has failed.
+    probed: bool,
     probe_at: Instant,
     pause: Duration,
     probing: bool,
@@ -54,19 +60,19 @@ pub enum Leave {
 impl Breaker {
     /// `share`: repeated requests per answered one. `reserve`: how many more.
     pub fn new(give_up: Duration, share: f64, reserve: f64) -> Breaker {
-        Breaker { give_up, failures: 0, since: None, open: None, told: false, share, reserve, credit: reserve }
+        Breaker { give_up, unreached: 0, failed: Vec::new(), open: None, told: false, share, reserve, credit: reserve }
     }
 
     /// May one ask now? A [`Leave::Probe`] must be followed by [`Breaker::answered`], [`Breaker::failed`] or [`Breaker::abandoned`].
     pub fn leave(&mut self, now: Instant) -> Leave {
         let Some(open) = &mut self.open else { return Leave::Ask };
+        // While somebody is finding out, nobody knows.
         let not_now = open.probing || now < open.probe_at;
+        let away = now.saturating_duration_since(open.since);
         // Whoever goes on although the service is down finds out whether it comes back.
-        if let Some(since) = self.since.filter(|since| now.saturating_duration_since(*since) >= self.give_up)
-            && (not_now || !self.told)
-        {
+        if away >= self.give_up && open.probed && !open.probing && (not_now || !self.told) {
             self.told = true;
-            return Leave::Down(now.saturating_duration_since(since));
+            return Leave::Down(away);
         }
         match not_now {
             true => Leave::Wait(open.probe_at.max(now + FIRST_PAUSE / 10)),
@@ -77,24 +83,34 @@ impl Breaker {
         }
     }
 
-    /// The service said something that only a working one says.
+    /// The service answered what it was asked: that earns the right to repeat others.
     pub fn answered(&mut self) {
-        (self.failures, self.since, self.open, self.told) = (0, None, None, false);
+        self.alive();
         self.credit = (self.credit + self.share).min(self.reserve);
     }
 
-    /// It did not. `began`: when that request was sent; one from before the failures proves nothing new about an open breaker.
-    pub fn failed(&mut self, probe: bool, began: Instant, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        self.since.get_or_insert(began.min(now));
+    /// The service said something that only a working one says.
+    pub fn alive(&mut self) {
+        (self.unreached, self.open, self.told) = (0, None, false);
+        self.failed.clear();
+    }
+
+    /// It did not. `received`: the name of a request that reached the service.
+    pub fn failed(&mut self, probe: bool, received: Option<u64>, now: Instant) {
+        match received {
+            None => self.unreached = self.unreached.saturating_add(1),
+            Some(name) if self.failed.len() < OPEN_AFTER as usize && !self.failed.contains(&name) => self.failed.push(name),
+            Some(_) => {}
+        }
         match &mut self.open {
             Some(open) if probe => {
                 open.pause = (open.pause * 2).min(MAX_PAUSE);
-                (open.probe_at, open.probing) = (now + open.pause, false);
+                (open.probe_at, open.probing, open.probed) = (now + open.pause, false, true);
             }
             Some(_) => {}
-            None if self.failures >= OPEN_AFTER => {
-                self.open = Some(Open { probe_at: now + FIRST_PAUSE, pause: FIRST_PAUSE, probing: false });
+            None if self.unreached as usize + self.failed.len() >= OPEN_AFTER as usize => {
+                let (probe_at, pause) = (now + FIRST_PAUSE, FIRST_PAUSE);
+                self.open = Some(Open { since: now, probed: false, probe_at, pause, probing: false });
             }
             None => {}
         }
@@ -136,14 +152,14 @@ mod tests {
         let at = |s: u64| start + Duration::from_secs(s);
         for _ in 0..OPEN_AFTER {
             assert_eq!(b.leave(start), Leave::Ask);
-            b.failed(false, start, start);
+            b.failed(false, None, start);
         }
         assert_eq!(b.leave(start), Leave::Wait(at(1)));
         assert_eq!(b.leave(at(1)), Leave::Probe);
         assert!(matches!(b.leave(at(1)), Leave::Wait(_)), "one probe at a time");
-        b.failed(false, start, at(1));
+        b.failed(false, None, at(1));
         assert!(matches!(b.leave(at(1)), Leave::Wait(_)), "a late failure of before changes nothing");
-        b.failed(true, at(1), at(1));
+        b.failed(true, None, at(1));
         assert_eq!(b.leave(at(2)), Leave::Wait(at(3)));
         assert_eq!(b.leave(at(3)), Leave::Probe);
         b.abandoned();
@@ -155,12 +171,12 @@ mod tests {
     #[test]
     fn a_service_that_stays_away_is_down() {
         let (mut b, start) = (breaker(), Instant::now());
-        (0..OPEN_AFTER).for_each(|_| b.failed(false, start, start));
+        (0..OPEN_AFTER).for_each(|_| b.failed(false, None, start));
         let mut now = start;
         loop {
             now += Duration::from_millis(500);
             match b.leave(now) {
-                Leave::Probe => b.failed(true, now, now),
+                Leave::Probe => b.failed(true, None, now),
                 Leave::Down(after) => break assert!(after >= Duration::from_secs(60), "{after:?}"),
                 Leave::Wait(_) => {}
                 Leave::Ask => panic!(),
@@ -169,9 +185,38 @@ mod tests {
         }
         now += MAX_PAUSE;
         assert_eq!(b.leave(now), Leave::Probe, "who goes on nevertheless sees it come back");
+        assert!(matches!(b.leave(now), Leave::Wait(_)), "while a probe is on its way nobody knows");
+        b.failed(true, None, now);
         assert!(matches!(b.leave(now), Leave::Down(_)));
         b.answered();
         assert_eq!(b.leave(now), Leave::Ask);
+    }
+
+    #[test]
+    fn rows_that_a_service_cannot_digest_are_no_outage() {
+        let (mut b, start) = (breaker(), Instant::now());
+        (0..1000).for_each(|i| b.failed(false, Some(i % 9), start));
+        assert!(!b.is_open());
+        b.failed(false, None, start);
+        assert!(b.is_open());
+        b.alive();
+        (0..9).for_each(|i| b.failed(false, Some(i), start));
+        assert!(!b.is_open());
+        b.failed(false, Some(9), start);
+        assert!(b.is_open(), "ten different ones are one");
+    }
+
+    #[test]
+    fn time_before_the_breaker_opened_and_a_probe_on_its_way_are_not_held_against_the_service() {
+        let (mut b, start) = (breaker(), Instant::now());
+        let at = |s: u64| start + Duration::from_secs(s);
+        (0..3).for_each(|_| b.failed(false, None, start));
+        (0..7).for_each(|_| b.failed(false, None, at(600)));
+        assert!(matches!(b.leave(at(600)), Leave::Wait(_)));
+        assert_eq!(b.leave(at(700)), Leave::Probe, "no probe has failed yet");
+        assert!(matches!(b.leave(at(700)), Leave::Wait(_)));
+        b.failed(true, None, at(701));
+        assert!(matches!(b.leave(at(701)), Leave::Down(_)));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 /// An entry of more bytes than this is neither written nor read.
 const MAX_ENTRY_BYTES: u64 = 1 << 20;
 
+/// Digits of a key, which names begin with.
+const KEY_DIGITS: usize = 64;
+
 /// What files take on disks: whole blocks of this many bytes.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -133,9 +136,9 @@ impl Cache {
     fn look_through(&self) -> std::io::Result<Vec<File>> {
         let mut files = Vec::new();
         let now = SystemTime::now();
-        for folder in std::fs::read_dir(&self.folder)?.flatten() {
+        for folder in std::fs::read_dir(&self.folder)?.flatten().filter(|f| is_hex(&f.file_name(), 2)) {
             let Ok(entries) = std::fs::read_dir(folder.path()) else { continue };
-            for entry in entries.flatten() {
+            for entry in entries.flatten().filter(|e| is_hex(&e.file_name(), KEY_DIGITS)) {
                 let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 let bytes = on_disk(metadata.len());
@@ -151,6 +154,11 @@ impl Cache {
         }
         Ok(files)
     }
+}
+
+/// True for a name that begins with so many digits of a hash: whatever else lies in the folder is not the cache's to count or to remove.
+fn is_hex(name: &std::ffi::OsStr, digits: usize) -> bool {
+    name.to_str().and_then(|n| n.get(..digits)).is_some_and(|n| n.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Bytes in whole blocks, at least one.

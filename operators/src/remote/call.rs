@@ -5,7 +5,7 @@
 //! | judged | what happens |
 //! |---|---|
 //! | [`Outcome::Answered`], [`Outcome::Final`] | the end |
-//! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget; the service counts as working |
+//! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget, to which it adds nothing; the service counts as working |
 //! | [`Outcome::Failed`], no connection, no answer in time | the same, and the breaker counts it; costs no attempt while the service answers nobody |
 //! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again; costs no attempt |
 //!
@@ -49,6 +49,10 @@ pub struct Codes {
     pub service_error: &'static str,
     /// The purse is spent.
     pub budget_spent: &'static str,
+    /// The key is not accepted.
+    pub auth: &'static str,
+    /// The account has nothing left.
+    pub quota: &'static str,
 }
 
 /// How the key is sent.
@@ -63,6 +67,11 @@ pub enum Auth {
 }
 
 impl Auth {
+    /// True if a header can hold the key: a line break at its end, from a file say, is no outage of the service.
+    pub fn fits_a_header(&self) -> bool {
+        self.secret().is_none_or(|key| HeaderValue::from_str(key.reveal()).is_ok())
+    }
+
     fn secret(&self) -> Option<&Secret> {
         match self {
             Auth::None => None,
@@ -132,6 +141,20 @@ impl Reply<'_> {
     }
 }
 
+/// What a status other than 200 means for services that speak OpenAI's API. `code`: the error code in the body, or nothing.
+pub fn refused<T>(codes: &Codes, status: u16, code: &str, message: String) -> Outcome<T> {
+    let service = |message| Problem::new(codes.service_error, message);
+    match (status, code) {
+        (401 | 403, _) => Outcome::Final(Problem::new(codes.auth, format!("{message}; check `api_key`, and what it may use"))),
+        (402, _) | (429, "insufficient_quota" | "billing_hard_limit_reached") => {
+            Outcome::Final(Problem::new(codes.quota, format!("{message}; the account has nothing left to spend")))
+        }
+        (429, _) => Outcome::Throttled(service(message)),
+        (408 | 409 | 425 | 500..=599, _) => Outcome::Failed(service(message)),
+        _ => Outcome::Final(service(message)),
+    }
+}
+
 /// What an answer means.
 #[derive(Debug, PartialEq)]
 pub enum Outcome<T> {
@@ -190,57 +213,58 @@ async fn attempts<T>(
 ) -> Result<T, Failure> {
     let host = service.url.host_str().unwrap_or_default();
     let mut backoff = service.retry_initial;
-    let mut throttled = Duration::ZERO;
+    let mut throttled: Option<Instant> = None;
     let mut attempt = 1;
     loop {
         let permit = service.limiter.permit(request.estimate.total()).await.map_err(|Down(after)| {
-            let message = format!("{host} has answered nothing for {} s; see to it and run again", after.as_secs());
+            let message = format!(
+                "{host} has answered nothing for {} s; see to it and run again, or let rows fail (`on_service_down = \"error\"`)",
+                after.as_secs()
+            );
             Failure::Down(Problem::new(service.codes.service_error, message))
         })?;
         let bill = Bill::open(service, request.estimate)?;
-        let (judged, wanted) = once(http.client(&service.url), service, request, judge).await;
-        bill.close(&judged);
+        let Attempt { judged, wanted, fate } = once(http.client(&service.url), service, request, judge).await;
+        bill.close(&judged, fate);
         let usage = judged.usage;
         let problem = match judged.outcome {
             Outcome::Answered(answer) => {
-                permit.answered(usage.map(|u| u.total()));
+                permit.answered(usage.map(|u| u.total()), true);
                 count(service, "ok");
                 return Ok(answer);
             }
             Outcome::Final(problem) => {
-                permit.answered(usage.map(|u| u.total()));
+                permit.answered(usage.map(|u| u.total()), true);
                 count(service, "failed");
                 return Err(Failure::Problem(problem));
             }
             Outcome::Throttled(problem) => {
-                let wanted = wanted.map(|w| w.min(service.max_retry_after));
+                // Who is told to come back at once would ask for ever.
+                let wanted = wanted.map(|w| w.min(service.max_retry_after)).filter(|w| *w >= MIN_THROTTLED);
+                let first = *throttled.get_or_insert_with(Instant::now);
                 permit.throttled(wanted);
                 count(service, "retry");
-                let wait = wanted.unwrap_or_else(|| jittered(backoff));
-                // Who is told to come back at once would ask for ever.
-                let wait = wait.max(MIN_THROTTLED);
-                throttled += wait;
-                if throttled > service.max_throttled {
-                    let message = format!(
-                        "{} (after {} s of waiting for it; `max_throttled_seconds`)",
-                        problem.message,
-                        throttled.as_secs()
-                    );
+                // A wait that was asked for is the whole limiter's, and is kept there; whoever is told so again and again waits longer by himself.
+                let again = wanted.is_none() || backoff > service.retry_initial;
+                let wait = if again { jittered(backoff).max(MIN_THROTTLED) } else { Duration::ZERO };
+                let waited = first.elapsed() + wait.max(wanted.unwrap_or_default());
+                if waited > service.max_throttled {
+                    let message =
+                        format!("{} (after {} s of waiting for it; `max_throttled_seconds`)", problem.message, waited.as_secs());
                     return Err(Failure::Problem(Problem::new(problem.code, message)));
                 }
-                // A wait that was asked for is the whole limiter's, and is kept there.
-                if wanted.is_none_or(|w| w < MIN_THROTTLED) {
+                if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
-                    backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
+                backoff = (backoff * 2).min(MAX_BACKOFF);
                 continue;
             }
             Outcome::Unusable(problem) => {
-                permit.answered(usage.map(|u| u.total()));
+                permit.answered(usage.map(|u| u.total()), false);
                 problem
             }
             Outcome::Failed(problem) => {
-                let outage = permit.failed();
+                let outage = permit.failed((fate != Fate::Unsent).then(|| name_of(&request.id)));
                 if let Some(wanted) = wanted {
                     service.limiter.pause(wanted.min(service.max_retry_after));
                 }
@@ -268,6 +292,30 @@ async fn attempts<T>(
     }
 }
 
+/// What became of a request, besides what its answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It never reached the service.
+    Unsent,
+    /// It may have reached it, and no whole answer came back.
+    Lost,
+    /// It was answered with this status.
+    Replied(u16),
+}
+
+struct Attempt<T> {
+    judged: Judged<T>,
+    /// How long the service wants to be left alone.
+    wanted: Option<Duration>,
+    fate: Fate,
+}
+
+/// A number that is the same for the same question.
+fn name_of(id: &str) -> u64 {
+    let hash = blake3::hash(id.as_bytes());
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 fn count(service: &Service, outcome: &'static str) {
     metrics::counter!(REMOTE_CALLS, "step" => service.step.clone(), "outcome" => outcome).increment(1);
 }
@@ -286,25 +334,30 @@ fn without_key(message: &str, key: Option<&Secret>) -> String {
     }
 }
 
-/// One attempt, and how long the service wants to be left alone.
+/// One attempt.
 async fn once<T>(
     client: &reqwest::Client,
     service: &Service,
     request: &Request,
     judge: &impl Fn(&Reply) -> Judged<T>,
-) -> (Judged<T>, Option<Duration>) {
+) -> Attempt<T> {
     let started = Instant::now();
     let host = service.url.host_str().unwrap_or_default();
-    let failed = |code: &'static str, message: String| {
-        (Judged { outcome: Outcome::Failed(Problem::new(code, message)), usage: None }, None)
+    let failed = |code: &'static str, message: String, fate| Attempt {
+        judged: Judged { outcome: Outcome::Failed(Problem::new(code, message)), usage: None },
+        wanted: None,
+        fate,
     };
-    let lost = |e: reqwest::Error| match e.is_timeout() {
+    let lost = |e: reqwest::Error| match e.is_timeout() && !e.is_connect() {
         true => {
             let message =
                 format!("{host} did not answer within {:?}; raise `timeout_seconds` or ask a faster service", service.timeout);
-            failed(service.codes.timeout, message)
+            failed(service.codes.timeout, message, Fate::Lost)
         }
-        false => failed(service.codes.service_error, format!("{host} cannot be reached: {}", causes(&e.without_url()))),
+        false => {
+            let fate = if e.is_connect() || e.is_builder() { Fate::Unsent } else { Fate::Lost };
+            failed(service.codes.service_error, format!("{host} cannot be reached: {}", causes(&e.without_url())), fate)
+        }
     };
     let mut post = client
         .post(service.url.clone())
@@ -315,14 +368,7 @@ async fn once<T>(
     match &service.auth {
         Auth::None => {}
         Auth::Bearer(key) => post = post.bearer_auth(key.reveal()),
-        Auth::ApiKey(key) => {
-            let Ok(mut value) = HeaderValue::from_str(key.reveal()) else {
-                let problem = Problem::new(service.codes.service_error, "`api_key` has characters that no header can hold");
-                return (Judged { outcome: Outcome::Final(problem), usage: None }, None);
-            };
-            value.set_sensitive(true);
-            post = post.header(HeaderName::from_static("api-key"), value);
-        }
+        Auth::ApiKey(key) => post = post.header(HeaderName::from_static("api-key"), key.reveal()),
     }
     let mut response = match post.send().await {
         Ok(response) => response,
@@ -334,7 +380,8 @@ async fn once<T>(
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                return failed(service.codes.service_error, format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes"));
+                let message = format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes");
+                return failed(service.codes.service_error, message, Fate::Replied(status));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
@@ -342,7 +389,8 @@ async fn once<T>(
         }
     }
     tracing::trace!(step = %service.step, status, id = request.id, seconds = started.elapsed().as_secs_f64(), "Answered");
-    (judge(&Reply { host, status, body: &body, key: service.auth.secret() }), wanted)
+    let judged = judge(&Reply { host, status, body: &body, key: service.auth.secret() });
+    Attempt { judged, wanted, fate: Fate::Replied(status) }
 }
 
 /// An error and what is behind it.

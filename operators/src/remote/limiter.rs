@@ -208,11 +208,14 @@ impl Limiter {
 }
 
 impl Permit<'_> {
-    /// The service answered, and charged so many tokens if it says.
-    pub fn answered(mut self, charged: Option<u64>) {
+    /// The service answered, and charged so many tokens if it says. `useful`: with what it was asked for, which earns the right to repeat others.
+    pub fn answered(mut self, charged: Option<u64>, useful: bool) {
         self.settled = true;
         let mut state = self.limiter.state();
-        state.breaker.answered();
+        match useful {
+            true => state.breaker.answered(),
+            false => state.breaker.alive(),
+        }
         if let (Some(bucket), Some(charged)) = (&mut state.tokens, charged) {
             bucket.give_back(self.tokens as f64 - charged as f64, Instant::now());
         }
@@ -224,7 +227,7 @@ impl Permit<'_> {
     pub fn throttled(mut self, wait: Option<Duration>) {
         self.settled = true;
         let mut state = self.limiter.state();
-        state.breaker.answered();
+        state.breaker.alive();
         if let Some(bucket) = &mut state.tokens {
             bucket.give_back(self.tokens as f64, Instant::now());
         }
@@ -240,11 +243,12 @@ impl Permit<'_> {
         }
     }
 
-    /// There was no connection, no answer in time, or a 5xx. True when that is nobody's request but the service's: it answers nobody.
-    pub fn failed(mut self) -> bool {
+    /// There was no connection, no answer in time, or a 5xx. `received`: the name of a request that reached the service. True when the failure is not the request's but
+    /// the service's: it answers nobody.
+    pub fn failed(mut self, received: Option<u64>) -> bool {
         self.settled = true;
         let mut state = self.limiter.state();
-        state.breaker.failed(self.probe, self.began, Instant::now());
+        state.breaker.failed(self.probe, received, Instant::now());
         state.breaker.is_open()
     }
 }
@@ -300,13 +304,13 @@ mod tests {
             drop(taken);
             assert_eq!(places(&limiter), (6, 6));
             for _ in 0..6 {
-                limiter.permit(0).await.unwrap().answered(None);
+                limiter.permit(0).await.unwrap().answered(None, true);
             }
             assert_eq!(places(&limiter).1, 6);
-            limiter.permit(0).await.unwrap().answered(None);
+            limiter.permit(0).await.unwrap().answered(None, true);
             assert_eq!(places(&limiter), (7, 7));
             for _ in 0..50 {
-                limiter.permit(0).await.unwrap().answered(None);
+                limiter.permit(0).await.unwrap().answered(None, true);
             }
             assert_eq!(places(&limiter), (8, 8), "never above the limit");
             for _ in 0..50 {
@@ -335,7 +339,7 @@ mod tests {
             let limiter = Limiter::new("it", Limits { requests_per_minute: Some(1200.0), ..limits(4) });
             let started = Instant::now();
             for _ in 0..30 {
-                limiter.permit(0).await.unwrap().answered(None);
+                limiter.permit(0).await.unwrap().answered(None, true);
             }
             assert!(started.elapsed() >= Duration::from_millis(450), "20 at once, then 20 a second: {:?}", started.elapsed());
             limiter.permit(0).await.unwrap().throttled(Some(Duration::from_millis(300)));
@@ -344,7 +348,7 @@ mod tests {
             assert!(given_up.is_err());
             assert_eq!(limiter.state().in_flight, 0);
             assert_eq!(places(&limiter), (3, 3));
-            limiter.permit(0).await.unwrap().answered(None);
+            limiter.permit(0).await.unwrap().answered(None, true);
             assert!(paused.elapsed() >= Duration::from_millis(290));
         });
     }

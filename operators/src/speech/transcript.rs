@@ -44,7 +44,7 @@ pub enum SpeechSource {
 /// A row of which no source knows anything passes with nulls. Silence is not that: a transcript without words in the span gives empty text, and so does
 /// a video without sound when `whisper` is asked (`speech_source` is then `no_audio`).
 ///
-/// Unmeasured codes: `no_span`, `file_missing`, `file_unreadable`, `file_too_large`, `not_a_file`, `bad_address`, `bad_transcript`; of `whisper`: `speech_auth`,
+/// Unmeasured codes: `no_span`, `file_missing`, `file_unreadable`, `file_too_large`, `not_a_file`, `bad_address`, `bad_transcript`; of `whisper`: `speech_auth`, `speech_quota`,
 /// `speech_timeout`, `speech_service_error`, and those of decoding (`not_a_video`, `damaged`, `stalled`, `timeout`, `unsupported_codec`, ...).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -315,11 +315,15 @@ impl Transcript {
             None => default_folder("speech"),
         };
         let timeout = Duration::from_secs_f64(self.timeout_seconds);
+        let auth = if self.api_key.is_empty() { Auth::None } else { Auth::Bearer(self.api_key.clone()) };
+        if !auth.fits_a_header() {
+            return Err("`api_key` has characters that no header can hold; is there a line break at its end?".into());
+        }
         Ok(Whisper {
             service: Service {
                 step: context.step.to_owned(),
                 url,
-                auth: if self.api_key.is_empty() { Auth::None } else { Auth::Bearer(self.api_key.clone()) },
+                auth,
                 timeout,
                 max_attempts: self.max_attempts,
                 retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),

@@ -17,15 +17,20 @@ use serde_json::Value;
 use crate::captions::binding::texts_blake3;
 use crate::media::{MediaContext, limits::SPEECH_RATE, speech, wav};
 use crate::remote::cache::{Cache, Keyed};
-use crate::remote::call::{Codes, Failure, Judged, Outcome, Reply, Request, Service, call};
+use crate::remote::call::{Codes, Failure, Judged, Outcome, Reply, Request, Service, call, refused};
 use crate::remote::http::Http;
 use crate::remote::purse::Usage;
 use crate::remote::turns::Turns;
 use crate::text::TimedText;
 
 /// The codes of what is not an answer.
-pub const CODES: Codes =
-    Codes { timeout: "speech_timeout", service_error: "speech_service_error", budget_spent: "speech_budget_spent" };
+pub const CODES: Codes = Codes {
+    timeout: "speech_timeout",
+    service_error: "speech_service_error",
+    budget_spent: "speech_budget_spent",
+    auth: "speech_auth",
+    quota: "speech_quota",
+};
 
 /// Pieces shorter than this hold no word and are refused by services: 0.1 s.
 const MIN_SAMPLES: usize = SPEECH_RATE as usize / 10;
@@ -162,12 +167,8 @@ fn outcome(reply: &Reply, length_us: i64) -> Outcome<Heard> {
         let said = json.as_ref().and_then(|j| j.pointer("/error/message").or_else(|| j.get("detail"))?.as_str());
         let said = said.map(|text| format!(": {}", reply.quoted(text))).unwrap_or_default();
         let message = format!("{} answered {}{said}", reply.host, reply.status);
-        return match reply.status {
-            401 | 403 => Outcome::Final(Problem::new("speech_auth", format!("{message}; check `api_key`, and what it may use"))),
-            429 => Outcome::Throttled(service(message)),
-            408 | 409 | 425 | 500..=599 => Outcome::Failed(service(message)),
-            _ => Outcome::Final(service(message)),
-        };
+        let code = json.as_ref().and_then(|j| j.pointer("/error/code")?.as_str()).unwrap_or_default();
+        return refused(&CODES, reply.status, code, message);
     }
     match json.as_ref().and_then(|json| heard(json, length_us)) {
         Some(heard) => Outcome::Answered(heard),

@@ -116,12 +116,13 @@ fn embed_all(names: &[&str], embedder: &dyn Embedder, threads: usize) -> Vec<Res
     results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing)).collect()
 }
 
-/// The label of each labelled frame, and how many labels found none. A time is answered by the nearest frame within half the median distance of frames.
+/// The label of each labelled frame, and how many labels found none. A time is answered by the nearest frame within half the median
+/// distance of frames, and half a second: a label of one second must not fall on the picture of another.
 fn assign(name: &str, times: &[i64], labels: &[&Label]) -> Result<(BTreeMap<usize, bool>, usize), String> {
     let mut gaps: Vec<i64> = times.windows(2).map(|w| w[1].saturating_sub(w[0])).collect();
     gaps.sort_unstable();
     // A lone frame answers for its second, as sampling at 1 per second would have it.
-    let reach = gaps.get(gaps.len() / 2).copied().unwrap_or(1_000_000) / 2;
+    let reach = gaps.get(gaps.len() / 2).copied().unwrap_or(1_000_000).min(1_000_000) / 2;
     let mut assigned: BTreeMap<usize, (bool, usize)> = BTreeMap::new();
     let mut unused = 0;
     for label in labels {

@@ -163,6 +163,19 @@ impl<'a> Walk<'a> {
         let find = |op: &str| readers.iter().find(|n| n.op_type == op);
         let odd = || format!("has two nodes that read `{}` and are no division by the length", self.at);
         let (reduce, div) = find("ReduceL2").zip(find("Div")).ok_or_else(odd)?;
+        let axes = match reduce.input.get(1).filter(|name| !name.is_empty()) {
+            Some(name) => self.constant(name)?.1,
+            None => reduce
+                .attribute
+                .iter()
+                .find(|a| a.name == "axes")
+                .map(|a| a.ints.iter().map(|i| *i as f64).collect())
+                .unwrap_or_default(),
+        };
+        // Over the dimensions of each embedding, not over the batch.
+        if !matches!(axes.as_slice(), [1.0] | [-1.0]) {
+            return Err(odd());
+        }
         let mut length = reduce.output.first().ok_or_else(odd)?;
         let guard =
             self.graph.node.iter().find(|n| ["Max", "Add", "Clip"].contains(&n.op_type.as_str()) && n.input.contains(length));
@@ -210,13 +223,21 @@ impl<'a> Walk<'a> {
                 }
                 layer.bias.iter_mut().zip(values).for_each(|(b, v)| *b += v);
             }
+            "Sub" | "Div" if node.input.first().map(String::as_str) != Some(self.at) => {
+                return Err(format!("has a {op} with the embedding on the right"));
+            }
             "Sub" if chain.layers.is_empty() && chain.standardise.is_none() => {
                 let (_, mean) = other()?;
                 chain.standardise = Some(Standardise { scale: vec![1.0; mean.len()], mean });
             }
             "Div" if chain.layers.is_empty() => {
-                let (_, scale) = other()?;
-                let mean = chain.standardise.take().map_or_else(|| vec![0.0; scale.len()], |s| s.mean);
+                let (_, by) = other()?;
+                let before = chain.standardise.take();
+                let (mean, scale) = before.map_or_else(|| (vec![0.0; by.len()], vec![1.0; by.len()]), |s| (s.mean, s.scale));
+                if scale.len() != by.len() {
+                    return Err(format!("divides {} dimensions by {}", scale.len(), by.len()));
+                }
+                let scale = scale.iter().zip(&by).map(|(s, b)| s * b).collect();
                 chain.standardise = Some(Standardise { mean, scale });
             }
             "Relu" => chain.activate(Activation::Relu)?,

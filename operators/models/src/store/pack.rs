@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::blobs::{Put, hash_file, io, replace};
+use super::blobs::{MAX_BLOB_BYTES, Put, hash_file, io, replace};
 use super::{Known, Lock, Pin, Store, known_hash, licence_gate};
 use crate::manifest::{Manifest, is_sha256};
 use crate::{ErrorKind, ModelError, Result};
@@ -81,8 +81,15 @@ impl Store {
         let mut out = Imported::default();
         let mut known = self.known()?;
         let mut lock = Lock::read(&self.lock_file)?;
-        for entry in archive.entries().map_err(|e| io(from, &e))?.take(MAX_ENTRIES) {
+        let mut pinned: Vec<String> = Vec::new();
+        for (number, entry) in archive.entries().map_err(|e| io(from, &e))?.enumerate() {
+            if number >= MAX_ENTRIES {
+                return Err(odd(format!("it holds more than {MAX_ENTRIES} files")));
+            }
             let mut entry = entry.map_err(|e| odd(e.to_string()))?;
+            if !entry.header().entry_type().is_file() {
+                return Err(odd("it holds something that is no plain file".into()));
+            }
             let name = entry.path().map_err(|e| odd(e.to_string()))?.to_string_lossy().into_owned();
             if let Some(file) = name.strip_prefix("manifests/") {
                 let text = text(&mut entry).map_err(|e| odd(format!("{name}: {e}")))?;
@@ -99,6 +106,9 @@ impl Store {
                             .help("name a folder with --models or CURETTE_MODELS")
                     })?;
                     let path = folder.join(format!("{}.toml", manifest.name));
+                    if path.exists() {
+                        return Err(odd(format!("{} describes another model; move it away", path.display())));
+                    }
                     replace(&path, text.as_bytes())?;
                     known.insert(manifest.name.clone(), Known { manifest: manifest.clone(), path: Some(path) });
                 }
@@ -109,6 +119,12 @@ impl Store {
                 for pin in pins.pin {
                     let open = known.get(&pin.model).and_then(|k| k.manifest.file(pin.role)).is_some_and(|f| f.sha256.is_none());
                     if open && is_sha256(&pin.sha256) && out.models.contains(&pin.model) {
+                        if lock.pin(&pin.model, &pin.version, pin.role).is_some_and(|have| have.sha256 != pin.sha256) {
+                            let what =
+                                format!("its {} of `{}` is another one than models.lock has here", pin.role.name(), pin.model);
+                            return Err(odd(what).help("run `curette models add` if the other one is wanted"));
+                        }
+                        pinned.push(pin.sha256.clone());
                         lock.set(pin);
                     }
                 }
@@ -118,6 +134,9 @@ impl Store {
                     continue;
                 }
                 let size = entry.size();
+                if size > MAX_BLOB_BYTES {
+                    return Err(odd(format!("{name} says that it has {size} bytes")));
+                }
                 match self.blobs.put_from(sha256, &name, size, &mut entry)? {
                     Put::Already => out.already += 1,
                     Put::Brought(_) => out.blobs += 1,
@@ -128,6 +147,10 @@ impl Store {
         }
         if out.models.is_empty() {
             return Err(odd("it holds no model".into()));
+        }
+        // A file that was cut short ends like a whole one.
+        if let Some(missing) = pinned.iter().find(|sha256| !self.blobs.has(sha256)) {
+            return Err(odd(format!("blob {missing} is named in it and not there; it was cut short")));
         }
         lock.write(&self.lock_file)?;
         Ok(out)

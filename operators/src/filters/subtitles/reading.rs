@@ -16,6 +16,7 @@ use ndarray::{ArrayD, ArrayView4};
 
 use crate::media::Frame;
 use crate::models;
+use crate::models::identity_of;
 
 /// Detector, recogniser and dictionary.
 pub struct OcrModels {
@@ -88,8 +89,7 @@ impl OcrModels {
 
     /// What names them in outputs.
     pub fn identity(&self) -> String {
-        let name = |m: &Model| format!("{}:{}", m.identity().name, m.identity().sha256.get(..16).unwrap_or_default());
-        format!("{}+{}", name(&self.detector), name(&self.recogniser))
+        format!("{}+{}", identity_of(&self.detector), identity_of(&self.recogniser))
     }
 
     /// A reader for one task.

@@ -112,7 +112,7 @@ fn burnt_in_words_of_the_sample_corpus_are_counted_and_medical_pictures_have_non
             |other: &&str| other.chars().zip(line.chars()).filter(|(a, b)| a != b).count() + other.len().abs_diff(line.len());
         assert!(read.iter().any(|r| wrong(r) <= 1), "{line} was not read: {read:?}");
     }
-    assert!(done.columns[3].as_string::<i32>().value(0).starts_with("ch_PP-OCRv4_det_infer:d2a7720d45a54257+"));
+    assert!(done.columns[3].as_string::<i32>().value(0).starts_with("ch_PP-OCRv4_det_infer@unversioned#d2a7720d45a5"));
     assert!(matches!(&done.verdicts[..], [Verdict::Pass, Verdict::Pass, Verdict::Unmeasured(p)] if p.code == "not_a_video"));
 
     let strict = |max_words| run(&Subtitles { max_words, ..operator() }, &resources, &files[..1]);
