@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn real_files_have_the_borders_that_opencv_and_ffmpeg_find() {
         let golden = crate::pixels::goldens::read("borders.json");
-        let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-corpus/sample/videos");
+        let sample = crate::media::tests::sample_folder();
         let bench = Bench::new();
         let (mut compared, mut left_out) = (0, 0);
         for one in golden["files"].as_array().unwrap() {
