@@ -84,7 +84,7 @@ fn through_the_engine(graph: Graph) -> Result<(), Failure> {
 fn plain_loop(graph: &Graph, file: &Path) -> Result<(), Failure> {
     let resources = Arc::new(Resources::default());
     let (program, plan) = run::prepare::plan_only(graph, &resources)?;
-    let context = TaskContext { resources, cancelled: Arc::new(AtomicBool::new(false)) };
+    let context = TaskContext { resources, cancelled: Arc::new(AtomicBool::new(false)), kept: None };
     let mut writer: Option<ArrowWriter<std::fs::File>> = None;
     for split in &plan.splits {
         let mut outputs: Vec<Vec<RecordBatch>> = Vec::new();

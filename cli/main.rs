@@ -2,6 +2,10 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod calibrate_tau;
+mod head;
+mod label;
+mod models;
 mod ops;
 mod pipeline;
 mod plan;
@@ -68,8 +72,18 @@ enum Verb {
         /// The code.
         code: String,
     },
-    /// Train the linear head of `frame_classifier` on labelled frames.
+    /// List, fetch, verify and carry models.
+    Models(models::ModelsArgs),
+    /// Show what this machine has: ONNX Runtime, processor, models.
+    Doctor(models::DoctorArgs),
+    /// Choose frames or records to label, or read the labels back.
+    Label(label::LabelArgs),
+    /// Train a head on labelled embeddings.
     TrainHead(train_head::TrainHeadArgs),
+    /// Show heads, import those of others, export ours as ONNX.
+    Head(head::HeadArgs),
+    /// Choose the similarity above which `temporal_split` joins neighbouring samples, from labelled cuts.
+    CalibrateTau(calibrate_tau::CalibrateTauArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -80,6 +94,9 @@ pub(crate) struct CheckArgs {
     /// Do not look for the software that operators need on this machine.
     #[arg(long)]
     pub(crate) no_environment: bool,
+    /// ONNX Runtime's shared library, in the place of [runtime] onnxruntime.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
@@ -116,7 +133,12 @@ fn main() -> ExitCode {
         Verb::Ops(args) => ops::ops(&args),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
+        Verb::Models(args) => models::models(&args),
+        Verb::Doctor(args) => models::doctor(&args),
+        Verb::Label(args) => label::label(&args),
         Verb::TrainHead(args) => train_head::train(&args),
+        Verb::Head(args) => head::head(&args),
+        Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
     };
     exit.into()
 }

@@ -17,7 +17,7 @@ pub(crate) fn load(args: &CheckArgs) -> Result<Graph, Exit> {
         complain(&format!("cannot read the pipeline `{file}`: {e}"));
         Exit::Mistake
     })?;
-    let options = Options { environment: !args.no_environment, ..Options::default() };
+    let options = Options { environment: !args.no_environment, onnxruntime: args.onnxruntime.clone(), ..Options::default() };
     check_text(&args.pipeline, &text, ALL, &options).map_err(|mistakes| {
         match args.format {
             Format::Json => drop(print(&render_json(&file, &text, &mistakes))),

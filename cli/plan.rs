@@ -8,7 +8,7 @@ use curette_engine::exit::Exit;
 use curette_engine::plan::{PlanStore, Redo};
 use curette_engine::resources::Resources;
 use curette_engine::run::RunError;
-use curette_engine::run::prepare::{difference, look, output_folder, plan_only, what_is_redone};
+use curette_engine::run::prepare::{difference, look, output_folder, plan_only, steps_with_kept_answers, what_is_redone};
 use serde_json::json;
 
 use crate::{CheckArgs, Format, complain, pipeline, print};
@@ -51,6 +51,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         }
         None => (Vec::new(), None),
     };
+    let keeps = if redone.is_some() { steps_with_kept_answers(graph, &program)? } else { Vec::new() };
     let cost = |splits: &mut dyn Iterator<Item = &curette_engine::plan::Split>| splits.map(|s| s.cost()).sum::<u64>();
     let total = cost(&mut plan.splits.iter());
     let left = cost(&mut plan.splits.iter().filter(|s| !done.contains(s.id)));
@@ -62,7 +63,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
             .collect();
         return Ok(json!({
             "plan": plan.hash.as_str(), "made_by_another_plan": other.as_ref().map(|h| h.as_str()), "changes": changes,
-            "redo": redone.iter().flatten().map(|r| json!({"step": r.step, "rows": if r.why.is_some() { "differ" } else { "same" }, "why": r.why})).collect::<Vec<_>>(),
+            "redo": redone.iter().flatten().map(|r| json!({"step": r.step, "rows": if r.why.is_some() { "differ" } else { "same" }, "why": r.why, "answers_kept": keeps.contains(&r.step)})).collect::<Vec<_>>(),
             "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
         })
         .to_string());
@@ -97,11 +98,11 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         for Redo { step, why } in steps {
             let (rows, why) = match why {
                 Some(why) => ("may differ", why.to_string()),
-                None => ("as before", "runs again, because rows between steps are not kept".into()),
+                None if keeps.contains(step) => ("as before", "answers that were kept are used".into()),
+                None => ("as before", "runs again".into()),
             };
             let _ = writeln!(out, "{step:<20}  {rows:<11}  {why}");
         }
-        let _ = writeln!(out, "answers of caption services that are cached are not asked for again");
     }
     let _ = writeln!(out, "\n{:>6}  {:>7}  {:>10}  {:<4}  first input", "split", "inputs", "cost MiB", "done");
     let shown = if args.all { plan.splits.len() } else { SHOWN };

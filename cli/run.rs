@@ -257,6 +257,7 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
         return json!({
             "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
             "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
+            "reused": report.reused.iter().cloned().collect::<std::collections::BTreeMap<String, u64>>(),
             "peak_memory_bytes": peak_memory_bytes(),
         })
         .to_string();
@@ -275,6 +276,10 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             (files, bytes) => format!("; {files} files of killed attempts removed ({bytes} bytes)"),
         }
     );
+    if !report.reused.is_empty() {
+        let reused: Vec<_> = report.reused.iter().map(|(step, rows)| format!("{step} {rows}")).collect();
+        let _ = writeln!(out, "rows whose answer had been kept: {}", reused.join(", "));
+    }
     let _ = writeln!(out, "\ntables:");
     for (name, location) in tables {
         let _ = writeln!(out, "  {name:<12}  {location}");

@@ -97,3 +97,49 @@ fn commands_of_the_readme_name_verbs_targets_and_files_that_exist() {
         assert!(link.contains("://") || Path::new(&repository().join(link)).exists(), "no such file: {link}");
     }
 }
+
+/// Dashboards are written against the table of metrics: each line of it is recorded somewhere, and nothing is recorded that is not in it.
+#[test]
+fn metrics_are_recorded_as_the_table_says() {
+    let table = curette_engine::telemetry::names::METRICS;
+    let listing = std::fs::read_to_string(repository().join("engine/src/telemetry/names.rs")).unwrap();
+    let constants: Vec<(String, String)> = listing
+        .lines()
+        .filter_map(|l| l.strip_prefix("pub const ")?.split_once(": &str = \""))
+        .map(|(name, value)| (name.to_string(), value.trim_end_matches("\";").to_string()))
+        .collect();
+    let mut recorded = std::collections::BTreeSet::new();
+    for folder in ["engine/src", "operators/src", "operators/models/src", "operators/media/src", "cli"] {
+        for file in sources(&repository().join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for call in ["counter!(", "gauge!(", "histogram!("].iter().flat_map(|c| text.split(c).skip(1)) {
+                let first = call.trim_start().split([',', ')']).next().unwrap_or_default().trim();
+                let constant = first.rsplit("::").next().unwrap_or_default();
+                let literal = first.trim_matches('"');
+                match constants.iter().find(|(name, _)| name == constant) {
+                    Some((_, value)) => drop(recorded.insert(value.clone())),
+                    None if first.starts_with('"') => drop(recorded.insert(literal.to_string())),
+                    // The table describes itself by `m.name`.
+                    None => assert!(first == "m.name", "{}: what does `{first}` record?", file.display()),
+                }
+            }
+        }
+    }
+    let listed: std::collections::BTreeSet<String> = table.iter().map(|m| m.name.to_string()).collect();
+    assert_eq!(recorded, listed);
+}
+
+fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries
+        .flat_map(|p| {
+            if p.is_dir() {
+                sources(&p)
+            } else if p.extension().is_some_and(|e| e == "rs") {
+                vec![p]
+            } else {
+                vec![]
+            }
+        })
+        .collect()
+}

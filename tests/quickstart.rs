@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use support::{assert_same, corpus, curette, quickstart, rows, succeed, tables};
@@ -110,6 +110,19 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
         assert_eq!(!unreadable.contains_key(video), readable, "{video}: {:?}", unreadable.get(video));
     }
 
+    // Every video that gives no clip ends at the operator that the truth names.
+    let mut ended: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for table in ["rejects", "errors"] {
+        for row in rows(&output.join(table)) {
+            ended.entry(column(table, &row, "root_id")).or_default().insert(column(table, &row, "operator"));
+        }
+    }
+    for (video, facts) in &truth {
+        let end = facts["quickstart"]["ends_at"].as_str().unwrap();
+        let found = ended.get(video);
+        assert!(end == "clips" || found.is_some_and(|f| f.contains(end)), "{video} should end at {end}: {found:?}");
+    }
+
     // Every clip lies inside one medical shot of a video with a medical title, and is as long as the rule says.
     let clips = rows(&output.join("clips"));
     for row in &clips {
@@ -125,13 +138,14 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
         assert_eq!(shot["medical"], true, "{video} {start}-{end}: {shot}");
     }
 
-    // Every medical shot that is long and large enough and has no border gave a clip.
+    // Every medical shot that is long and large enough, moves, is sharp and has no border gave a clip.
     for (video, facts) in truth.iter().filter(|(_, f)| f["readable"] == true && f["medical_title"] == true) {
         let side = facts["width"].as_i64().unwrap().min(facts["height"].as_i64().unwrap());
         let border = facts["borders"].as_object().is_some_and(|b| b.values().any(|v| v.as_i64().unwrap_or(0) > 0));
+        let poor = facts["still"] == true || facts["blurred"] == true;
         for shot in facts["shots"].as_array().unwrap() {
             let (start, end) = (shot["start_us"].as_i64().unwrap(), shot["end_us"].as_i64().unwrap());
-            let expected = shot["medical"] == true && end - start >= 7_500_000 && side >= 480 && !border;
+            let expected = shot["medical"] == true && end - start >= 7_500_000 && side >= 480 && !border && !poor;
             let got = clips.iter().any(|r| {
                 let (s, e): (i64, i64) =
                     (column("clips", r, "start_us").parse().unwrap(), column("clips", r, "end_us").parse().unwrap());
@@ -140,7 +154,7 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
             if expected {
                 assert!(got, "{video}: the shot {start}-{end} gave no clip");
             }
-            if border || side < 480 {
+            if border || poor || side < 480 {
                 assert!(!got, "{video}: the shot {start}-{end} should have been rejected");
             }
         }
@@ -178,6 +192,13 @@ fn running_again_does_nothing_and_a_changed_threshold_is_refused_with_the_differ
     assert_eq!(of("split").2["changed"], serde_json::json!(["step.split.min_length_seconds: 6.0 -> 7.0"]));
     assert_eq!(of("clips").2["after"], "split");
     std::fs::write(&file, text.replace("split_max_items = 4", "split_max_items = 5")).unwrap();
-    succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version"]));
+    let again = succeed(curette().arg("run").arg(&file).args(["--quiet", "--new-version", "--format", "json"]));
     assert_same("new version", &first, &tables(&output));
+    // Nothing was decoded, measured or cut again.
+    let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    for step in ["embed", "no_borders", "cut"] {
+        let stage = report["funnel"].as_array().unwrap().iter().find(|s| s["step"] == step).unwrap();
+        assert!(stage["rows_in"].as_u64().unwrap() > 0);
+        assert_eq!(report["reused"][step], stage["rows_in"], "{step}");
+    }
 }

@@ -63,7 +63,8 @@ fn default_split_max_cost() -> u64 {
     4 << 30
 }
 
-/// Threads per pool of one process: `[engine.pools]`. Zero means: as many as the machine has cores (`net`: 64, `gpu`: 1).
+/// Threads per pool of one process: `[engine.pools]`. Zero means: as many as the machine has cores (`gpu`: 1; `net`: 64, or as many as its steps
+/// ask for, up to 1024: twice their `max_in_flight`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSettings {
@@ -97,6 +98,12 @@ pub struct EngineSettings {
     /// Finished splits are committed at least this often.
     #[schemars(range(min = 0, max = 86_400))]
     pub commit_interval_seconds: u64,
+    /// Keep the answers of expensive steps (decoding, models) below the output, so that a new version of the pipeline reuses those that
+    /// its changes do not concern. A limit that is a parameter of the measuring step makes other answers: measure without one and decide in a `filter` step.
+    pub reuse: bool,
+    /// Kept answers may take this many bytes. Near it, those that the pipeline no longer uses go first. Answers of more than 64 KiB (clips) are kept only while less
+    /// than half is taken, and none of more than 16 MiB.
+    pub reuse_max_bytes: u64,
     /// Restarts of a local cluster (`--processes`) before giving up.
     #[schemars(range(max = 1_000))]
     pub max_restarts: u32,
@@ -113,10 +120,72 @@ impl Default for EngineSettings {
             window_splits: 0,
             max_bytes_in_flight: 1 << 30,
             commit_interval_seconds: 60,
+            reuse: true,
+            reuse_max_bytes: 64 << 30,
             max_restarts: 5,
             metrics_address: String::new(),
             pools: PoolSettings::default(),
         }
+    }
+}
+
+/// What computes models, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// NVIDIA TensorRT.
+    TensorRt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// Intel OpenVINO.
+    OpenVino,
+    /// The processor.
+    Cpu,
+}
+
+/// The `[runtime]` table: where the software and the models of this machine are. A model's content enters the plan hash, its place does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeSettings {
+    /// ONNX Runtime's shared library, from the pipeline file's folder if relative. Empty: `ORT_DYLIB_PATH`, beside the executable, the data
+    /// folder (`~/.local/share/curette`), the system's loader, in this order.
+    pub onnxruntime: String,
+    /// What computes models, best first. With `cpu` in the list a provider that is not there is skipped with a warning; without it, it is an error.
+    pub providers: Vec<Provider>,
+    /// Sessions of each model in one process; each holds a full copy of the weights (0 = as many as cores / threads).
+    #[schemars(range(max = 256))]
+    pub replicas: usize,
+    /// Threads of one session. More than 1 costs more processor time per row; raise `replicas` first.
+    #[schemars(range(min = 1, max = 256))]
+    pub threads: usize,
+    /// Folder of model manifests, from the pipeline file's folder if relative; they come before the built-in ones. Empty: `CURETTE_MODELS`.
+    pub models: String,
+    /// Folder of downloaded and added model files. Empty: `CURETTE_MODEL_CACHE`, else `curette/models` in the user's cache folder.
+    pub cache: String,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        RuntimeSettings {
+            onnxruntime: String::new(),
+            providers: vec![Provider::Cpu],
+            replicas: 0,
+            threads: 1,
+            models: String::new(),
+            cache: String::new(),
+        }
+    }
+}
+
+impl RuntimeSettings {
+    /// With absolute paths.
+    pub fn resolved(mut self, paths: &Paths) -> Self {
+        for path in [&mut self.onnxruntime, &mut self.models, &mut self.cache] {
+            if !path.is_empty() {
+                *path = paths.resolve(path).to_string_lossy().into_owned();
+            }
+        }
+        self
     }
 }
 
@@ -164,12 +233,36 @@ pub struct Graph {
     pub pipeline: PipelineSettings,
     /// The `[engine]` table.
     pub engine: EngineSettings,
+    /// The `[runtime]` table, paths resolved.
+    pub runtime: RuntimeSettings,
     /// Steps; inputs come before their consumers, ties in the order of the file.
     pub steps: Vec<Step>,
     /// The pipeline file.
     pub file: PathBuf,
     /// Where relative paths start.
     pub paths: Paths,
+}
+
+impl Step {
+    /// What the operator does with a row, as canonical JSON: its type, version, parameters and files, not where they lie nor how fast it works.
+    pub fn meaning(&self) -> Value {
+        let mut parameters = self.operator.parameters();
+        if let Value::Object(map) = &mut parameters {
+            for key in self.operator.cosmetic_keys() {
+                map.shift_remove(*key);
+            }
+            // A file is known by its content, not by where it lies.
+            for file in &self.files {
+                map.shift_remove(&file.key);
+            }
+        }
+        json!({
+            "type": self.operator.name(),
+            "version": self.operator.version(),
+            "parameters": sorted(parameters),
+            "files": self.files,
+        })
+    }
 }
 
 impl Graph {
@@ -184,25 +277,10 @@ impl Graph {
             .steps
             .iter()
             .map(|step| {
-                let mut parameters = step.operator.parameters();
-                if let Value::Object(map) = &mut parameters {
-                    for key in step.operator.cosmetic_keys() {
-                        map.shift_remove(*key);
-                    }
-                    // A file is known by its content, not by where it lies.
-                    for file in &step.files {
-                        map.shift_remove(&file.key);
-                    }
-                }
                 let inputs: Vec<&str> = step.inputs.iter().map(|&i| self.steps[i].name.as_str()).collect();
-                let value = json!({
-                    "type": step.operator.name(),
-                    "version": step.operator.version(),
-                    "inputs": inputs,
-                    "on_unmeasured": step.on_unmeasured,
-                    "parameters": sorted(parameters),
-                    "files": step.files,
-                });
+                let mut value = step.meaning();
+                value["inputs"] = json!(inputs);
+                value["on_unmeasured"] = json!(step.on_unmeasured);
                 (step.name.as_str(), value)
             })
             .collect();

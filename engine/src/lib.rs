@@ -12,6 +12,7 @@
 //! | [`draw`] | a graph | Mermaid, DOT, SVG |
 //! | [`plan`] | a graph + the inputs that its sources list | an immutable [`plan::Plan`] of splits, and its hash |
 //! | [`dataflow`] | graph + plan + tables | runs it: timely workers coordinate, [`pool`] threads work |
+//! | [`reuse`] | rows that an expensive step has answered for before | their answers, from version to version |
 //! | [`commit`] | finished splits and their shards | Delta tables that are right after any kill |
 //! | [`cluster`] | several processes or machines | connected sockets for the dataflow, and a parent that restarts it |
 //! | [`run`] | all of the above | the verb `run`: resume, new versions, the check of all sums, the funnel |
@@ -44,6 +45,7 @@ pub mod plan;
 pub mod pool;
 pub mod predicate;
 pub mod resources;
+pub mod reuse;
 pub mod run;
 pub mod telemetry;
 pub mod verdict;

@@ -6,13 +6,22 @@
 //!
 //! What can go wrong: too few heaps make threads wait for each other in `malloc`; one per core does not.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 /// At least so many heaps.
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MIN_HEAPS: usize = 2;
 
-/// Limits the allocator to one heap per core. Call it before other threads start.
+/// Pages are given back at most this often.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Limits the allocator to one heap per core, unless `MALLOC_ARENA_MAX` says otherwise. Call it before other threads start.
 pub fn one_heap_per_core() {
-    #[cfg(target_env = "gnu")]
+    if std::env::var_os("MALLOC_ARENA_MAX").is_some() {
+        return;
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let cores = std::thread::available_parallelism().map_or(MIN_HEAPS, |n| n.get().max(MIN_HEAPS));
         // SAFETY: sets a number in the allocator; no memory is involved. A refusal (0) leaves the default, which is right but larger.
@@ -20,9 +29,15 @@ pub fn one_heap_per_core() {
     }
 }
 
-/// Gives pages that hold nothing back to the system. Takes milliseconds: for moments that come every few seconds at most.
+/// Gives pages that hold nothing back to the system, which takes milliseconds; does nothing if it did so a moment ago.
 pub fn give_back() {
-    #[cfg(target_env = "gnu")]
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_some_and(|at| at.elapsed() < EVERY) {
+        return;
+    }
+    *last = Some(Instant::now());
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: thread-safe by its documentation; it moves nothing that is in use.
     unsafe {
         libc::malloc_trim(0);

@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::graph::RuntimeSettings;
 use crate::resources::Resources;
 use crate::verdict::{Processed, Verdict};
 
@@ -318,9 +319,32 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         Vec::new()
     }
 
+    /// Files of the models that it uses, as found on this machine: part of the meaning like [`Operator::files`]. What is missing is left out here and
+    /// reported by [`Operator::check_models`].
+    fn model_files(&self, _paths: &Paths, _runtime: &RuntimeSettings) -> Vec<FileRef> {
+        Vec::new()
+    }
+
+    /// Reports models, and the software that runs them, that are not on this machine. Skipped by `check --no-environment`.
+    fn check_models(&self, _runtime: &RuntimeSettings, _check: &mut dyn StepCheck) {}
+
     /// Keys that do not change the output (concurrency, timeouts, where secrets are): left out of the plan hash.
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// The columns that, with the parameters and [`Operator::files`], decide the answer for a row. With `Some` the engine keeps answers and reuses
+    /// them when the same row comes again in a later version: right for work of 10 ms per row and more whose answer is a function of these
+    /// columns alone. A video is known by `content_blake3`, never by its name. Each must be declared in [`Operator::columns`]; where the input
+    /// lacks one, or its value is null, nothing is reused.
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        None
+    }
+
+    /// Threads of its pool that the step can keep waiting at once; 0: it has no wish. A pool whose size is not set has at least the sum of its
+    /// steps' wishes, so that a limit such as "256 requests in flight" is one key and not two. For [`Pool::Net`]: computing takes cores, not threads.
+    fn threads_wanted(&self) -> usize {
+        0
     }
 
     /// Starts the operator.
@@ -341,6 +365,8 @@ pub trait DynOperator: Send + Sync {
     fn pool(&self) -> Pool;
     /// See [`Operator::rows_per_task`].
     fn rows_per_task(&self) -> usize;
+    /// See [`Operator::threads_wanted`].
+    fn threads_wanted(&self) -> usize;
     /// See [`Operator::validate`].
     fn validate(&self, check: &mut dyn StepCheck);
     /// See [`Operator::check_input`].
@@ -349,8 +375,14 @@ pub trait DynOperator: Send + Sync {
     fn check_environment(&self, check: &mut dyn StepCheck);
     /// See [`Operator::files`].
     fn files(&self, paths: &Paths) -> Vec<FileRef>;
+    /// See [`Operator::model_files`].
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef>;
+    /// See [`Operator::check_models`].
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck);
     /// See [`Operator::cosmetic_keys`].
     fn cosmetic_keys(&self) -> &'static [&'static str];
+    /// See [`Operator::decided_by`].
+    fn decided_by(&self) -> Option<Vec<&'static str>>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
     /// See [`Operator::build`].
@@ -376,6 +408,9 @@ impl<T: Operator> DynOperator for T {
     fn rows_per_task(&self) -> usize {
         Operator::rows_per_task(self)
     }
+    fn threads_wanted(&self) -> usize {
+        Operator::threads_wanted(self)
+    }
     fn validate(&self, check: &mut dyn StepCheck) {
         Operator::validate(self, check)
     }
@@ -388,8 +423,17 @@ impl<T: Operator> DynOperator for T {
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
         Operator::files(self, paths)
     }
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef> {
+        Operator::model_files(self, paths, runtime)
+    }
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        Operator::check_models(self, runtime, check)
+    }
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         Operator::cosmetic_keys(self)
+    }
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        Operator::decided_by(self)
     }
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)

@@ -13,9 +13,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::graph::PoolSettings;
 use crate::operator::Pool;
+use crate::telemetry::names;
 
-/// Threads of the `net` pool unless set: they only wait.
+/// Threads of the `net` pool unless set, at least: they only wait.
 pub const DEFAULT_NET_THREADS: usize = 64;
+/// Threads of the `net` pool at most, unless set: what its steps want together is cut to this. A waiting thread takes some tens of KiB.
+pub const MAX_NET_THREADS: usize = 1024;
 /// Threads of the `gpu` pool unless set: models queue on the device anyway.
 pub const DEFAULT_GPU_THREADS: usize = 1;
 /// Tasks queued per thread beyond those that run: enough to never starve, little to hold.
@@ -24,6 +27,7 @@ const QUEUE_PER_THREAD: usize = 1;
 type Job = Box<dyn FnOnce() + Send>;
 
 struct One {
+    name: &'static str,
     threads: usize,
     jobs: Sender<Job>,
     busy: std::sync::Arc<AtomicUsize>,
@@ -56,16 +60,18 @@ impl Pools {
                 let (queue, busy) = (queue.clone(), std::sync::Arc::clone(&busy));
                 std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || {
                     while let Ok(job) = queue.recv() {
-                        metrics::gauge!("curette_pool_busy_threads", "pool" => name)
+                        metrics::gauge!(names::POOL_ACTIVE, "pool" => name)
                             .set(busy.fetch_add(1, Ordering::Relaxed) as f64 + 1.0);
                         job();
-                        metrics::gauge!("curette_pool_busy_threads", "pool" => name)
+                        metrics::gauge!(names::POOL_ACTIVE, "pool" => name)
                             .set(busy.fetch_sub(1, Ordering::Relaxed) as f64 - 1.0);
                     }
                 })?;
             }
-            pools.insert(pool, One { threads, jobs, busy });
+            metrics::gauge!(names::POOL_THREADS, "pool" => name).set(threads as f64);
+            pools.insert(pool, One { name, threads, jobs, busy });
         }
+        metrics::gauge!(names::BYTES_IN_FLIGHT_LIMIT).set(max_bytes as f64);
         Ok(Pools { pools, workers: workers.max(1), in_flight_bytes: AtomicU64::new(0), max_bytes })
     }
 
@@ -84,7 +90,10 @@ impl Pools {
     pub fn spawn(&self, pool: Pool, job: impl FnOnce() + Send + 'static) {
         match self.pools.get(&pool) {
             // Sending fails only when all threads are gone, which a panic hook that aborts rules out.
-            Some(one) => drop(one.jobs.send(Box::new(job))),
+            Some(one) => {
+                drop(one.jobs.send(Box::new(job)));
+                metrics::gauge!(names::POOL_QUEUED, "pool" => one.name).set(one.jobs.len() as f64);
+            }
             None => job(),
         }
     }
@@ -97,13 +106,13 @@ impl Pools {
     /// Rows that wait or are worked on take this many more bytes.
     pub fn hold(&self, bytes: u64) {
         let now = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        metrics::gauge!("curette_in_flight_bytes").set(now as f64);
+        metrics::gauge!(names::BYTES_IN_FLIGHT).set(now as f64);
     }
 
     /// The opposite of [`Pools::hold`].
     pub fn release(&self, bytes: u64) {
         let now = self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        metrics::gauge!("curette_in_flight_bytes").set(now as f64);
+        metrics::gauge!(names::BYTES_IN_FLIGHT).set(now as f64);
     }
 
     /// True while the rows in flight take less than the budget.

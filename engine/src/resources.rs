@@ -7,6 +7,10 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Where the run's tables are, for operators that keep something per output, such as what was spent on it. Empty outside a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutputPlace(pub String);
+
 /// A map from type to its one shared value in this process.
 #[derive(Default)]
 pub struct Resources {

@@ -43,7 +43,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn checked(text: &str) -> Result<Graph, Vec<Diagnostic>> {
     let (_folder, file) = fake::folder();
-    let result = check(&file, text, fake::REGISTRY, &Options { environment: true, variables: &variable });
+    let result = check(&file, text, fake::REGISTRY, &Options { environment: true, variables: &variable, ..Options::default() });
     // The folder has another name each time.
     result.map_err(|mut list| {
         let base = file.with_file_name("").to_string_lossy().trim_end_matches('/').to_owned();
@@ -115,6 +115,8 @@ golden! {
     pipeline_keys: format!("[pipeline]\nname = \"my demo\"\nmax_error_rate = 2\nsplit_max = 3\n{GOOD}");
     pipeline_output_empty: good().replace("\"out\"", "\"\"");
     engine_keys: format!("[engine]\nworker = 2\nmetrics_address = \"localhost\"\n[engine.pools]\ncpus = 1\ngpu = -1\n{}", good());
+    runtime_keys: format!("[runtime]\nonnx = \"x.so\"\nproviders = []\nthreads = 0\nreplicas = 1\n{}", good());
+    runtime_provider: format!("[runtime]\nproviders = [\"cudo\"]\n{}", good());
     name_not_allowed: with("[step.size]", "[step.\"my size\"]").replace("[\"size\"]", "[\"my size\"]");
     input_unknown: with("inputs = [\"clips\"]", "inputs = [\"clip\"]");
     input_twice: with("inputs = [\"clips\"]", "inputs = [\"clips\", \"clips\"]");
@@ -235,7 +237,7 @@ fn written_secrets_are_not_shown() {
 fn environment_checks_can_be_left_out() {
     let (_folder, file) = fake::folder();
     let text = with("model = ", "cuda = true\nmodel = ");
-    let options = Options { environment: false, variables: &variable };
+    let options = Options { environment: false, variables: &variable, ..Options::default() };
     assert!(check(&file, &text, fake::REGISTRY, &options).is_ok());
 }
 

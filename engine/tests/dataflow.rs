@@ -114,6 +114,28 @@ fn a_changed_plan_is_refused_and_a_new_version_keeps_the_old_one_readable() {
 }
 
 /// Hashes change with the format of plans; their place in the sentence does not.
+#[test]
+fn a_new_version_works_out_only_what_it_has_not_seen() {
+    for (threads, binary) in [(1, false), (2, false), (4, false), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = go(toy::graph(dir.path(), 40), threads, binary);
+        assert!(first.reused.is_empty(), "{:?}", first.reused);
+        let prepared = run::prepare(toy::graph(dir.path(), 50), PrepareOptions { new_version: true }).unwrap();
+        let second = run::run(prepared, Place::Alone { binary }, threads, |_, _| ()).unwrap().unwrap();
+        check(dir.path(), &second, 50);
+        // What could not be measured is tried again.
+        let square = (0..40).filter(|n| n % 13 != 12 && n % 11 != 3).count() as u64;
+        let divide = (0..40).filter(|n| n % 13 != 12 && n % 5 != 0).count() as u64;
+        assert_eq!(second.reused, [("square".to_string(), square), ("divide".to_string(), divide)]);
+        let mut off = toy::graph(dir.path(), 51);
+        off.engine.reuse = false;
+        let prepared = run::prepare(off, PrepareOptions { new_version: true }).unwrap();
+        let third = run::run(prepared, Place::Alone { binary }, threads, |_, _| ()).unwrap().unwrap();
+        check(dir.path(), &third, 51);
+        assert!(third.reused.is_empty());
+    }
+}
+
 fn regex_free_hashes(text: &str) -> String {
     text.split(' ')
         .map(|w| if w.starts_with('(') && w.trim_matches(['(', ')', ',']).len() == 12 { "(HASH)" } else { w })

@@ -2,16 +2,23 @@
 //!
 //! [`media`] is the plane where pixels live: operators ask it for frames and cuts; it knows nothing of rows.
 
+pub mod calibrate;
 pub mod captions;
 pub mod clips;
 pub mod filters;
 pub mod frames;
+pub mod label;
 pub mod media;
 pub mod metadata;
+pub mod models;
+pub mod pixels;
+pub mod quality;
 pub mod registry;
+pub mod remote;
 pub mod sinks;
 pub mod sources;
 pub mod span;
+pub mod speech;
 #[cfg(test)]
 pub mod testing;
 pub mod text;

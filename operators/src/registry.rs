@@ -2,7 +2,7 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, filters, frames, metadata, sinks, sources, video};
+use crate::{captions, clips, filters, frames, metadata, quality, sinks, sources, speech, video};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
@@ -21,7 +21,18 @@ pub const ALL: &[Entry] = &[
     // filters
     entry::<filters::resolution_filter::ResolutionFilter>(),
     entry::<filters::black_border::BlackBorder>(),
+    entry::<filters::subtitles::Subtitles>(),
     entry::<filters::filter::Filter>(),
+    // quality
+    entry::<quality::sharpness::Sharpness>(),
+    entry::<quality::exposure::Exposure>(),
+    entry::<quality::blockiness::Blockiness>(),
+    entry::<quality::freeze::Freeze>(),
+    entry::<quality::jitter::Jitter>(),
+    entry::<quality::aesthetic::Aesthetic>(),
+    entry::<quality::technical::Technical>(),
+    // speech
+    entry::<speech::transcript::Transcript>(),
     // captions
     entry::<captions::captioner::Captioner>(),
     // sinks

@@ -5,6 +5,9 @@ use arrow::datatypes::Int64Type;
 use curette_engine::operator::OperatorError;
 use curette_engine::verdict::Problem;
 
+/// What decides an answer about the pixels of a clip: the file's content and the span. For [`Operator::decided_by`](curette_engine::operator::Operator::decided_by).
+pub(crate) const OF_PIXELS: [&str; 3] = ["content_blake3", "start_us", "end_us"];
+
 /// A column that `check` has made sure of; its absence is a bug of the engine, not of the data.
 pub fn text_column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringArray, OperatorError> {
     rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).ok_or_else(|| {

@@ -2,13 +2,12 @@
 
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use curette_engine::check::{Options, check};
 use curette_engine::graph::Graph;
+use curette_heads::{Encoder, Head};
 use curette_operators::frames::descriptor::{DIMENSION, NAME};
-use curette_operators::frames::head::Head;
 use curette_operators::registry::ALL;
 
 /// The repository.
@@ -32,18 +31,11 @@ pub fn checked(file: &Path) -> Result<Graph, String> {
     let is_trained = |value: &str| value.starts_with("../out/") && value.ends_with(".safetensors");
     let text = std::fs::read_to_string(file).unwrap();
     let text: Vec<&str> = text.split('"').map(|part| if is_trained(part) { zeros.to_str().unwrap() } else { part }).collect();
-    let options = Options { environment: false, variables: &|_| None };
+    let options = Options { environment: false, variables: &|_| None, ..Options::default() };
     check(file, &text.join("\""), ALL, &options)
         .map_err(|found| found.iter().map(|d| format!("{}: {}\n", d.code.as_str(), d.message)).collect())
 }
 
 fn head() -> Head {
-    Head {
-        weight: vec![0.0; DIMENSION],
-        bias: 0.0,
-        embedding_model: NAME.into(),
-        classes: ["no".into(), "yes".into()],
-        threshold: 0.5,
-        notes: BTreeMap::new(),
-    }
+    Head::linear(vec![0.0; DIMENSION], 0.0, Encoder::built_in(NAME), ["no".into(), "yes".into()])
 }

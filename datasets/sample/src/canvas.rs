@@ -116,6 +116,21 @@ impl Canvas {
         }
     }
 
+    /// Each pixel becomes the mean of a square of `px` pixels on each side of it, twice over; edges repeat.
+    pub fn blur(&mut self, px: usize) {
+        for _ in 0..2 {
+            let (w, h) = (self.width, self.height);
+            for row in self.pixels.chunks_exact_mut(w) {
+                let line = row.to_vec();
+                running_means(&line, px, |x, mean| row[x] = mean);
+            }
+            for x in 0..w {
+                let line: Vec<Rgb> = (0..h).map(|y| self.pixels[y * w + x]).collect();
+                running_means(&line, px, |y, mean| self.pixels[y * w + x] = mean);
+            }
+        }
+    }
+
     /// Turned by 90 degrees against the clock: what a camera held sideways stores; players turn it back.
     pub fn turned_left(&self) -> Canvas {
         let mut out = Canvas::new(self.height, self.width, [0; 3]);
@@ -153,6 +168,18 @@ impl Canvas {
     }
 }
 
+/// The mean over `px` values on each side of every value; the ends repeat.
+fn running_means(line: &[Rgb], px: usize, mut set: impl FnMut(usize, Rgb)) {
+    let at = |i: isize| line[i.clamp(0, line.len() as isize - 1) as usize].map(u32::from);
+    let (px, count) = (px as isize, 2 * px as u32 + 1);
+    let mut sum = (-px..=px).map(at).fold([0; 3], |sum, p| [0, 1, 2].map(|c| sum[c] + p[c]));
+    for i in 0..line.len() as isize {
+        set(i as usize, sum.map(|s| ((s + count / 2) / count) as u8));
+        let (new, old) = (at(i + px + 1), at(i - px));
+        sum = [0, 1, 2].map(|c| sum[c] + new[c] - old[c]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +199,18 @@ mod tests {
         let t = c.turned_left();
         assert_eq!((t.width, t.height), (2, 4));
         assert_eq!(t.pixels[0], [9, 9, 9]); // top left corner
+    }
+
+    #[test]
+    fn blurring_spreads_a_point_and_keeps_flat_pictures() {
+        let mut flat = Canvas::new(9, 7, [7, 80, 255]);
+        flat.blur(3);
+        assert_eq!(flat, Canvas::new(9, 7, [7, 80, 255]));
+        let mut point = Canvas::new(9, 9, [0; 3]);
+        point.rect(4, 4, 1, 1, [81; 3]);
+        point.blur(1);
+        let row: Vec<u8> = (0..9).map(|x| point.pixels[4 * 9 + x][0]).collect();
+        assert_eq!(row, [0, 0, 3, 6, 9, 6, 3, 0, 0]);
     }
 
     #[test]

@@ -117,10 +117,6 @@ fn whole() -> Vec<Video> {
         .titled("vFrSurg_x24", 2, "Thyroid surgery and ultrasound")
         .described("Filmed with a phone that skips frames.", &["thyroid"])
         .ends("clips", 2),
-        video("xray-still.mp4", "a frozen picture", 10, 9.0, &[(0.0, Xray)])
-            .still()
-            .titled("xRaySt1ll_0", 3, "Pneumonia on chest radiography")
-            .described("One film, explained.", &["radiology"]),
         video("histology-vp9.webm", "VP9 in WebM", 10, 8.0, &[(0.0, Histology)])
             .format(Format::WebmVp9)
             .titled("vP9h1sto_wb", 1, "Liver biopsy: what the pathologist sees")
@@ -157,6 +153,17 @@ fn not_kept() -> Vec<Video> {
             .titled("sUrgP1llar2", 2, "Hernia repair surgery")
             .described("Recorded from an old monitor.", &["surgery"])
             .ends("black_border", 0),
+        video("xray-still.mp4", "a frozen picture", 10, 9.0, &[(0.0, Xray)])
+            .still()
+            .titled("xRaySt1ll_0", 3, "Pneumonia on chest radiography")
+            .described("One film, explained.", &["radiology"])
+            .ends("freeze", 0),
+        video("endoscopy-blurred.mp4", "out of focus", 12, 9.0, &[(0.0, Endoscopy)])
+            .size(854, 480)
+            .blurred(6)
+            .titled("eNd0Blur_09", 1, "Gastroscopy through a fogged lens")
+            .described("Why the lens must be cleaned.", &["gastroscopy"])
+            .ends("sharpness", 0),
         video("ultrasound-short.mp4", "shorter than a clip must be", 12, 4.0, &[(0.0, Ultrasound)])
             .titled("uSsh0rt__4s", 0, "Fetal ultrasound in four seconds")
             .described("Obstetrics.", &["ultrasound"])
@@ -207,7 +214,7 @@ fn broken() -> Vec<Video> {
             .format(Format::Mp4IndexFirst)
             .damage(Damage::Truncated(40))
             .titled("bR0kTrunc40", 3, "Lung ultrasound")
-            .ends("temporal_split", 0),
+            .ends("probe", 0),
         base("broken-empty.mp4", "no bytes at all")
             .damage(Damage::Empty)
             .titled("bR0kEmpty_0", 3, "Thyroid ultrasound")

@@ -121,6 +121,9 @@ impl<'a> Painter<'a> {
         };
         let seconds = if self.video.still { 0.0 } else { time_ns as f32 / 1e9 - shot.start_us as f32 / 1e6 };
         scene.draw(&mut self.inner, seconds);
+        if self.video.blur_px > 0 {
+            self.inner.blur(self.video.blur_px as usize);
+        }
         let now = time_ns as i64 / 1_000 + 1;
         for line in self.video.subtitles.iter().filter(|s| s.start_us <= now && now < s.end_us) {
             subtitle(&mut self.inner, line.line, height / 14);

@@ -103,6 +103,8 @@ pub struct Video {
     pub rotated: bool,
     /// Every frame is the first one.
     pub still: bool,
+    /// Out of focus: pixels on each side that each pixel is the mean of, twice over; 0 is sharp.
+    pub blur_px: u32,
     pub bars: Bars,
     pub shots: Vec<Shot>,
     pub subtitles: Vec<Subtitle>,
@@ -127,6 +129,7 @@ pub fn video(file: &'static str, about: &'static str, fps: i32, seconds: f64, sh
         variable: false,
         rotated: false,
         still: false,
+        blur_px: 0,
         bars: Bars::default(),
         shots: shots.iter().map(|&(start, look)| Shot { start_us: us(start), look }).collect(),
         subtitles: Vec::new(),
@@ -160,6 +163,10 @@ impl Video {
     }
     pub fn still(mut self) -> Self {
         self.still = true;
+        self
+    }
+    pub fn blurred(mut self, px: u32) -> Self {
+        self.blur_px = px;
         self
     }
     pub fn bars(mut self, left: u32, right: u32, top: u32, bottom: u32) -> Self {

@@ -35,6 +35,10 @@ pub struct Truth {
     /// `null` when there is no metadata.
     pub medical_title: Option<bool>,
     pub shots: Vec<TrueShot>,
+    /// Every frame is the first one.
+    pub still: bool,
+    /// Out of focus all the time.
+    pub blurred: bool,
     /// Widths of the added black bars.
     pub borders: Borders,
     pub subtitles: Vec<TrueSubtitle>,
@@ -131,6 +135,8 @@ pub fn truth(video: &Video, seed: u64) -> Truth {
         has_audio: video.audio || video.damage == Damage::AudioOnly,
         medical_title: video.meta.as_ref().map(is_medical_title),
         shots: if pictures { shots(video) } else { Vec::new() },
+        still: video.still,
+        blurred: video.blur_px > 0,
         borders: Borders { left, right, top, bottom },
         subtitles: video
             .subtitles

@@ -32,6 +32,8 @@ pub(crate) use settings::schema_of;
 pub struct Options<'a> {
     /// Look for the software that operators need on this machine.
     pub environment: bool,
+    /// Comes before `[runtime] onnxruntime`.
+    pub onnxruntime: Option<std::path::PathBuf>,
     /// Values of `${VAR}`.
     pub variables: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
@@ -39,7 +41,7 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     /// This machine and the process's environment variables.
     fn default() -> Self {
-        Options { environment: true, variables: &process_variable }
+        Options { environment: true, onnxruntime: None, variables: &process_variable }
     }
 }
 
@@ -50,11 +52,15 @@ fn process_variable(name: &str) -> Option<String> {
 /// Checks the text of a pipeline file. `file` is where it lies: relative paths start in its folder.
 pub fn check(file: &Path, text: &str, registry: &[Entry], options: &Options) -> Result<Graph, Vec<Diagnostic>> {
     let (document, mut diagnostics) = config::parse(text, options.variables);
-    let config::Document { pipeline, engine, steps, complete, unknown, variables } = document;
+    let config::Document { pipeline, engine, runtime, steps, complete, unknown, variables } = document;
     let paths = paths_of(file);
 
     let pipeline = settings::pipeline(text, pipeline, complete, &unknown, &mut diagnostics);
     let engine = settings::engine(text, engine, &unknown, &mut diagnostics);
+    let mut runtime = settings::runtime(text, runtime, &unknown, &mut diagnostics).resolved(&paths);
+    if let Some(library) = &options.onnxruntime {
+        runtime.onnxruntime = library.to_string_lossy().into_owned();
+    }
     let steps: Vec<steps::Parsed> = steps
         .into_iter()
         .map(|raw| steps::parse(raw, registry, &steps::Surroundings { text, unknown: &unknown, paths: &paths }, &mut diagnostics))
@@ -65,14 +71,14 @@ pub fn check(file: &Path, text: &str, registry: &[Entry], options: &Options) -> 
         let wiring = wiring::wire(&steps, &mut diagnostics);
         let edges = columns::edges(&steps, &wiring, registry, text, &paths, &mut diagnostics);
         surroundings::locations(&steps, &mut diagnostics);
-        let files = surroundings::files(&steps, text, &paths, options.environment, &mut diagnostics);
+        let files = surroundings::files(&steps, text, &paths, &runtime, options.environment, &mut diagnostics);
         if diagnostics.is_empty() {
             checked = assemble(steps, &wiring, edges, files);
         }
     }
 
     if let (true, Some(pipeline)) = (diagnostics.is_empty(), pipeline) {
-        return Ok(Graph { pipeline, engine, steps: checked, file: file.to_path_buf(), paths });
+        return Ok(Graph { pipeline, engine, runtime, steps: checked, file: file.to_path_buf(), paths });
     }
     diagnostics.iter_mut().for_each(|d| variables.hide_in(d));
     diag::sort(&mut diagnostics);

@@ -1,4 +1,4 @@
-//! The tables `[pipeline]` and `[engine]`.
+//! The tables `[pipeline]`, `[engine]` and `[runtime]`.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use crate::config::Section;
 use crate::config::schema::Validator;
 use crate::diag::{Code, Diagnostic};
-use crate::graph::{EngineSettings, PipelineSettings};
+use crate::graph::{EngineSettings, PipelineSettings, RuntimeSettings};
 
 /// Longest name of a pipeline or step.
 const MAX_NAME: usize = 64;
@@ -78,6 +78,22 @@ pub(super) fn engine(
                 Diagnostic::new(Code::WrongType, "`metrics_address` must be an IP address and a port", span, "not an address");
             diagnostics.push(d.help("for example \"127.0.0.1:9464\", or \"0.0.0.0:9464\" to be reached from other machines"));
         }
+    }
+    settings
+}
+
+pub(super) fn runtime(
+    text: &str,
+    section: Option<Section<'_>>,
+    unknown: &BTreeSet<usize>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> RuntimeSettings {
+    let Some(section) = section else { return RuntimeSettings::default() };
+    let providers = section.table.get_ref().get("providers").map(Spanned::span);
+    let settings: RuntimeSettings = parse("`[runtime]`", text, section, unknown, diagnostics).unwrap_or_default();
+    if let Some(span) = providers.filter(|_| settings.providers.is_empty()) {
+        let d = Diagnostic::new(Code::OutOfRange, "`providers` must name at least one", span, "nothing computes");
+        diagnostics.push(d.help("for example [\"cuda\", \"cpu\"]"));
     }
     settings
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::report::Reporter;
 use super::steps::Parsed;
 use crate::diag::{Code, Diagnostic};
-use crate::graph::HashedFile;
+use crate::graph::{HashedFile, RuntimeSettings};
 use crate::operator::{Kind, Paths};
 
 /// Folders below the output that the engine itself writes.
@@ -65,6 +65,7 @@ pub(super) fn files(
     steps: &[Parsed],
     text: &str,
     paths: &Paths,
+    runtime: &RuntimeSettings,
     environment: bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Vec<HashedFile>> {
@@ -72,7 +73,7 @@ pub(super) fn files(
     for step in steps {
         let mut hashed = Vec::new();
         if let Some(operator) = step.sure_operator() {
-            for file in operator.files(paths) {
+            for file in operator.files(paths).into_iter().chain(operator.model_files(paths, runtime)) {
                 match hash(&file.path) {
                     Ok(blake3) => hashed.push(HashedFile { key: file.key.to_owned(), blake3 }),
                     Err(problem) => {
@@ -84,7 +85,9 @@ pub(super) fn files(
                 }
             }
             if environment {
-                operator.check_environment(&mut Reporter { text, places: &step.places, paths, diagnostics });
+                let mut check = Reporter { text, places: &step.places, paths, diagnostics };
+                operator.check_environment(&mut check);
+                operator.check_models(runtime, &mut check);
             }
         }
         all.push(hashed);

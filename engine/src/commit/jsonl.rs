@@ -45,14 +45,24 @@ impl JsonlDir {
         Ok(JsonlDir { name: name.to_owned(), location: Location::parse(location)? })
     }
 
-    /// Claims the folder for a plan; refused if it belongs to another one. Also removes half-made files of killed processes, so call it before
-    /// anyone writes.
+    /// Claims the folder for a plan; refused if it belongs to another one.
     pub fn claim(&self, stamp: &PlanStamp) -> Result<(), CommitError> {
         match self.plan()? {
-            Some(found) if found == *stamp => self.delete(|name| name.ends_with(TEMPORARY)),
+            Some(found) if found == *stamp => Ok(()),
             Some(found) => Err(self.changed_plan(&found, stamp)),
             None => self.write_plan(stamp),
         }
+    }
+
+    /// Removes half-made files of killed processes; gives their number and bytes. To be called when a run is finished and nobody writes any more.
+    pub fn remove_half_made(&self) -> Result<(u64, u64), CommitError> {
+        let base = &self.location.base;
+        let listed =
+            block_on(self.location.store.list_with_delimiter(Some(base))).map_err(|e| self.storage_error("list", base, &e))?;
+        let half = listed.objects.iter().filter(|o| o.location.filename().is_some_and(|n| is_ours(n) && n.ends_with(TEMPORARY)));
+        let found = half.fold((0, 0), |(files, bytes), object| (files + 1, bytes + object.size));
+        self.delete(|name| name.ends_with(TEMPORARY))?;
+        Ok(found)
     }
 
     /// Begins a generation: removes the files of the plan before. Calling it again for the same stamp changes nothing.
@@ -70,8 +80,11 @@ impl JsonlDir {
     /// Writes all rows of a split, in place of what was there.
     pub fn write_split(&self, split: u32, batches: &[RecordBatch]) -> Result<(), CommitError> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
-            let name = file_name(split);
-            return self.delete(|found| found == name);
+            let path = self.location.file(&file_name(split));
+            return match block_on(self.location.store.delete(&path)) {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(e) => Err(self.storage_error("delete", &path, &e)),
+            };
         }
         let mut file = self.split_file(split)?;
         for batch in batches {
@@ -306,6 +319,8 @@ mod tests {
         std::fs::write(dir.path().join("split-00000002.jsonl.01JD0000000000000000000000.tmp"), "half").unwrap();
         std::fs::write(dir.path().join("notes.jsonl"), "not ours").unwrap();
         sink.claim(&stamp("p", 1)).unwrap();
+        assert_eq!(names(dir.path()).len(), 4, "another attempt may be writing");
+        assert_eq!(sink.remove_half_made().unwrap(), (1, 4));
         assert_eq!(names(dir.path()), ["_plan.json", "notes.jsonl", "split-00000001.jsonl"]);
         assert!(matches!(sink.claim(&stamp("q", 1)), Err(CommitError::ChangedPlan { .. })));
         assert!(matches!(sink.begin_generation(&stamp("q", 1)), Err(CommitError::ChangedPlan { .. })));

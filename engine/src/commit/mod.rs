@@ -38,7 +38,7 @@ mod folder;
 mod generation;
 mod jsonl;
 pub mod killpoint;
-mod location;
+pub(crate) mod location;
 mod orphans;
 mod read;
 mod record;

@@ -327,6 +327,7 @@ impl Table {
             if failures == MAX_FAILURES {
                 break;
             }
+            metrics::counter!(crate::telemetry::names::COMMIT_RETRIES, "table" => self.name.clone()).increment(1);
             std::thread::sleep(pause);
         }
         Err(CommitError::GaveUp { table: self.name.clone(), attempts, last })

@@ -23,7 +23,7 @@ pub(crate) use interpolate::Variables;
 pub(crate) use places::{Places, within};
 
 /// The tables that a pipeline file may have.
-pub(crate) const SECTIONS: [&str; 3] = ["pipeline", "engine", "step"];
+pub(crate) const SECTIONS: [&str; 4] = ["pipeline", "engine", "runtime", "step"];
 /// The keys that every step may have, whatever its operator.
 pub(crate) const COMMON_KEYS: [&str; 4] = ["type", "inputs", "on_unmeasured", "balance"];
 
@@ -46,6 +46,7 @@ pub(crate) struct RawStep<'t> {
 pub(crate) struct Document<'t> {
     pub pipeline: Option<Section<'t>>,
     pub engine: Option<Section<'t>>,
+    pub runtime: Option<Section<'t>>,
     /// In the order of the file.
     pub steps: Vec<RawStep<'t>>,
     /// False after a syntax error: steps may be missing.
@@ -64,6 +65,7 @@ pub(crate) fn parse<'t>(text: &'t str, lookup: &dyn Fn(&str) -> Option<String>) 
     let mut document = Document {
         pipeline: None,
         engine: None,
+        runtime: None,
         steps: Vec::new(),
         complete: errors.is_empty(),
         unknown: BTreeSet::new(),
@@ -86,7 +88,7 @@ pub(crate) fn parse<'t>(text: &'t str, lookup: &dyn Fn(&str) -> Option<String>) 
             let d = Diagnostic::new(Code::UnknownSection, format!("a pipeline file has no `{name}`"), key.span(), "unknown");
             filler.diagnostics.push(match did_you_mean(&name, SECTIONS) {
                 Some(near) => d.help(format!("did you mean `{near}`?")),
-                None => d.help("the tables are `pipeline`, `engine`, and one `step.NAME` per step"),
+                None => d.help("the tables are `pipeline`, `engine`, `runtime`, and one `step.NAME` per step"),
             });
             continue;
         }
@@ -105,6 +107,7 @@ pub(crate) fn parse<'t>(text: &'t str, lookup: &dyn Fn(&str) -> Option<String>) 
         match name.as_str() {
             "pipeline" => document.pipeline = Some(section),
             "engine" => document.engine = Some(section),
+            "runtime" => document.runtime = Some(section),
             _ => document.steps = steps(section.table.into_inner(), filler.diagnostics),
         }
     }

@@ -42,6 +42,7 @@ fn sort(step: &Compiled, split: u32, verdicts: Vec<Verdict>, ids: &RowIds) -> (E
         rejects: Vec::new(),
         errors: Vec::new(),
         micros: 0,
+        reused: 0,
     };
     let mut go_on = Vec::with_capacity(verdicts.len());
     for (row, verdict) in verdicts.into_iter().enumerate() {

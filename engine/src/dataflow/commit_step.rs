@@ -18,6 +18,7 @@ use super::collect::ToCommitter;
 use super::time::SplitTime;
 use super::writer::Finished;
 use crate::commit::{CommitError, Outcome, PlanStamp, SplitSet, Table, kill_point};
+use crate::telemetry::names;
 
 /// Why a group could not be committed.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +130,13 @@ fn commit_group(tables: &[Committed], stamp: &PlanStamp, group: &Finished) -> Re
         }
         kill_point("between_tables");
         let shards = group.shards.get(&(target as u32)).map(Vec::as_slice).unwrap_or_default();
+        let started = std::time::Instant::now();
         match table.commit(stamp, &splits, shards)? {
             Outcome::Committed { version } => {
+                let name = || table.name().to_owned();
+                metrics::histogram!(names::COMMIT_SECONDS, "table" => name()).record(started.elapsed().as_secs_f64());
+                metrics::counter!(names::SHARD_BYTES, "table" => name()).increment(shards.iter().map(|s| s.bytes).sum());
+                metrics::counter!(names::SHARD_ROWS, "table" => name()).increment(shards.iter().map(|s| s.rows).sum());
                 tracing::debug!(table = table.name(), version, splits = %splits, shards = shards.len(), "Table committed")
             }
             Outcome::AlreadyDone => return Err(CommitStepError::OtherRun { table: table.name().into(), splits }),

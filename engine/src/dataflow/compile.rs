@@ -17,6 +17,7 @@ use crate::operator::{
     BuildContext, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkSpec, Source, Transform,
 };
 use crate::resources::Resources;
+use crate::reuse::Recipe;
 
 /// What a step does when rows reach it.
 #[derive(Clone)]
@@ -58,6 +59,8 @@ pub struct Compiled {
     pub output: SchemaRef,
     /// Names of the columns that it makes, as in `Processed::columns`.
     pub added: Vec<String>,
+    /// How its kept answers are found, if it has any.
+    pub reuse: Option<Arc<Recipe>>,
     /// What it does.
     pub work: Work,
 }
@@ -74,6 +77,8 @@ pub struct Program {
 
 /// Starts all operators. `resources` is shared by all operators of the process.
 pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, OperatorError> {
+    // First, so that an operator that asks finds the pipeline's own settings.
+    resources.get(|| graph.runtime.clone());
     let mut runtimes = Vec::new();
     for step in &graph.steps {
         let context = BuildContext {
@@ -122,6 +127,7 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
             received: project(&step.input, &wanted[index]),
             output,
             added: columns.adds.iter().map(|a| a.field.name().clone()).collect(),
+            reuse: Some(step).filter(|_| graph.engine.reuse).and_then(Recipe::of).map(Arc::new),
             work,
         });
     }

@@ -57,6 +57,8 @@ pub struct Entry {
     pub errors: Vec<ErrorRow>,
     /// Time that the task took; for people, never for tables.
     pub micros: u64,
+    /// Rows whose answer was kept from an earlier run; for people, never for tables.
+    pub reused: u64,
 }
 
 /// Sums over the tasks of one step.
@@ -76,6 +78,9 @@ pub struct Counts {
     pub kept_errors: BTreeMap<String, u64>,
     /// Summed task time.
     pub micros: u64,
+    /// Rows whose answer was kept from an earlier run.
+    #[serde(default)]
+    pub reused: u64,
 }
 
 impl Counts {
@@ -99,6 +104,7 @@ impl Counts {
         self.passed += entry.rows_in.saturating_sub(dropped);
         self.rows_out += entry.rows_out;
         self.micros += entry.micros;
+        self.reused += entry.reused;
     }
 
     /// Adds other sums.
@@ -107,6 +113,7 @@ impl Counts {
         self.passed += other.passed;
         self.rows_out += other.rows_out;
         self.micros += other.micros;
+        self.reused += other.reused;
         for (mine, theirs) in [
             (&mut self.rejected, &other.rejected),
             (&mut self.errors, &other.errors),

@@ -60,9 +60,10 @@ pub use self::writer::{Settings as WriterSettings, Target};
 use crate::cluster::{ClusterError, Workers, workers};
 use crate::commit::{PlanStamp, SplitSet};
 use crate::exit::Exit;
-use crate::graph::Graph;
+use crate::graph::{Graph, PoolSettings, Step};
+use crate::operator::Pool;
 use crate::plan::Plan;
-use crate::pool::Pools;
+use crate::pool::{DEFAULT_NET_THREADS, MAX_NET_THREADS, Pools};
 use crate::resources::Resources;
 
 /// A worker looks after its sources at least this often.
@@ -120,6 +121,8 @@ pub struct Job {
     pub stamp: PlanStamp,
     /// Where commits are announced.
     pub intents: Intents,
+    /// Answers of earlier runs.
+    pub kept: Option<Arc<crate::reuse::Kept>>,
     /// ULID of this attempt of this process.
     pub attempt: String,
     /// Worker threads of this process.
@@ -143,11 +146,23 @@ fn transforms_behind(program: &Program) -> Vec<Vec<usize>> {
     behind.into_iter().map(|set| set.into_iter().collect()).collect()
 }
 
+/// Threads of the `net` pool: as set, else enough for every step that waits.
+fn net_threads(graph: &Graph) -> usize {
+    let set = graph.engine.pools.net;
+    let wanted = |step: &Step| match step.operator.pool() {
+        Pool::Net => step.operator.threads_wanted(),
+        _ => 0,
+    };
+    let sum = graph.steps.iter().map(wanted).sum::<usize>();
+    if set == 0 { sum.clamp(DEFAULT_NET_THREADS, MAX_NET_THREADS) } else { set }
+}
+
 /// Runs the job on the workers of this process until everything is committed.
 pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), ClusterError> {
     let processes = (job.peers / job.threads.max(1)).max(1) as u64;
     let settings = &job.graph.engine;
-    let pools = Pools::start(&settings.pools, job.threads, settings.max_bytes_in_flight / processes)
+    let pools = PoolSettings { net: net_threads(&job.graph), ..settings.pools.clone() };
+    let pools = Pools::start(&pools, job.threads, settings.max_bytes_in_flight / processes)
         .map_err(|e| ClusterError::Start(format!("cannot start the pool threads: {e}")))?;
     let pools = Arc::new(pools);
     let window = if settings.window_splits == 0 { 2 * job.peers } else { settings.window_splits };
@@ -163,7 +178,7 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         program: job.program,
         plan: job.plan,
         pools: Arc::clone(&pools),
-        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)) },
+        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)), kept: job.kept },
         stop: Stop,
         tables: job.tables,
         stamp: job.stamp,

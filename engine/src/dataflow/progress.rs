@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::ledger::Counts;
 use crate::exit::Exit;
+use crate::telemetry::names;
 
 /// Rows that must have entered a step before its error rate can stop the run.
 pub const ERROR_RATE_MIN_ROWS: u64 = 20;
@@ -86,6 +87,7 @@ impl RunProgress {
 
     pub(super) fn committed(&self, splits: u64) {
         self.splits_committed.fetch_add(splits, Ordering::Relaxed);
+        metrics::gauge!(names::SPLITS_DONE).increment(splits as f64);
     }
 
     pub(super) fn complete(&self) {

@@ -9,8 +9,10 @@ use arrow::array::RecordBatch;
 use super::apply::{RowIds, apply, ids_of};
 use super::compile::{Compiled, Work};
 use super::ledger::Entry;
-use crate::operator::{InputItem, OperatorError, Task};
+use crate::operator::{InputItem, Kind, OperatorError, Task};
 use crate::resources::Resources;
+use crate::reuse::Kept;
+use crate::telemetry::names;
 
 /// What tasks share.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ pub struct TaskContext {
     pub resources: Arc<Resources>,
     /// True when the run is being stopped.
     pub cancelled: Arc<AtomicBool>,
+    /// Answers of earlier runs, unless that is switched off.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// Rows that go on, in one or more batches, and what became of the rest.
@@ -29,12 +33,17 @@ pub fn transform(step: &Compiled, split: u32, rows: &RecordBatch, context: &Task
     let Work::Transform(operator) = &step.work else { panic!("step `{}` is not a transform", step.name) };
     let task = Task { step: &step.name, resources: &context.resources, cancelled: &context.cancelled };
     let started = Instant::now();
-    let processed = operator.process(rows, &task).map_err(|e| named(step, e))?;
+    let work = |rows: &RecordBatch| operator.process(rows, &task).map_err(|e| named(step, e));
+    let (processed, reused) = match (&step.reuse, &context.kept) {
+        (Some(recipe), Some(kept)) => kept.answer(recipe, rows, step.kind == Kind::Expand, work)?,
+        _ => (work(rows)?, 0),
+    };
     let micros = started.elapsed().as_micros() as u64;
     let (item, root) = step.id.clone().unwrap_or_default();
     let ids = RowIds { item: &|row| ids_of(rows, &item, row), root: &|row| ids_of(rows, &root, row) };
     let (out, mut entry) = apply(step, split, Some(rows), processed, rows.num_rows(), &ids);
     entry.micros = micros;
+    entry.reused = reused;
     measure(step, &entry);
     Ok((out, entry))
 }
@@ -68,10 +77,15 @@ fn named(step: &Compiled, e: OperatorError) -> OperatorError {
 
 fn measure(step: &Compiled, entry: &Entry) {
     let name = step.name.to_string();
-    metrics::counter!("curette_rows_in_total", "step" => name.clone()).increment(entry.rows_in);
-    metrics::counter!("curette_rows_out_total", "step" => name.clone()).increment(entry.rows_out);
-    metrics::counter!("curette_rows_rejected_total", "step" => name.clone()).increment(entry.rejects.len() as u64);
-    metrics::counter!("curette_row_errors_total", "step" => name.clone()).increment(entry.errors.len() as u64);
-    metrics::histogram!("curette_task_seconds", "step" => name).record(entry.micros as f64 / 1e6);
+    metrics::counter!(names::ROWS_IN, "step" => name.clone()).increment(entry.rows_in);
+    metrics::counter!(names::ROWS_OUT, "step" => name.clone()).increment(entry.rows_out);
+    for reject in &entry.rejects {
+        metrics::counter!(names::ROWS_REJECTED, "step" => name.clone(), "code" => reject.code.clone()).increment(1);
+    }
+    for error in &entry.errors {
+        metrics::counter!(names::ROWS_ERRORS, "step" => name.clone(), "code" => error.code.clone()).increment(1);
+    }
+    metrics::counter!(names::ROWS_REUSED, "step" => name.clone()).increment(entry.reused);
+    metrics::histogram!(names::JOB_SECONDS, "step" => name).record(entry.micros as f64 / 1e6);
     tracing::debug!(step = %step.name, operator = step.operator, split = entry.split, rows_in = entry.rows_in, rows_out = entry.rows_out, micros = entry.micros, "Task done");
 }

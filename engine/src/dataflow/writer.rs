@@ -47,15 +47,15 @@ pub enum Target {
 
 /// Where the rows of one large, unfinished split go.
 enum Own {
-    Shard(ShardWriter),
-    File(SplitFile),
+    Shard(Box<ShardWriter>),
+    File(Box<SplitFile>),
 }
 
 impl Own {
     fn start(target: &Target, split: u32, attempt: &str) -> Result<Self, CommitError> {
         Ok(match target {
-            Target::Table { table, .. } => Own::Shard(table.shard_writer(attempt)),
-            Target::Jsonl { dir, .. } => Own::File(dir.split_file(split)?),
+            Target::Table { table, .. } => Own::Shard(Box::new(table.shard_writer(attempt))),
+            Target::Jsonl { dir, .. } => Own::File(Box::new(dir.split_file(split)?)),
         })
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::check::schema_of;
 use crate::config::schema::first_sentence;
-use crate::graph::{EngineSettings, OnUnmeasured, PipelineSettings};
+use crate::graph::{EngineSettings, OnUnmeasured, PipelineSettings, RuntimeSettings};
 use crate::operator::{Entry, Kind};
 
 /// The schema of a whole file: `pipeline`, `engine`, and each step one of the registry's operators.
@@ -17,6 +17,7 @@ pub fn json_schema(registry: &[Entry]) -> Value {
         "properties": {
             "pipeline": part(schema_of::<PipelineSettings>()),
             "engine": part(schema_of::<EngineSettings>()),
+            "runtime": part(schema_of::<RuntimeSettings>()),
             "step": {
                 "description": "One table per step: `[step.NAME]`.",
                 "type": "object",

@@ -30,7 +30,7 @@ pub enum Why {
         /// Only in the old plan.
         gone: usize,
     },
-    /// It comes after a step that changed: the nearest one in the file's order.
+    /// It comes after a step that changed: the one where the change begins.
     After(String),
 }
 

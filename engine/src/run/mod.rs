@@ -25,6 +25,7 @@ use crate::exit::Exit;
 use crate::graph::Graph;
 use crate::operator::OperatorError;
 use crate::plan::{PlanError, StoreError};
+use crate::telemetry::names;
 
 pub use funnel::Funnel;
 pub use prepare::{PrepareOptions, Prepared, prepare};
@@ -142,6 +143,8 @@ pub struct Report {
     pub splits_before: u64,
     /// Files of killed attempts that were removed, and their bytes.
     pub orphans: (u64, u64),
+    /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
+    pub reused: Vec<(String, u64)>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -165,11 +168,13 @@ pub fn run<W>(
         tracing::info!(splits = plan.splits.len(), "Everything is done already");
         // Members of a cluster still meet, or the others would wait for them.
         if place.processes() == 1 {
-            return finish(&graph, &plan, &tables, before, 0, started);
+            return finish(&graph, &plan, &tables, before, &progress, started);
         }
     }
     let watching = watch(&prepared, Arc::clone(&progress));
-    let job = prepared.into_job(threads, peers)?;
+    metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
+    metrics::gauge!(names::SPLITS_DONE).set(before as f64);
+    let job = prepared.into_job(threads, peers, first)?;
     dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
     drop(watching);
     let all = plan.splits.len() as u64;
@@ -183,7 +188,7 @@ pub fn run<W>(
     if !first {
         return Ok(None);
     }
-    finish(&graph, &plan, &tables, before, progress.splits_committed(), started)
+    finish(&graph, &plan, &tables, before, &progress, started)
 }
 
 fn finish(
@@ -191,10 +196,13 @@ fn finish(
     plan: &crate::plan::Plan,
     tables: &prepare::Tables,
     before: u64,
-    done: u64,
+    progress: &RunProgress,
     started: Instant,
 ) -> Result<Option<Report>, RunError> {
-    let funnel = finish::verify(graph, plan, tables)?;
+    let funnel = finish::verify(graph, plan, tables, progress.splits_committed() > 0)?;
     let orphans = finish::collect_orphans(tables)?;
-    Ok(Some(Report { funnel, splits_done: done, splits_before: before, orphans, elapsed: started.elapsed() }))
+    let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
+    let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
+    let splits_done = progress.splits_committed();
+    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, elapsed: started.elapsed() }))
 }

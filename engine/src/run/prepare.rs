@@ -3,7 +3,7 @@
 //! What can go wrong: the output was made by another plan. Rows of two plans must not mix in one table, so the run is refused with the
 //! difference, and with the two ways on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, kill_point};
@@ -13,7 +13,8 @@ use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::{Graph, meaning_diff};
 use crate::operator::{ID_METADATA, Kind, SinkFormat};
 use crate::plan::{InputDiff, Plan, PlanHash, PlanStore, Redo, input_diff, plan, redo};
-use crate::resources::Resources;
+use crate::resources::{OutputPlace, Resources};
+use crate::reuse::Kept;
 
 use super::RunError;
 use super::versions::{Standing, Version, decide};
@@ -58,6 +59,14 @@ impl OpenTable {
         match &self.kind {
             OpenKind::Table { table, .. } => Some(table),
             OpenKind::Jsonl { .. } => None,
+        }
+    }
+
+    /// Removes what killed attempts left; gives the number of files and their bytes.
+    pub fn collect_orphans(&self) -> Result<(u64, u64), CommitError> {
+        match &self.kind {
+            OpenKind::Table { table, .. } => table.collect_orphans().map(|found| (found.files, found.bytes)),
+            OpenKind::Jsonl { dir, .. } => dir.remove_half_made(),
         }
     }
 
@@ -112,6 +121,7 @@ pub struct PrepareOptions {
 
 /// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
 pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
+    resources.get(|| OutputPlace(absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy())));
     let program = compile(graph, resources)?;
     let mut listings = Vec::new();
     for step in &program.steps {
@@ -148,10 +158,6 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     store.save(&graph, &plan)?;
     for (open, standing) in tables.all.iter().zip(&standings) {
         if standing.stamp.as_ref() == Some(&stamp) {
-            if let OpenKind::Jsonl { dir, .. } = &open.kind {
-                // Half-made files of a killed run go; nobody writes before all processes have been here.
-                dir.claim(&stamp)?;
-            }
             continue;
         }
         match &open.kind {
@@ -179,6 +185,35 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
     Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents })
+}
+
+/// Answers of earlier runs, if a step has any.
+fn kept(graph: &Graph, program: &Program, processes: usize) -> Result<Option<Kept>, RunError> {
+    if program.steps.iter().all(|s| s.reuse.is_none()) {
+        return Ok(None);
+    }
+    let output = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
+    Ok(Some(Kept::open(&output, graph.engine.reuse_max_bytes, processes)?))
+}
+
+/// Counts kept answers beside the run, since a listing of millions may take minutes; the first process also makes room. Until it is known what is
+/// there, the limit holds for the answers of this run alone.
+fn count_kept(kept: &Arc<Kept>, program: &Program, first: bool) {
+    let used: BTreeSet<String> = program.steps.iter().filter_map(|s| s.reuse.as_ref()).map(|r| r.folder.clone()).collect();
+    let kept = Arc::clone(kept);
+    let counting = std::thread::Builder::new().name("kept-answers".into()).spawn(move || {
+        if let Err(e) = kept.tidy(first.then_some(&used)) {
+            tracing::warn!("Kept answers cannot be counted: {e}");
+        }
+    });
+    drop(counting);
+}
+
+/// Names of the steps that have kept answers for their present parameters.
+pub fn steps_with_kept_answers(graph: &Graph, program: &Program) -> Result<Vec<String>, RunError> {
+    let Some(kept) = kept(graph, program, 1)? else { return Ok(Vec::new()) };
+    let held = program.steps.iter().filter(|s| s.reuse.as_ref().is_some_and(|recipe| kept.holds(recipe)));
+    Ok(held.map(|s| s.name.to_string()).collect())
 }
 
 /// The pipeline's output folder or URL.
@@ -355,8 +390,10 @@ fn refusal(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Str
 
 /// The inputs of each source against those of an older plan.
 fn input_diffs(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), String>) -> HashMap<String, InputDiff> {
-    let sources = graph.steps.iter().filter(|s| s.kind() == Kind::Source);
-    sources.map(|s| (s.name.clone(), input_diff(graph, plan, old, &s.name))).collect()
+    let sources = graph.steps.iter().filter(|s| s.kind() == Kind::Source).map(|s| &s.name);
+    // Sources that are gone: so are their inputs.
+    let all: BTreeSet<&String> = sources.chain(old.keys().map(|(step, _)| step)).collect();
+    all.into_iter().map(|name| (name.clone(), input_diff(graph, plan, old, name))).collect()
 }
 
 /// What differs between the plan of the tables and this one, a line each.
@@ -395,7 +432,11 @@ pub fn what_is_redone(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanH
 }
 
 impl Prepared {
-    pub(super) fn into_job(self, threads: usize, peers: usize) -> Result<Job, RunError> {
+    pub(super) fn into_job(self, threads: usize, peers: usize, first: bool) -> Result<Job, RunError> {
+        let kept = kept(&self.graph, &self.program, peers / threads.max(1))?.map(Arc::new);
+        if let Some(kept) = &kept {
+            count_kept(kept, &self.program, first);
+        }
         let mut targets = Vec::new();
         let mut tables = Vec::new();
         for open in self.tables.all {
@@ -420,6 +461,7 @@ impl Prepared {
             tables,
             stamp: self.stamp,
             intents: self.intents,
+            kept,
             attempt: ulid::Ulid::generate().to_string(),
             threads,
             peers,

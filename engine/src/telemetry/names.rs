@@ -40,6 +40,8 @@ pub const ROWS_OUT: &str = "curette_step_rows_out_total";
 pub const ROWS_REJECTED: &str = "curette_step_rows_rejected_total";
 /// Rows that ended in an error.
 pub const ROWS_ERRORS: &str = "curette_step_rows_errors_total";
+/// Rows whose answer was kept from an earlier run.
+pub const ROWS_REUSED: &str = "curette_step_rows_reused_total";
 /// Seconds of one job.
 pub const JOB_SECONDS: &str = "curette_step_job_seconds";
 /// Jobs that a pool works on.
@@ -52,8 +54,6 @@ pub const POOL_THREADS: &str = "curette_pool_threads";
 pub const SPLITS_TOTAL: &str = "curette_splits";
 /// Splits that are committed.
 pub const SPLITS_DONE: &str = "curette_splits_done";
-/// Splits between source and commit.
-pub const SPLITS_OPEN: &str = "curette_splits_open";
 /// Bytes of batches between source and commit.
 pub const BYTES_IN_FLIGHT: &str = "curette_in_flight_bytes";
 /// Limit of the above.
@@ -70,12 +70,26 @@ pub const SHARD_ROWS: &str = "curette_shard_rows_total";
 pub const REMOTE_CALLS: &str = "curette_remote_calls_total";
 /// Tokens that a language model charged.
 pub const REMOTE_TOKENS: &str = "curette_remote_tokens_total";
+/// Money that language models charged.
+pub const REMOTE_COST: &str = "curette_remote_cost_usd";
+/// Requests that remote services are working on.
+pub const REMOTE_IN_FLIGHT: &str = "curette_remote_in_flight_requests";
 /// Look-ups in the result cache.
 pub const CACHE_LOOKUPS: &str = "curette_cache_lookups_total";
 /// Bytes in the frame store.
 pub const FRAME_STORE_BYTES: &str = "curette_frame_store_bytes";
-/// Seconds of video that were decoded.
-pub const DECODED_SECONDS: &str = "curette_decoded_video_seconds_total";
+/// Decodes of a span of a video.
+pub const SPAN_DECODES: &str = "curette_media_span_decodes_total";
+/// Decoders that did not stop when they were told to.
+pub const STUCK_PIPELINES: &str = "curette_media_stuck_pipelines_total";
+/// Calls of a model.
+pub const MODEL_RUNS: &str = "curette_model_runs_total";
+/// Rows that a model was given.
+pub const MODEL_ROWS: &str = "curette_model_rows_total";
+/// Calls of a model that failed.
+pub const MODEL_ERRORS: &str = "curette_model_errors_total";
+/// Seconds of one call of a model.
+pub const MODEL_SECONDS: &str = "curette_model_run_seconds";
 /// Resident memory.
 pub const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
 
@@ -91,13 +105,13 @@ pub const METRICS: &[Metric] = &[
         &["step", "code"],
         "Rows that could not be measured and ended in the errors table.",
     ),
+    metric(ROWS_REUSED, Kind::Counter, Unit::Count, &["step"], "Rows whose answer was kept from an earlier run."),
     metric(JOB_SECONDS, Kind::Histogram, Unit::Seconds, &["step"], "Time that one job of a step took on its pool."),
     metric(POOL_ACTIVE, Kind::Gauge, Unit::Count, &["pool"], "Jobs that a pool works on now."),
     metric(POOL_QUEUED, Kind::Gauge, Unit::Count, &["pool"], "Jobs that wait for a thread of a pool."),
     metric(POOL_THREADS, Kind::Gauge, Unit::Count, &["pool"], "Threads of a pool."),
     metric(SPLITS_TOTAL, Kind::Gauge, Unit::Count, &[], "Splits of the plan."),
     metric(SPLITS_DONE, Kind::Gauge, Unit::Count, &[], "Splits that are committed, by earlier runs too."),
-    metric(SPLITS_OPEN, Kind::Gauge, Unit::Count, &[], "Splits that a source has opened and that are not committed yet."),
     metric(BYTES_IN_FLIGHT, Kind::Gauge, Unit::Bytes, &[], "Bytes of batches between source and commit."),
     metric(BYTES_IN_FLIGHT_LIMIT, Kind::Gauge, Unit::Bytes, &[], "Limit at which sources wait."),
     metric(COMMIT_SECONDS, Kind::Histogram, Unit::Seconds, &["table"], "Time that one commit took, retries included."),
@@ -119,6 +133,14 @@ pub const METRICS: &[Metric] = &[
         "Tokens that a language model charged; direction is in or out.",
     ),
     metric(
+        REMOTE_COST,
+        Kind::Gauge,
+        Unit::Count,
+        &["step"],
+        "US dollars that language models charged in this process, by the step's prices.",
+    ),
+    metric(REMOTE_IN_FLIGHT, Kind::Gauge, Unit::Count, &["endpoint"], "Requests that a remote service is working on now."),
+    metric(
         CACHE_LOOKUPS,
         Kind::Counter,
         Unit::Count,
@@ -126,7 +148,24 @@ pub const METRICS: &[Metric] = &[
         "Look-ups in the result cache; outcome is hit or miss.",
     ),
     metric(FRAME_STORE_BYTES, Kind::Gauge, Unit::Bytes, &[], "Bytes of decoded frames that are kept for the next operator."),
-    metric(DECODED_SECONDS, Kind::Counter, Unit::Seconds, &["step"], "Seconds of video that were decoded."),
+    metric(
+        SPAN_DECODES,
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Times that frames of a span of a video were decoded, not found in the store.",
+    ),
+    metric(
+        STUCK_PIPELINES,
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Decoders that did not stop when they were told to and were left behind.",
+    ),
+    metric(MODEL_RUNS, Kind::Counter, Unit::Count, &["model"], "Calls of a model, one batch each."),
+    metric(MODEL_ROWS, Kind::Counter, Unit::Count, &["model"], "Rows that a model was given."),
+    metric(MODEL_ERRORS, Kind::Counter, Unit::Count, &["model"], "Calls of a model that failed."),
+    metric(MODEL_SECONDS, Kind::Histogram, Unit::Seconds, &["model"], "Time that one call of a model took."),
     metric(RESIDENT_BYTES, Kind::Gauge, Unit::Bytes, &[], "Resident memory of this process."),
 ];
 

@@ -81,6 +81,13 @@ macro_rules! toy {
             fn rows_per_task(&self) -> usize {
                 $per_task
             }
+            fn decided_by(&self) -> Option<Vec<&'static str>> {
+                match $text {
+                    "square" => Some(vec!["n"]),
+                    "divide" => Some(vec!["n", "id"]),
+                    _ => None,
+                }
+            }
             fn build(&self, _: &BuildContext) -> Result<Runtime, OperatorError> {
                 Ok(Runtime::Transform(Box::new(self.clone())))
             }
@@ -187,6 +194,7 @@ pub fn graph(output: &Path, count: u64) -> Graph {
             split_max_cost_bytes: 1_000_000,
         },
         engine: EngineSettings { commit_interval_seconds: 0, ..EngineSettings::default() },
+        runtime: Default::default(),
         steps,
         file: PathBuf::from("toy.toml"),
         paths: Paths { base: PathBuf::from(".") },

@@ -27,6 +27,7 @@ mod reader;
 mod runtime;
 mod scratch;
 mod sniff;
+mod speech;
 mod sps;
 mod store;
 mod structure;
@@ -44,7 +45,8 @@ pub use plane::MediaPlane;
 pub use reader::decoded_times;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
-pub use uniform::uniform_frames;
+pub use speech::{speech, wav};
+pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;
@@ -77,7 +79,7 @@ pub struct Frame {
 pub struct MediaError {
     /// Stable snake_case code: `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `truncated`, `timeout`,
     /// `stalled`, `cancelled`, `file_missing`, `file_unreadable`, `no_frames`, `too_large`, `too_long`, `fetch_failed`, `clip_too_large`, `cut_mismatch`,
-    /// `encode_failed`, `decoder_stuck`.
+    /// `encode_failed`, `decoder_stuck`, `no_audio`.
     pub code: &'static str,
     /// What, where, why, what to do.
     pub message: String,
@@ -100,7 +102,8 @@ pub struct MediaContext<'a> {
 }
 
 impl MediaContext<'_> {
-    pub(crate) fn check_cancelled(&self) -> Result<(), MediaError> {
+    /// Ends a loop over frames when the run is being stopped.
+    pub fn check_cancelled(&self) -> Result<(), MediaError> {
         match self.cancelled.load(Ordering::Relaxed) {
             true => Err(MediaError::new("cancelled", "the run is being stopped")),
             false => Ok(()),

@@ -52,3 +52,7 @@ pub const ENCODER_POLL: Duration = Duration::from_millis(4);
 pub const TEARDOWN_WAIT: Duration = Duration::from_secs(15);
 /// With this many pipelines left behind, no new ones are started (`decoder_stuck`).
 pub const MAX_STUCK: usize = 8;
+/// Samples per second of sound for speech recognition: what Whisper works on.
+pub const SPEECH_RATE: u32 = 16_000;
+/// One request for such sound may not span more than this (`too_long`): 1 hour, 110 MiB.
+pub const MAX_SPEECH_US: i64 = 3600 * 1_000_000;

@@ -20,7 +20,7 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT};
+use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT, SPEECH_RATE};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -31,6 +31,8 @@ pub(crate) enum Track {
     Video,
     /// The first audio stream, as interleaved samples of one or two channels.
     Audio,
+    /// The first audio stream, as one channel of [`SPEECH_RATE`] samples per second.
+    Speech,
 }
 
 /// A decoded frame or block of samples with its place in stream time.
@@ -108,6 +110,7 @@ impl<'a> Reader<'a> {
         let (caps, queued) = match track {
             Track::Video => (gst::Caps::new_empty_simple("video/x-raw"), QUEUED_FRAMES),
             Track::Audio => (audio_caps(), QUEUED_AUDIO_BUFFERS),
+            Track::Speech => (speech_caps(), QUEUED_AUDIO_BUFFERS),
         };
         let sink = gst_app::AppSink::builder().caps(&caps).sync(false).max_buffers(queued).enable_last_sample(false).build();
         let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
@@ -115,11 +118,17 @@ impl<'a> Reader<'a> {
         source.link(&decode).map_err(broken)?;
         let first: gst::Element = match track {
             Track::Video => sink.clone().upcast(),
-            Track::Audio => {
+            Track::Audio | Track::Speech => {
                 let convert = make("audioconvert")?;
                 convert.set_property_from_str("dithering", "none"); // dither is random
                 pipeline.add(&convert).map_err(broken)?;
-                convert.link(&sink).map_err(broken)?;
+                if track == Track::Speech {
+                    let resample = make("audioresample")?;
+                    pipeline.add(&resample).map_err(broken)?;
+                    gst::Element::link_many([&convert, &resample, sink.upcast_ref()]).map_err(broken)?;
+                } else {
+                    convert.link(&sink).map_err(broken)?;
+                }
                 convert
             }
         };
@@ -363,7 +372,7 @@ impl<'a> Reader<'a> {
         let Ok(caps) = missing.get::<gst::Caps>("detail") else { return true };
         let kinds: &[&str] = match self.track {
             Track::Video => &["video/", "image/"],
-            Track::Audio => &["audio/"],
+            Track::Audio | Track::Speech => &["audio/"],
         };
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         let media = ["video/", "image/", "audio/", "text/", "subpicture/", "application/x-subtitle"];
@@ -377,11 +386,12 @@ impl<'a> Reader<'a> {
 
     fn no_stream_or(&self, code: &'static str, message: &str) -> MediaError {
         if self.collection.is_some() && !self.has_wanted_stream() {
-            let what = match self.track {
-                Track::Video => "video",
-                Track::Audio => "audio",
+            let (code, what) = match self.track {
+                Track::Video => ("no_video_stream", "video"),
+                Track::Audio => ("no_video_stream", "audio"),
+                Track::Speech => ("no_audio", "audio"),
             };
-            return MediaError::new("no_video_stream", format!("{}: no {what} stream in it", self.shown));
+            return MediaError::new(code, format!("{}: no {what} stream in it", self.shown));
         }
         MediaError::new(code, format!("{}: {message}", self.shown))
     }
@@ -429,7 +439,7 @@ pub(crate) fn pixels_of(caps: &gst::Caps) -> i64 {
 fn stream_type(track: Track) -> gst::StreamType {
     match track {
         Track::Video => gst::StreamType::VIDEO,
-        Track::Audio => gst::StreamType::AUDIO,
+        Track::Audio | Track::Speech => gst::StreamType::AUDIO,
     }
 }
 
@@ -447,7 +457,7 @@ fn select_one(decode: &gst::Element, track: Track) {
 fn link_when_added(decode: &gst::Element, first: &gst::Element, track: Track) {
     let prefix = match track {
         Track::Video => "video/",
-        Track::Audio => "audio/",
+        Track::Audio | Track::Speech => "audio/",
     };
     let first = first.downgrade();
     decode.connect_pad_added(move |_, pad| {
@@ -467,6 +477,16 @@ fn audio_caps() -> gst::Caps {
         .field("format", "S16LE")
         .field("layout", "interleaved")
         .field("channels", gst::IntRange::new(1, 2))
+        .build()
+}
+
+/// What speech recognition takes.
+fn speech_caps() -> gst::Caps {
+    gst::Caps::builder("audio/x-raw")
+        .field("format", "S16LE")
+        .field("layout", "interleaved")
+        .field("channels", 1)
+        .field("rate", SPEECH_RATE as i32)
         .build()
 }
 

@@ -1,8 +1,8 @@
 //! Temporary files of this process, in one folder that is removed with the plane.
 //!
 //! Why a folder with a lock: a killed process removes nothing. Its folder stays behind, but the lock in it is free, so that the next process that
-//! makes temporary files can tell it from a living one and removes it. What can go wrong: a temporary folder on a file system without locks keeps
-//! the folders of killed processes.
+//! makes temporary files can tell it from a living one and removes it. A folder without a lock file is not known to be ours, whatever its name, and stays.
+//! What can go wrong: a temporary folder on a file system without locks keeps the folders of killed processes.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -54,6 +54,14 @@ fn create(parent: &Path) -> std::io::Result<Folder> {
     Ok(Folder { path, _lock: lock })
 }
 
+/// Removes a folder, the lock last: a sweeper that is killed halfway leaves what the next one still knows.
+fn remove(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name() != LOCK) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+    let _ = std::fs::remove_dir_all(folder);
+}
+
 /// Removes the folders of processes that are gone.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
@@ -68,12 +76,11 @@ fn sweep(parent: &Path) {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
             },
-            // Another sweeper was killed halfway.
-            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+            Err(_) => false,
         };
         if dead {
             tracing::info!(folder = %path.display(), "Removing temporary files of a process that is gone");
-            let _ = std::fs::remove_dir_all(&path);
+            remove(&path);
         }
     }
 }
@@ -93,8 +100,12 @@ mod tests {
         std::fs::write(dead.join("clip.mp4"), "x").unwrap();
         let foreign = parent.path().join("other");
         std::fs::create_dir(&foreign).unwrap();
+        let somebodys = parent.path().join(format!("{PREFIX}notes"));
+        std::fs::create_dir(&somebodys).unwrap();
+        std::fs::write(somebodys.join("thesis.txt"), "x").unwrap();
         sweep(parent.path());
         assert!(living.path.join("clip.mp4").exists() && foreign.exists() && !dead.exists());
+        assert!(somebodys.join("thesis.txt").exists(), "a name alone makes no folder ours");
         let path = living.path.clone();
         drop(living);
         assert!(!path.exists());

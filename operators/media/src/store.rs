@@ -61,7 +61,6 @@ impl<T> Store<T> {
     }
 
     /// Bytes held now.
-    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }

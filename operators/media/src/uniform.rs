@@ -8,13 +8,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+use gstreamer_video::VideoOrientationMethod;
 
 use super::fetch::localize;
 use super::limits::{MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
 use super::packets::packets;
 use super::picture::{Converter, Geometry, fit, shrink};
-use super::reader::{Reader, Track};
+use super::reader::{Decoded, Reader, Track};
 use super::sniff::{Kind, sniff};
 use super::{Frame, MediaContext, MediaError};
 
@@ -37,8 +40,16 @@ pub fn uniform_frames(
     if let Some(frames) = store.get(&sized_key) {
         return Ok(frames);
     }
+    // Scaled once for all that ask for this size.
+    let keep = |native: &Arc<Vec<Frame>>| {
+        let frames = scaled(native, longest_side)?;
+        if !Arc::ptr_eq(native, &frames) {
+            store.put(&sized_key, Arc::clone(&frames), bytes_of(&frames));
+        }
+        Ok(frames)
+    };
     if let Some(native) = store.get(&native_key) {
-        return scaled(&native, longest_side);
+        return keep(&native);
     }
     let kind = sniff(&local.path)?;
     let span = Span {
@@ -50,15 +61,42 @@ pub fn uniform_frames(
         deadline,
         context,
     };
+    context.plane.span_decodes.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!("curette_media_span_decodes_total").increment(1);
     let (frames, native) = span.pick(count, longest_side)?;
-    let bytes = frames.iter().map(|f| f.rgb.len() + size_of::<Frame>()).sum();
+    let bytes = bytes_of(&frames);
     let frames = Arc::new(frames);
+    metrics::gauge!("curette_frame_store_bytes").set(store.bytes() as f64);
     if native {
         store.put(&native_key, Arc::clone(&frames), bytes);
-        return scaled(&frames, longest_side);
+        return keep(&frames);
     }
     store.put(&sized_key, Arc::clone(&frames), bytes);
     Ok(frames)
+}
+
+/// Chosen frames of `[start_us, end_us)` in native size, one at a time. `choose` gives indexes, ascending and each once, for the span's number of frames; `make`
+/// keeps what the caller needs of each. Nothing is kept in the frame store: for callers that want too many frames to hold.
+pub fn chosen_frames<T>(
+    uri: &str,
+    (start_us, end_us): (i64, i64),
+    choose: &dyn Fn(usize) -> Vec<usize>,
+    make: &mut dyn FnMut(usize, Frame) -> Result<T, MediaError>,
+    context: &MediaContext,
+) -> Result<Vec<T>, MediaError> {
+    let deadline = Instant::now() + context.timeout;
+    let local = localize(uri, deadline, context)?;
+    let kind = sniff(&local.path)?;
+    let (start_ns, end_ns) = (start_us * 1000, end_us * 1000);
+    let span = Span { path: &local.path, identity: &local.identity, kind, start_ns, end_ns, deadline, context };
+    let mut converter = Converter::default();
+    span.pick_with(choose, &mut |index, _, frame, orientation| {
+        make(index, converter.convert(&frame.sample, orientation, None, frame.pts_ns)?)
+    })
+}
+
+fn bytes_of(frames: &[Frame]) -> usize {
+    frames.iter().map(|f| f.rgb.len() + size_of::<Frame>()).sum()
 }
 
 fn scaled(native: &Arc<Vec<Frame>>, longest_side: Option<u32>) -> Result<Arc<Vec<Frame>>, MediaError> {
@@ -90,21 +128,42 @@ struct Span<'a> {
     context: &'a MediaContext<'a>,
 }
 
-enum Pass {
-    /// All wanted frames, and whether they are native.
-    Picked(Vec<Frame>, bool),
+enum Pass<T> {
+    /// What was made of all wanted frames.
+    Picked(Vec<T>),
     /// The decoder's times are not the ones that were expected; these are the span's.
     Differs(Vec<i64>),
 }
 
+/// Makes something of a picked frame: its index in the span, how many are wanted, the decoder's frame, how to turn it.
+type Take<'a, T> = dyn FnMut(usize, usize, &Decoded, VideoOrientationMethod) -> Result<T, MediaError> + 'a;
+
 impl Span<'_> {
     fn pick(&self, count: usize, longest_side: Option<u32>) -> Result<(Vec<Frame>, bool), MediaError> {
+        let mut converter = Converter::default();
+        let mut policy: Option<Size> = None;
+        let mut take = |_: usize, wanted: usize, frame: &Decoded, orientation: VideoOrientationMethod| {
+            let size = match policy {
+                Some(size) => size,
+                None => *policy.insert(size_for(&frame.sample, orientation, wanted, longest_side)?),
+            };
+            let full = converter.convert(&frame.sample, orientation, None, frame.pts_ns)?;
+            match size {
+                Size::Native => Ok(full),
+                Size::Longest(side) => shrink(&full, side),
+            }
+        };
+        let frames = self.pick_with(&|frames| uniform_indexes(frames, count), &mut take)?;
+        Ok((frames, matches!(policy, Some(Size::Native))))
+    }
+
+    fn pick_with<T>(&self, choose: &dyn Fn(usize) -> Vec<usize>, take: &mut Take<'_, T>) -> Result<Vec<T>, MediaError> {
         let packets = packets(self.path, self.identity, self.deadline, self.context)?;
         let from = packets.times_ns.partition_point(|&t| t < self.start_ns);
         let to = packets.times_ns.partition_point(|&t| t < self.end_ns);
         let expected = &packets.times_ns[from..to.max(from)];
-        let times = match self.pass(expected, count, longest_side)? {
-            Pass::Picked(frames, native) => return Ok((frames, native)),
+        let times = match self.pass(expected, &choose(expected.len()), take)? {
+            Pass::Picked(frames) => return Ok(frames),
             Pass::Differs(times) => times,
         };
         if times.is_empty() {
@@ -114,8 +173,8 @@ impl Span<'_> {
                 format!("{}: no frame could be decoded in [{start}, {end}) us", self.path.display()),
             ));
         }
-        match self.pass(&times, count, longest_side)? {
-            Pass::Picked(frames, native) => Ok((frames, native)),
+        match self.pass(&times, &choose(times.len()), take)? {
+            Pass::Picked(frames) => Ok(frames),
             Pass::Differs(_) => Err(MediaError::new(
                 "damaged",
                 format!("{}: two passes of the decoder gave different frames", self.path.display()),
@@ -124,11 +183,8 @@ impl Span<'_> {
     }
 
     /// Decodes the span and picks, as long as its times are the expected ones.
-    fn pass(&self, expected: &[i64], count: usize, longest_side: Option<u32>) -> Result<Pass, MediaError> {
-        let wanted = uniform_indexes(expected.len(), count);
+    fn pass<T>(&self, expected: &[i64], wanted: &[usize], take: &mut Take<'_, T>) -> Result<Pass<T>, MediaError> {
         let mut reader = open_at(self.path, self.kind, self.start_ns, self.deadline, self.context)?;
-        let mut converter = Converter::default();
-        let mut policy: Option<Size> = None;
         let (mut seen, mut picked, mut same) = (Vec::new(), Vec::with_capacity(wanted.len()), !expected.is_empty());
         while let Some(frame) = reader.next()? {
             if frame.pts_ns < self.start_ns {
@@ -141,18 +197,9 @@ impl Span<'_> {
             seen.push(frame.pts_ns);
             same &= expected.get(index) == Some(&frame.pts_ns);
             if same && wanted.get(picked.len()) == Some(&index) {
-                let orientation = reader.orientation();
-                let size = match policy {
-                    Some(size) => size,
-                    None => *policy.insert(size_for(&frame.sample, orientation, wanted.len(), longest_side)?),
-                };
-                let full = converter.convert(&frame.sample, orientation, None, frame.pts_ns)?;
-                picked.push(match size {
-                    Size::Native => full,
-                    Size::Longest(side) => shrink(&full, side)?,
-                });
+                picked.push(take(index, wanted.len(), &frame, reader.orientation())?);
                 if picked.len() == wanted.len() {
-                    return Ok(Pass::Picked(picked, matches!(policy, Some(Size::Native))));
+                    return Ok(Pass::Picked(picked));
                 }
             }
         }
@@ -169,7 +216,7 @@ enum Size {
 /// Whether the pictures are kept native; depends on the request alone, never on what the store holds.
 fn size_for(
     sample: &gstreamer::Sample,
-    orientation: gstreamer_video::VideoOrientationMethod,
+    orientation: VideoOrientationMethod,
     count: usize,
     longest_side: Option<u32>,
 ) -> Result<Size, MediaError> {

@@ -1,71 +1,33 @@
 //! `captioner`: a detailed and a brief caption per clip.
 //!
 //! Two backends: `template` writes what the metadata says and names itself in `caption_model`; `openai` shows frames to a model behind a chat-completions
-//! service. The work of the latter is in [`super::describe`] and [`super::openai`]. What can go wrong: services; each way to fail has its own code, and a
-//! clip whose caption failed is unmeasured, never captioned with something else.
+//! service. The work of the latter is in [`super::describe`] and [`crate::remote`]; how the keys become that is in [`super::start`]. What can go wrong:
+//! services; each way to fail has its own code, and a clip whose caption failed is unmeasured, never captioned with something else.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use arrow::array::{ArrayRef, Int64Builder, ListBuilder, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
 use curette_engine::operator::{
-    BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, Secret, StepCheck, Task, Transform,
+    BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, Secret, StepCheck,
 };
-use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cache::{Cache, default_folder};
-use super::clip::{Clip, clips};
-use super::describe::{Captions, Describer, Meaning};
-use super::openai::{Endpoint, Http};
-use super::pictures::{Look, pictures};
-use super::prompt::{BRIEF, DETAILED, MAX_PROMPT_BYTES, Prompt};
-use super::template;
-
-/// What writes the captions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
-    /// Sentences from the metadata; no model looks at the frames. For tests and demonstrations.
-    Template,
-    /// A model behind a service that speaks OpenAI's chat completions.
-    Openai,
-}
-
-/// How closely a model looks at each frame (`detail` of the request's image parts).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ImageDetail {
-    /// The service decides.
-    Auto,
-    /// Few tokens per frame.
-    Low,
-    /// Many tokens per frame.
-    High,
-}
-
-/// The name under which the service takes the token limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenLimitField {
-    /// Most services.
-    MaxTokens,
-    /// Reasoning models of OpenAI.
-    MaxCompletionTokens,
-}
+use super::answer::ResponseFormat;
+use super::keys::{ApiStyle, Backend, ImageDetail, OnServiceDown, TokenLimitField, defaults};
 
 /// Writes a detailed and a brief caption for each clip (or whole video, when rows have no `start_us`).
 ///
 /// Backend `openai` sends evenly spaced frames with title, description and clip transcript (prompt of MedGen, section 3), then asks for the brief caption with
-/// the detailed one alone. Answers are cached on disk by everything that shaped them, the service's address included.
+/// the detailed one alone. The transcript is `speech_text` (from `transcript`) where rows have it, else the words of `transcript` (from `videos`) in the span.
 ///
-/// Unmeasured codes: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_auth`, `caption_timeout`,
-/// `caption_service_error`; of decoding: `file_missing`, `file_unreadable`, `fetch_failed`, `too_large`, `empty_file`, `not_a_video`, `no_video_stream`, `no_index`,
-/// `unsupported_codec`, `damaged`, `stalled`, `timeout`, `encode_failed`. Backend `template` has none.
+/// Answers are cached on disk by everything that shaped them: model, prompts, parameters, frames, the service's address. A caption is bound to its clip by a
+/// hash of the frames shown, which is checked again when the row is made (`caption_misbound`). Limits of requests, tokens and money are shared by all
+/// steps of a process that name one `limit_group`, and hold per process; money is counted on disk, over restarts and processes.
+///
+/// Unmeasured codes: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_malformed`, `caption_auth`,
+/// `caption_quota`, `caption_timeout`, `caption_service_error`, `caption_budget_spent`, `caption_misbound`; of decoding: `file_missing`, `file_unreadable`,
+/// `fetch_failed`, `too_large`, `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `stalled`, `timeout`,
+/// `encode_failed`. Backend `template` has none.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Captioner {
@@ -81,6 +43,15 @@ pub struct Captioner {
     /// `openai`: the key, best as `"${OPENAI_API_KEY}"`. Never shown, stored or hashed. Leave out for services without keys.
     #[serde(default)]
     pub api_key: Secret,
+    /// `openai`: how the service wants to be addressed. For `azure`, `base_url` is the resource, such as `https://NAME.openai.azure.com`.
+    #[serde(default = "defaults::api_style")]
+    pub api_style: ApiStyle,
+    /// `azure`: the deployment; `model` if not set.
+    #[serde(default)]
+    pub azure_deployment: String,
+    /// `azure`: the `api-version`, such as `2024-10-21`.
+    #[serde(default)]
+    pub azure_api_version: String,
     /// `openai`: a text file with the detailed prompt; slots are `{Frame Count}`, `{Video Title}`, `{Video Description}`, `{Clip Transcript}`.
     #[serde(default)]
     pub prompt_file: Option<String>,
@@ -88,107 +59,127 @@ pub struct Captioner {
     #[serde(default)]
     pub brief_prompt_file: Option<String>,
     /// `openai`: what stands in the prompt for a title, description or transcript that is missing or empty.
-    #[serde(default = "default_missing_text")]
+    #[serde(default = "defaults::missing_text")]
     pub missing_text: String,
     /// `openai`: frames shown, evenly spaced over the clip, first and last included (1 to 64).
-    #[serde(default = "default_frames")]
+    #[serde(default = "defaults::frames")]
     #[schemars(range(min = 1, max = 64))]
     pub frames: usize,
     /// `openai`: frames are scaled down to this longest side in pixels (64 to 4096).
-    #[serde(default = "default_longest_side")]
+    #[serde(default = "defaults::longest_side")]
     #[schemars(range(min = 64, max = 4096))]
     pub longest_side_px: u32,
     /// `openai`: JPEG quality of the frames (1 to 100).
-    #[serde(default = "default_jpeg_quality")]
+    #[serde(default = "defaults::jpeg_quality")]
     #[schemars(range(min = 1, max = 100))]
     pub jpeg_quality: u8,
     /// `openai`: how closely the model looks at each frame.
-    #[serde(default = "default_image_detail")]
+    #[serde(default = "defaults::image_detail")]
     pub image_detail: ImageDetail,
     /// `openai`: sampling temperature (0 to 2); left to the service by default.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: Option<f64>,
     /// `openai`: longest detailed caption in tokens (1 to 32768); a longer one is `caption_truncated`.
-    #[serde(default = "default_max_tokens")]
+    #[serde(default = "defaults::max_tokens")]
     #[schemars(range(min = 1, max = 32_768))]
     pub max_tokens: u32,
     /// `openai`: longest brief caption in tokens (1 to 32768).
-    #[serde(default = "default_brief_max_tokens")]
+    #[serde(default = "defaults::brief_max_tokens")]
     #[schemars(range(min = 1, max = 32_768))]
     pub brief_max_tokens: u32,
+    /// `openai`: the form of answers. `json_schema` for services that enforce one, `json_object` for those that know only that, `text` for all.
+    #[serde(default = "defaults::response_format")]
+    pub response_format: ResponseFormat,
+    /// `openai`: ask for both captions in one request, which halves the number of requests; not with `response_format = "text"`.
+    #[serde(default)]
+    pub one_answer: bool,
     /// `openai`: the name under which the service takes the token limit.
-    #[serde(default = "default_token_limit_field")]
+    #[serde(default = "defaults::token_limit_field")]
     pub token_limit_field: TokenLimitField,
     /// `openai`: limit of one request, and of decoding the frames, in seconds (0.1 to 3600).
-    #[serde(default = "default_timeout")]
+    #[serde(default = "defaults::timeout")]
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub timeout_seconds: f64,
-    /// `openai`: attempts per question (1 to 20). Tried again are 408, 429, 5xx, time-outs and failed connections.
-    #[serde(default = "default_max_attempts")]
+    /// `openai`: attempts per question (1 to 20). Tried again are failed connections, time-outs, 408, 5xx, and answers that are empty or malformed.
+    #[serde(default = "defaults::max_attempts")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: u32,
-    /// `openai`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60.
-    #[serde(default = "default_retry_initial")]
+    /// `openai`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60; a random part of up to a half is left out.
+    #[serde(default = "defaults::retry_initial")]
     #[schemars(range(min = 0.0, max = 60.0))]
     pub retry_initial_seconds: f64,
-    /// `openai`: the longest wait in seconds that a service can ask for with `Retry-After` (0 to 3600).
-    #[serde(default = "default_max_retry_after")]
+    /// `openai`: the longest wait in seconds that a service can ask for with `Retry-After` (0 to 3600). Nobody asks it meanwhile.
+    #[serde(default = "defaults::max_retry_after")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub max_retry_after_seconds: f64,
+    /// `openai`: one question waits at most so many seconds, in all, for a service that answers 429 (0 to 86400); a 429 costs no attempt.
+    #[serde(default = "defaults::max_throttled")]
+    #[schemars(range(min = 0.0, max = 86_400.0))]
+    pub max_throttled_seconds: f64,
+    /// `openai`: repeated requests per answered one (0 to 10), besides a reserve of 100 and four per place of `max_in_flight`; beyond it a failed
+    /// attempt is the last.
+    #[serde(default = "defaults::retry_share")]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub retry_share: f64,
+    /// `openai`: a service that has answered nothing for so many seconds is down (1 to 86400). After ten failures in a row it is only probed, so that an outage
+    /// costs no clip its attempts.
+    #[serde(default = "defaults::give_up")]
+    #[schemars(range(min = 1.0, max = 86_400.0))]
+    pub give_up_seconds: f64,
+    /// `openai`: what happens when the service is down.
+    #[serde(default = "defaults::on_service_down")]
+    pub on_service_down: OnServiceDown,
+    /// `openai`: requests at once, per process (1 to 512). Fewer while the service answers 429. The `net` pool grows with it.
+    #[serde(default = "defaults::max_in_flight")]
+    #[schemars(range(min = 1, max = 512))]
+    pub max_in_flight: usize,
+    /// `openai`: requests per minute, per process (from 1); no limit if not set.
+    #[serde(default)]
+    #[schemars(range(min = 1.0))]
+    pub requests_per_minute: Option<f64>,
+    /// `openai`: tokens per minute, per process (from 1), questions and answers; estimated when a request begins, corrected by what it took. No limit if not set.
+    #[serde(default)]
+    #[schemars(range(min = 1.0))]
+    pub tokens_per_minute: Option<f64>,
+    /// `openai`: steps of one group share limits (the smaller of each) and the pauses that the service asks for. Default: the service's host and port.
+    #[serde(default)]
+    pub limit_group: String,
+    /// `openai`: price of a million tokens of questions in US dollars (0 to 100000); without both prices `caption_cost_usd` is null.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 100_000.0))]
+    pub usd_per_million_prompt_tokens: Option<f64>,
+    /// `openai`: price of a million tokens of answers in US dollars (0 to 100000).
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 100_000.0))]
+    pub usd_per_million_completion_tokens: Option<f64>,
+    /// `openai`: the most that may be spent in US dollars (from 0), failed attempts included; needs both prices. What was spent is kept beside the cache, so it
+    /// holds over restarts. A request that could exceed it is not sent: its row is `caption_budget_spent`; such rows come again with `--new-version`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub max_cost_usd: Option<f64>,
+    /// `openai`: the most tokens that may be spent, questions and answers; as `max_cost_usd`.
+    #[serde(default)]
+    pub max_total_tokens: Option<u64>,
+    /// `openai`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64). Default: one per output and step.
+    #[serde(default)]
+    pub budget_name: String,
     /// `openai`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/captions` in the user's cache folder.
     #[serde(default)]
     pub cache_location: Option<String>,
     /// `openai`: cached answers may take this many bytes of disk (from 1 MiB), at least 4 KiB each; the oldest go first.
-    #[serde(default = "default_cache_max_bytes")]
+    #[serde(default = "defaults::cache_max_bytes")]
     #[schemars(range(min = 1_048_576))]
     pub cache_max_bytes: u64,
-}
-
-fn default_missing_text() -> String {
-    "None".into()
-}
-fn default_frames() -> usize {
-    8
-}
-fn default_longest_side() -> u32 {
-    768
-}
-fn default_jpeg_quality() -> u8 {
-    90
-}
-fn default_image_detail() -> ImageDetail {
-    ImageDetail::Auto
-}
-fn default_max_tokens() -> u32 {
-    1024
-}
-fn default_brief_max_tokens() -> u32 {
-    256
-}
-fn default_token_limit_field() -> TokenLimitField {
-    TokenLimitField::MaxTokens
-}
-fn default_timeout() -> f64 {
-    120.0
-}
-fn default_max_attempts() -> u32 {
-    4
-}
-fn default_retry_initial() -> f64 {
-    1.0
-}
-fn default_max_retry_after() -> f64 {
-    120.0
-}
-fn default_cache_max_bytes() -> u64 {
-    1 << 30
+    /// `openai`: ask again where the cache holds a refusal or a cut-off answer. Otherwise these are kept too: they were paid for.
+    #[serde(default)]
+    pub retry_refused: bool,
 }
 
 impl Operator for Captioner {
     const NAME: &'static str = "captioner";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str = r#"[step.caption]
 type = "captioner"
 inputs = ["split"]
@@ -209,6 +200,7 @@ backend = "template"
             .may_use("width", &int)
             .may_use("height", &int)
             .may_use("transcript", &[])
+            .may_use("speech_text", &utf8)
             .add("caption", DataType::Utf8, "What is shown, in detail.")
             .add("brief_caption", DataType::Utf8, "What is shown, in one short paragraph.")
             .add(
@@ -223,6 +215,15 @@ backend = "template"
                 "Times of the frames that the model was shown, in microseconds of stream time; null when none were.",
             )
             .add("clip_transcript", DataType::Utf8, "What is said in the clip; null without a transcript.")
+            .add("caption_frames_blake3", DataType::Utf8, "Hash of the frames that the model was shown; null when none were.")
+            .add(
+                "caption_binding_blake3",
+                DataType::Utf8,
+                "Hash of the row's id, frames hash, prompt hash, model, caption and brief caption, each behind its length in bytes (8 bytes, little endian); null when no model was asked.",
+            )
+            .add("caption_prompt_tokens", DataType::Int64, "Tokens of the questions when they were asked; null when the service does not say.")
+            .add("caption_completion_tokens", DataType::Int64, "Tokens of the answers when they were given; null when the service does not say.")
+            .add("caption_cost_usd", DataType::Float64, "What these tokens cost by the step's prices, in US dollars; null without them.")
     }
 
     fn pool(&self) -> Pool {
@@ -239,16 +240,38 @@ backend = "template"
         }
     }
 
+    fn threads_wanted(&self) -> usize {
+        match self.backend {
+            Backend::Template => 0,
+            // While as many wait for the service, as many others prepare frames, look into the cache, or wait for their turn.
+            Backend::Openai => 2 * self.max_in_flight,
+        }
+    }
+
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &[
             "api_key",
             "base_url",
+            "api_style",
+            "azure_api_version",
             "timeout_seconds",
             "max_attempts",
             "retry_initial_seconds",
             "max_retry_after_seconds",
+            "max_throttled_seconds",
+            "retry_share",
+            "give_up_seconds",
+            "on_service_down",
+            "max_in_flight",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "limit_group",
+            "max_cost_usd",
+            "max_total_tokens",
+            "budget_name",
             "cache_location",
             "cache_max_bytes",
+            "retry_refused",
         ]
     }
 
@@ -258,50 +281,7 @@ backend = "template"
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
-        match self.backend {
-            Backend::Template => {
-                let set = [
-                    ("base_url", !self.base_url.is_empty()),
-                    ("model", !self.model.is_empty()),
-                    ("api_key", !self.api_key.is_empty()),
-                    ("prompt_file", self.prompt_file.is_some()),
-                    ("brief_prompt_file", self.brief_prompt_file.is_some()),
-                ];
-                for (key, _) in set.into_iter().filter(|(_, set)| *set) {
-                    let message = format!("backend `template` asks no model, so `{key}` has no effect");
-                    check.error(
-                        Some(key),
-                        Code::Contradiction,
-                        message,
-                        Some("remove the key, or set `backend = \"openai\"`".into()),
-                    );
-                }
-            }
-            Backend::Openai => {
-                if self.model.is_empty() {
-                    check.error(
-                        None,
-                        Code::MissingKey,
-                        "backend `openai` needs `model`".into(),
-                        Some("for example `model = \"gpt-4o\"`".into()),
-                    );
-                }
-                let example = "for example `base_url = \"https://api.openai.com/v1\"`";
-                if self.base_url.is_empty() {
-                    check.error(None, Code::MissingKey, "backend `openai` needs `base_url`".into(), Some(example.into()));
-                } else if let Err(message) = self.url() {
-                    check.error(Some("base_url"), Code::OutOfRange, message, Some(example.into()));
-                }
-                for (key, path, brief) in
-                    [("prompt_file", &self.prompt_file, false), ("brief_prompt_file", &self.brief_prompt_file, true)]
-                {
-                    let Some(path) = path.as_ref().map(|p| check.paths().resolve(p)).filter(|p| p.exists()) else { continue };
-                    if let Err(message) = read_prompt(Some(path), "", brief) {
-                        check.error(Some(key), Code::BadModel, message, None);
-                    }
-                }
-            }
-        }
+        super::checks::validate(self, check);
     }
 
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck) {
@@ -319,151 +299,6 @@ backend = "template"
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let describer = match self.backend {
-            Backend::Template => None,
-            Backend::Openai => Some(self.describer(context)?),
-        };
-        Ok(Runtime::Transform(Box::new(Writer { describer })))
-    }
-}
-
-/// The name of an enum's value as it stands in TOML.
-fn name_of(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-impl Captioner {
-    /// The service behind backend `openai`.
-    pub(super) fn describer(&self, context: &BuildContext) -> Result<Describer, OperatorError> {
-        let fault = |message: String| OperatorError::new(format!("step {}: {message}", context.step));
-        let resolved = |path: &Option<String>| path.as_ref().map(|p| context.paths.resolve(p));
-        let detailed = read_prompt(resolved(&self.prompt_file), DETAILED, false).map_err(fault)?;
-        let brief = read_prompt(resolved(&self.brief_prompt_file), BRIEF, true).map_err(fault)?;
-        let timeout = Duration::from_secs_f64(self.timeout_seconds);
-        Ok(Describer {
-            meaning: Meaning {
-                version: Self::VERSION,
-                model: self.model.clone(),
-                detailed_prompt: detailed.text().to_owned(),
-                brief_prompt: brief.text().to_owned(),
-                missing_text: self.missing_text.clone(),
-                frames: self.frames,
-                longest_side_px: self.longest_side_px,
-                jpeg_quality: self.jpeg_quality,
-                image_detail: name_of(&self.image_detail),
-                temperature: self.temperature,
-                token_limit_field: name_of(&self.token_limit_field),
-                max_tokens: self.max_tokens,
-                brief_max_tokens: self.brief_max_tokens,
-            },
-            detailed,
-            brief,
-            endpoint: Endpoint {
-                url: self.url().map_err(fault)?,
-                api_key: self.api_key.clone(),
-                timeout,
-                max_attempts: self.max_attempts,
-                retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),
-                max_retry_after: Duration::from_secs_f64(self.max_retry_after_seconds),
-            },
-            look: Look { frames: self.frames, longest_side_px: self.longest_side_px, jpeg_quality: self.jpeg_quality, timeout },
-            eyes: Arc::new(pictures),
-            cache: self.cache(context.paths),
-        })
-    }
-
-    /// The address of `chat/completions`.
-    fn url(&self) -> Result<reqwest::Url, String> {
-        let url = reqwest::Url::parse(&format!("{}/chat/completions", self.base_url.trim_end_matches('/')));
-        let url = url.map_err(|e| format!("`{}` is not a URL: {e}", self.base_url))?;
-        if !["http", "https"].contains(&url.scheme()) {
-            return Err(format!("`{}` is not an http or https URL", self.base_url));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("`base_url` holds a user name or password, which logs would show; use `api_key`".into());
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("`{}` has a query or fragment; give the address where the API starts", self.base_url));
-        }
-        Ok(url)
-    }
-
-    fn cache(&self, paths: &Paths) -> Option<Arc<Cache>> {
-        let folder: PathBuf = match self.cache_location.as_deref() {
-            Some("off") => return None,
-            Some(path) => paths.resolve(path),
-            None => match default_folder() {
-                Some(folder) => folder,
-                None => {
-                    tracing::warn!("neither XDG_CACHE_HOME nor HOME is set: captions are not cached; set `cache_location`");
-                    return None;
-                }
-            },
-        };
-        Some(Arc::new(Cache::new(folder, self.cache_max_bytes)))
-    }
-}
-
-fn read_prompt(path: Option<PathBuf>, default: &str, brief: bool) -> Result<Prompt, String> {
-    let Some(path) = path else { return Prompt::parse(default, brief) };
-    let at = |message: String| format!("{}: {message}", path.display());
-    let size = std::fs::metadata(&path).map_err(|e| at(format!("cannot be read: {e}")))?.len();
-    if size > MAX_PROMPT_BYTES {
-        return Err(at(format!("has {size} bytes, a prompt may have {MAX_PROMPT_BYTES}")));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| at(format!("cannot be read: {e}")))?;
-    Prompt::parse(text.trim_end(), brief).map_err(at)
-}
-
-/// `describer` is absent for the backend that asks nobody.
-pub(super) struct Writer {
-    pub(super) describer: Option<Describer>,
-}
-
-impl Writer {
-    fn captions(&self, clip: &Clip, task: &Task) -> Result<Captions, Problem> {
-        let Some(describer) = &self.describer else {
-            let (detailed, brief) = template::captions(clip);
-            return Ok(Captions { detailed, brief, model: template::MODEL.into(), frames_us: Vec::new() });
-        };
-        let http = task.resources.get(Http::start);
-        let http = http.as_ref().as_ref().map_err(|e| Problem::new("caption_service_error", format!("no HTTP client: {e}")))?;
-        describer.describe(clip, http, task)
-    }
-}
-
-impl Transform for Writer {
-    fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
-        let mut verdicts = Vec::with_capacity(rows.num_rows());
-        let mut texts: [StringBuilder; 4] = std::array::from_fn(|_| StringBuilder::new());
-        let mut frames = ListBuilder::new(Int64Builder::new());
-        let mut transcripts = StringBuilder::new();
-        let hash = self.describer.as_ref().map(|d| d.meaning.blake3());
-        for clip in clips(rows) {
-            let answer = match task.is_cancelled() {
-                true => Err(Problem::new("cancelled", "the run is being stopped")),
-                false => self.captions(&clip, task),
-            };
-            let mut put = |values: [Option<&str>; 4]| texts.iter_mut().zip(values).for_each(|(b, v)| b.append_option(v));
-            match answer {
-                Ok(c) => {
-                    put([Some(&c.detailed), Some(&c.brief), Some(&c.model), hash.as_deref()]);
-                    frames.values().append_slice(&c.frames_us);
-                    frames.append(self.describer.is_some());
-                    transcripts.append_option(clip.transcript);
-                    verdicts.push(Verdict::Pass);
-                }
-                Err(problem) => {
-                    put([None; 4]);
-                    frames.append(false);
-                    transcripts.append_null();
-                    verdicts.push(Verdict::Unmeasured(problem));
-                }
-            }
-        }
-        let mut columns: Vec<ArrayRef> = texts.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef).collect();
-        columns.push(Arc::new(frames.finish()));
-        columns.push(Arc::new(transcripts.finish()));
-        Ok(Processed::rows(verdicts, columns))
+        Ok(Runtime::Transform(Box::new(self.writer(context)?)))
     }
 }

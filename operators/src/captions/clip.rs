@@ -27,8 +27,19 @@ pub struct Clip<'a> {
 }
 
 /// The columns that [`clips`] reads; all of them optional.
-pub const COLUMNS: [&str; 10] =
-    ["video_uri", "content_blake3", "title", "description", "start_us", "end_us", "duration_us", "width", "height", "transcript"];
+pub const COLUMNS: [&str; 11] = [
+    "video_uri",
+    "content_blake3",
+    "title",
+    "description",
+    "start_us",
+    "end_us",
+    "duration_us",
+    "width",
+    "height",
+    "transcript",
+    "speech_text",
+];
 
 /// The clips of all rows.
 pub fn clips(rows: &RecordBatch) -> Vec<Clip<'_>> {
@@ -39,6 +50,8 @@ pub fn clips(rows: &RecordBatch) -> Vec<Clip<'_>> {
     let (uri, content, title, description) = (text("video_uri"), text("content_blake3"), text("title"), text("description"));
     let (start, end, duration) = (int64("start_us"), int64("end_us"), int64("duration_us"));
     let (width, height) = (int32("width"), int32("height"));
+    // What `transcript` found out about the row itself goes before the words of the whole video; null there means unknown, empty means silence.
+    let speech = text("speech_text");
     let transcripts = column("transcript").and_then(|c| c.as_list_opt::<i32>());
 
     (0..rows.num_rows())
@@ -59,7 +72,10 @@ pub fn clips(rows: &RecordBatch) -> Vec<Clip<'_>> {
                     .filter(|(w, h)| w.is_valid(row) && h.is_valid(row))
                     .map(|(w, h)| (w.value(row), h.value(row)))
                     .filter(|(w, h)| *w > 0 && *h > 0),
-                transcript: transcripts.zip(span).and_then(|(t, span)| spoken(t, row, span)),
+                transcript: match speech {
+                    Some(speech) => speech.is_valid(row).then(|| speech.value(row).to_owned()),
+                    None => transcripts.zip(span).and_then(|(t, span)| spoken(t, row, span)),
+                },
             }
         })
         .collect()
@@ -128,6 +144,18 @@ mod tests {
         let clips = clips(&rows);
         assert_eq!((clips[0].title, clips[0].span, clips[0].transcript.as_deref()), (None, Some((5, 20)), Some("two")));
         assert_eq!(clips[1], Clip { title: Some("t"), ..Clip::default() });
+    }
+
+    #[test]
+    fn what_was_found_out_about_the_row_itself_goes_first() {
+        let rows = RecordBatch::try_from_iter_with_nullable([
+            ("start_us", Arc::new(Int64Array::from(vec![5, 5])) as ArrayRef, true),
+            ("end_us", Arc::new(Int64Array::from(vec![20, 20])), true),
+            ("transcript", Arc::new(transcript()), true),
+            ("speech_text", Arc::new(StringArray::from(vec![None, Some("heard")])), true),
+        ])
+        .unwrap();
+        assert_eq!(clips(&rows).iter().map(|c| c.transcript.as_deref()).collect::<Vec<_>>(), [None, Some("heard")]);
     }
 
     #[test]

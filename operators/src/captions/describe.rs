@@ -1,24 +1,41 @@
-//! Captions by a vision-language model: two questions per clip, each answered once and kept.
+//! Captions by a vision-language model: one or two questions per clip, each answered once and kept.
 //!
-//! First the frames with title, description and transcript give the detailed caption, then the detailed caption alone gives the brief one. Each answer is
-//! cached by everything that shaped it, so a row whose second question failed does not pay for the first again.
+//! First the frames with title, description and transcript give the detailed caption, then the detailed caption alone gives the brief one (or both come in one
+//! answer). Each answer is cached by everything that shaped it, so a row whose second question failed does not pay for the first again.
 //!
 //! What can go wrong: without `content_blake3` the video is known by its decoded frames alone, so a cached answer still costs decoding them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use curette_engine::operator::Task;
+use curette_engine::telemetry::names::CACHE_LOOKUPS;
 use curette_engine::verdict::Problem;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::cache::{Cache, Entry};
+use super::answer::{ResponseFormat, Texts, Wanted};
+use super::binding::{Bond, texts_blake3};
 use super::clip::Clip;
-use super::openai::{Endpoint, Http, ask};
+use super::openai::{Answer, judge};
 use super::pictures::{Look, Picture};
 use super::prompt::{Prompt, Slot};
+use super::records::{Entry, Shown};
+use crate::remote::cache::{Cache, Keyed};
+use crate::remote::call::{Failure, Judged, Outcome, Request, Service, call};
+use crate::remote::http::Http;
+use crate::remote::purse::Usage;
+use crate::remote::turns::Turns;
+
+/// Raise when the same video, span and look give other frames.
+const LOOK_VERSION: &str = "1";
+
+/// Tokens of one picture, about, until the service has said what it charges.
+const TOKENS_PER_PICTURE: u64 = 1_100;
+/// Bytes of text per token, about: fewer than most texts have.
+const BYTES_PER_TOKEN: u64 = 3;
 
 /// Everything besides clip, frames and the place of the service that shapes an answer. Its JSON is hashed: into cache keys and into `caption_prompt_blake3`.
 #[derive(Debug, Clone, Serialize)]
@@ -29,7 +46,7 @@ pub struct Meaning {
     pub model: String,
     /// The detailed prompt, unfilled.
     pub detailed_prompt: String,
-    /// The brief prompt, unfilled.
+    /// The brief prompt, unfilled; empty when both captions come in one answer.
     pub brief_prompt: String,
     /// What stands for absent text.
     pub missing_text: String,
@@ -49,6 +66,8 @@ pub struct Meaning {
     pub max_tokens: u32,
     /// Token limit of the brief caption.
     pub brief_max_tokens: u32,
+    /// In which form the service answers.
+    pub response_format: ResponseFormat,
 }
 
 impl Meaning {
@@ -70,6 +89,10 @@ pub struct Captions {
     pub model: String,
     /// Times of the frames shown, microseconds.
     pub frames_us: Vec<i64>,
+    /// What the answers were asked about.
+    pub bond: Bond,
+    /// What the answers took when they were given; `None` when the service does not say.
+    pub usage: Option<Usage>,
 }
 
 /// Gives the frames of a clip.
@@ -81,120 +104,268 @@ pub struct Describer {
     pub meaning: Meaning,
     /// Parsed `meaning.detailed_prompt`.
     pub detailed: Prompt,
-    /// Parsed `meaning.brief_prompt`.
-    pub brief: Prompt,
+    /// Parsed brief prompt; `None` when both captions come in one answer.
+    pub brief: Option<Prompt>,
     /// The service.
-    pub endpoint: Endpoint,
+    pub service: Service,
     /// How frames are taken.
     pub look: Look,
     /// What takes them.
     pub eyes: Arc<Eyes>,
     /// Answers, unless switched off.
     pub cache: Option<Arc<Cache>>,
+    /// Ask again where the cache holds a refusal or a cut-off answer.
+    pub retry_refused: bool,
+    /// The most tokens that a question has taken so far.
+    pub largest_prompt: AtomicU64,
+}
+
+/// One question.
+struct Question<'a> {
+    key: String,
+    asked_about: String,
+    prompt: String,
+    pictures: &'a [Picture],
+    wanted: Wanted,
+    max_tokens: u32,
 }
 
 impl Describer {
     /// Both captions of a clip.
-    pub fn describe(&self, clip: &Clip, http: &Http, task: &Task) -> Result<Captions, Problem> {
-        let uri = clip.uri.ok_or_else(|| Problem::new("no_video", "`video_uri` is empty: there is nothing to look at"))?;
+    pub fn describe(&self, clip: &Clip, http: &Http, task: &Task) -> Result<Captions, Failure> {
+        let uri = clip.uri.ok_or_else(|| problem("no_video", "`video_uri` is empty: there is nothing to look at"))?;
         let span =
-            clip.span.ok_or_else(|| Problem::new("no_span", "the row has neither `start_us` and `end_us` nor `duration_us`"))?;
-        let detailed = self.detailed_caption(clip, uri, span, http, task)?;
-        let prompt = self.filled(&self.brief, clip, detailed.frames_us.len(), &detailed.text);
-        let key = self.key(&["brief", &prompt]);
-        let brief = match self.cached(&key) {
-            Some(entry) => entry,
-            None => self.asked(key, json!(prompt), self.meaning.brief_max_tokens, Vec::new(), http, task)?,
+            clip.span.ok_or_else(|| problem("no_span", "the row has neither `start_us` and `end_us` nor `duration_us`"))?;
+        let (shown, detailed) = self.detailed_caption(clip, uri, span, http, task)?;
+        let bond = |brief_for: &str| Bond {
+            frames: shown.frames_blake3.clone(),
+            detailed_for: detailed.asked_about.clone(),
+            brief_for: brief_for.to_owned(),
         };
-        Ok(Captions { detailed: detailed.text, brief: brief.text, model: detailed.model, frames_us: detailed.frames_us })
+        let about = texts_blake3([detailed.text.as_str()]);
+        let (brief, bond, usage) = match (&self.brief, detailed.brief) {
+            (Some(prompt), _) => {
+                let prompt = self.filled(prompt, Wanted::One, clip, shown.frames_us.len(), &detailed.text);
+                let question = Question {
+                    key: self.key(&["brief", &prompt]),
+                    asked_about: about,
+                    prompt,
+                    pictures: &[],
+                    wanted: Wanted::One,
+                    max_tokens: self.meaning.brief_max_tokens,
+                };
+                let brief = self.answer(question, http, task)?;
+                let sum = |a: Usage, b: Usage| Usage {
+                    prompt_tokens: a.prompt_tokens.saturating_add(b.prompt_tokens),
+                    completion_tokens: a.completion_tokens.saturating_add(b.completion_tokens),
+                };
+                (brief.text, bond(&brief.asked_about), detailed.usage.zip(brief.usage).map(|(a, b)| sum(a, b)))
+            }
+            // Both came in one answer, so they cannot be of two.
+            (None, Some(brief)) => (brief, bond(&about), detailed.usage),
+            (None, None) => return Err(problem("caption_malformed", "the kept answer has no brief caption; empty the cache")),
+        };
+        Ok(Captions { detailed: detailed.text, brief, model: detailed.model, frames_us: shown.frames_us, bond, usage })
+    }
+
+    fn wanted(&self) -> Wanted {
+        if self.brief.is_some() { Wanted::One } else { Wanted::Both }
     }
 
     /// A prompt for a clip of which `frames` frames are shown.
-    fn filled(&self, prompt: &Prompt, clip: &Clip, frames: usize, caption: &str) -> String {
-        prompt.fill(|slot| match slot {
+    fn filled(&self, prompt: &Prompt, wanted: Wanted, clip: &Clip, frames: usize, caption: &str) -> String {
+        let mut text = prompt.fill(|slot| match slot {
             Slot::FrameCount => frames.to_string(),
             Slot::Title => self.or_missing(clip.title),
             Slot::Description => self.or_missing(clip.description),
             Slot::Transcript => self.or_missing(clip.transcript.as_deref()),
             Slot::Caption => caption.to_owned(),
-        })
+        });
+        text.push_str(self.meaning.response_format.instruction(wanted));
+        text
     }
 
-    fn detailed_caption(&self, clip: &Clip, uri: &str, span: (i64, i64), http: &Http, task: &Task) -> Result<Entry, Problem> {
-        // How many frames a short clip really has is known after decoding; it follows from content and span, so the key holds the number that is wanted.
-        let wanted = self.filled(&self.detailed, clip, self.look.frames, "");
-        let key_of = |content: &str| self.key(&["detailed", content, &span.0.to_string(), &span.1.to_string(), &wanted]);
-        if let Some(entry) = clip.content.and_then(|content| self.cached(&key_of(content))) {
-            return Ok(entry);
-        }
-        let pictures = (self.eyes)(uri, span, &self.look, task)?;
-        if pictures.is_empty() {
-            return Err(Problem::new("no_frames", format!("no frame of {uri} lies in [{}, {}) us", span.0, span.1)));
-        }
-        let key = match clip.content {
-            Some(content) => key_of(content),
-            None => {
-                let mut hasher = blake3::Hasher::new();
-                for picture in &pictures {
-                    hasher.update(&(picture.jpeg.len() as u64).to_le_bytes()).update(&picture.jpeg);
-                }
-                let key = key_of(&format!("frames:{}", hasher.finalize().to_hex()));
-                if let Some(entry) = self.cached(&key) {
-                    return Ok(entry);
-                }
-                key
-            }
-        };
-        let prompt = self.filled(&self.detailed, clip, pictures.len(), "");
-        let mut content = vec![json!({"type": "text", "text": prompt})];
-        content.extend(pictures.iter().map(|picture| {
-            let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(&picture.jpeg));
-            json!({"type": "image_url", "image_url": {"url": url, "detail": self.meaning.image_detail}})
-        }));
-        let times = pictures.iter().map(|p| p.at_us).collect();
-        self.asked(key, Value::Array(content), self.meaning.max_tokens, times, http, task)
-    }
-
-    fn asked(
+    fn detailed_caption(
         &self,
-        key: String,
-        content: Value,
-        max_tokens: u32,
-        frames_us: Vec<i64>,
+        clip: &Clip,
+        uri: &str,
+        span: (i64, i64),
         http: &Http,
         task: &Task,
-    ) -> Result<Entry, Problem> {
+    ) -> Result<(Shown, Entry), Failure> {
+        let look_key = |content: &str| {
+            let Look { frames, longest_side_px, jpeg_quality, .. } = self.look;
+            let look = format!("{frames} {longest_side_px} {jpeg_quality}");
+            texts_blake3(["look", LOOK_VERSION, content, &span.0.to_string(), &span.1.to_string(), &look])
+        };
+        let question = |shown: &Shown| {
+            let prompt = self.filled(&self.detailed, self.wanted(), clip, shown.frames_us.len(), "");
+            (self.detailed_key(&["detailed", &shown.frames_blake3, &prompt]), prompt)
+        };
+        // What is known of the clip's frames spares decoding them, if the answer is there too.
+        let known: Option<Shown> = clip.content.and_then(|content| self.kept(&look_key(content)));
+        if let Some(shown) = known
+            && let Some(entry) = self.cached(&question(&shown).0, task)
+        {
+            return Ok((shown, usable(entry)?));
+        }
+        let pictures = (self.eyes)(uri, span, &self.look, task).map_err(Failure::Problem)?;
+        if pictures.is_empty() {
+            return Err(problem("no_frames", &format!("no frame of {uri} lies in [{}, {}) us", span.0, span.1)));
+        }
+        let shown = Shown::of(clip.content.map(look_key).unwrap_or_default(), &pictures);
+        if let Some(cache) = self.cache.as_ref().filter(|_| clip.content.is_some()) {
+            cache.put(&shown);
+        }
+        let (key, prompt) = question(&shown);
+        let question = Question {
+            key,
+            asked_about: shown.frames_blake3.clone(),
+            prompt,
+            pictures: &pictures,
+            wanted: self.wanted(),
+            max_tokens: self.meaning.max_tokens,
+        };
+        Ok((shown, self.answer(question, http, task)?))
+    }
+
+    /// The answer to a question, kept or new.
+    fn answer(&self, question: Question, http: &Http, task: &Task) -> Result<Entry, Failure> {
+        let turns = task.resources.get(Turns::default);
+        // Without a cache there is nothing to wait for.
+        let turn = self.cache.as_ref().map(|_| turns.take(&question.key, task.cancelled));
+        if matches!(turn, Some(None)) {
+            return Err(problem("cancelled", "the run is being stopped"));
+        }
+        if let Some(entry) = self.cached(&question.key, task) {
+            return usable(entry);
+        }
+        if self.cache.is_some() {
+            metrics::counter!(CACHE_LOOKUPS, "step" => task.step.to_owned(), "outcome" => "miss").increment(1);
+        }
+        let request = self.request(&question);
+        let format = self.meaning.response_format;
+        let asked = call(http, &self.service, &request, task.cancelled, |reply| {
+            let Judged { outcome, usage } = judge(reply);
+            if let Some(usage) = usage {
+                self.largest_prompt.fetch_max(usage.prompt_tokens, Ordering::Relaxed);
+            }
+            let outcome = match outcome {
+                Outcome::Answered(answer) => match format.texts(question.wanted, &answer.text) {
+                    Ok(texts) => Outcome::Answered((answer, texts)),
+                    Err(problem) => Outcome::Unusable(problem),
+                },
+                Outcome::Final(p) => Outcome::Final(p),
+                Outcome::Unusable(p) => Outcome::Unusable(p),
+                Outcome::Failed(p) => Outcome::Failed(p),
+                Outcome::Throttled(p) => Outcome::Throttled(p),
+            };
+            Judged { outcome, usage }
+        });
+        let kept = match asked {
+            Ok((answer, texts)) => Ok(self.entry(question, answer, texts)),
+            Err(Failure::Problem(p)) if ["caption_refused", "caption_truncated"].contains(&&*p.code) => Err(Entry {
+                key: question.key,
+                asked_about: question.asked_about,
+                problem: Some(p),
+                text: String::new(),
+                brief: None,
+                model: self.meaning.model.clone(),
+                usage: None,
+            }),
+            Err(failure) => return Err(failure),
+        };
+        if let Some(cache) = &self.cache {
+            cache.put(kept.as_ref().unwrap_or_else(|refused| refused));
+        }
+        kept.or_else(usable)
+    }
+
+    fn entry(&self, question: Question, answer: Answer, texts: Texts) -> Entry {
+        let model = if answer.model.is_empty() { self.meaning.model.clone() } else { answer.model };
+        let Question { key, asked_about, .. } = question;
+        Entry { key, asked_about, problem: None, text: texts.caption, brief: texts.brief, model, usage: answer.usage }
+    }
+
+    fn request(&self, question: &Question) -> Request {
+        let content = match question.pictures {
+            [] => json!(question.prompt),
+            pictures => {
+                let mut parts = vec![json!({"type": "text", "text": question.prompt})];
+                parts.extend(pictures.iter().map(|picture| {
+                    let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(&picture.jpeg));
+                    json!({"type": "image_url", "image_url": {"url": url, "detail": self.meaning.image_detail}})
+                }));
+                Value::Array(parts)
+            }
+        };
         let mut body = json!({
             "model": self.meaning.model,
             "messages": [{"role": "user", "content": content}],
-            (self.meaning.token_limit_field.as_str()): max_tokens,
+            (self.meaning.token_limit_field.as_str()): question.max_tokens,
         });
         if let Some(temperature) = self.meaning.temperature {
             body["temperature"] = json!(temperature);
         }
-        let answer = ask(http, &self.endpoint, &body, task.cancelled)?;
-        let model = if answer.model.is_empty() { self.meaning.model.clone() } else { answer.model };
-        let entry = Entry { key, text: answer.text, model, frames_us };
-        if let Some(cache) = &self.cache {
-            cache.put(&entry);
+        if let Some(format) = self.meaning.response_format.parameter(question.wanted) {
+            body["response_format"] = format;
         }
-        Ok(entry)
+        let guess = question.prompt.len() as u64 / BYTES_PER_TOKEN + question.pictures.len() as u64 * TOKENS_PER_PICTURE;
+        let seen = if question.pictures.is_empty() { 0 } else { self.largest_prompt.load(Ordering::Relaxed) };
+        Request {
+            content_type: "application/json".into(),
+            body: bytes::Bytes::from(body.to_string()),
+            id: question.key.clone(),
+            estimate: Usage {
+                prompt_tokens: if seen > 0 { seen } else { guess },
+                completion_tokens: u64::from(question.max_tokens),
+            },
+        }
     }
 
-    fn cached(&self, key: &str) -> Option<Entry> {
+    fn kept<T: Keyed>(&self, key: &str) -> Option<T> {
         self.cache.as_ref()?.get(key)
     }
 
-    /// A hash of what was asked, and of whom: two services may give one name to different models. Lengths keep the parts apart.
-    fn key(&self, parts: &[&str]) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.meaning.blake3().as_str(), self.endpoint.url.as_str()].into_iter().chain(parts.iter().copied()) {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    fn cached(&self, key: &str, task: &Task) -> Option<Entry> {
+        let entry: Option<Entry> = self.kept(key).filter(|entry: &Entry| !(self.retry_refused && entry.problem.is_some()));
+        if entry.is_some() {
+            metrics::counter!(CACHE_LOOKUPS, "step" => task.step.to_owned(), "outcome" => "hit").increment(1);
         }
-        hasher.finalize().to_hex().to_string()
+        entry
+    }
+
+    /// A hash of what was asked, and of whom: two services may give one name to different models.
+    fn key(&self, parts: &[&str]) -> String {
+        self.key_of(&self.meaning, parts)
+    }
+
+    /// As `key`, for the detailed caption: what concerns the brief one alone is left out, or a word of its prompt would send all pictures again.
+    fn detailed_key(&self, parts: &[&str]) -> String {
+        match self.brief {
+            None => self.key(parts),
+            Some(_) => self.key_of(&Meaning { brief_prompt: String::new(), brief_max_tokens: 0, ..self.meaning.clone() }, parts),
+        }
+    }
+
+    fn key_of(&self, meaning: &Meaning, parts: &[&str]) -> String {
+        let hash = meaning.blake3();
+        texts_blake3([hash.as_str(), self.service.url.as_str()].into_iter().chain(parts.iter().copied()))
     }
 
     fn or_missing(&self, text: Option<&str>) -> String {
         text.filter(|t| !t.trim().is_empty()).unwrap_or(&self.meaning.missing_text).to_owned()
     }
+}
+
+/// An entry with a caption in it, or the problem that it keeps.
+fn usable(entry: Entry) -> Result<Entry, Failure> {
+    match entry.problem {
+        Some(problem) => Err(Failure::Problem(problem)),
+        None => Ok(entry),
+    }
+}
+
+fn problem(code: &'static str, message: &str) -> Failure {
+    Failure::Problem(Problem::new(code, message))
 }

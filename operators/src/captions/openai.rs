@@ -1,80 +1,28 @@
-//! One question to a service that speaks OpenAI's chat completions (OpenAI, Azure, vLLM, llama.cpp, ...), with retries.
+//! What an answer of a chat-completions service means (OpenAI, Azure, vLLM, llama.cpp, Ollama, ...).
 //!
 //! Why typed outcomes: a refusal, a cut-off answer and a broken service need different remedies, so each has its own code: `caption_refused`,
-//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_timeout`, `caption_service_error`. Tried again are 408, 429, 5xx, time-outs and
-//! connections that fail, each wait twice the last, never longer than [`MAX_BACKOFF`]; `Retry-After` in seconds is obeyed up to a limit of the step.
+//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_quota`, `caption_service_error`. Services differ in small things, all of which are taken:
+//! text as a string or as parts, no `usage`, no `finish_reason`, thoughts beside the text or before it in `<think>`, an error with status 200.
 //!
-//! What can go wrong: services echo what they were sent, so the key is removed from every message; answers are read up to [`MAX_ANSWER_BYTES`].
-//! Redirects are not followed: they would carry pictures to another host.
+//! What can go wrong: a model that thinks longer than its token limit answers nothing at all; that is `caption_truncated`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use curette_engine::operator::Secret;
 use curette_engine::verdict::Problem;
 use serde_json::Value;
 
-/// The longest wait between two attempts that the service did not ask for.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
+use crate::remote::call::{Codes, Judged, Outcome, Reply, refused};
+use crate::remote::purse::Usage;
 
-/// An answer of more bytes than this is a service error.
-pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// The codes of what is not an answer.
+pub const CODES: Codes = Codes {
+    timeout: "caption_timeout",
+    service_error: "caption_service_error",
+    budget_spent: "caption_budget_spent",
+    auth: "caption_auth",
+    quota: "caption_quota",
+};
 
-/// How often a waiting call looks whether the run is being stopped.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
-
-/// What of a service's own error text is shown.
-const MAX_DETAIL_CHARS: usize = 300;
-
-/// The HTTP side of this process: one runtime and one client for all steps.
-pub struct Http {
-    runtime: Option<tokio::runtime::Runtime>,
-    client: reqwest::Client,
-    /// For services on this machine: a proxy of the environment is for others.
-    local: reqwest::Client,
-}
-
-impl Http {
-    /// Starts the runtime's two threads.
-    pub fn start() -> Result<Http, String> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("curette-http").enable_all().build();
-        let client = |builder: reqwest::ClientBuilder| {
-            builder.redirect(reqwest::redirect::Policy::none()).build().map_err(|e| e.to_string())
-        };
-        Ok(Http {
-            runtime: Some(runtime.map_err(|e| e.to_string())?),
-            client: client(reqwest::Client::builder())?,
-            local: client(reqwest::Client::builder().no_proxy())?,
-        })
-    }
-}
-
-impl Drop for Http {
-    fn drop(&mut self) {
-        // Dropping a runtime waits for its tasks, and must not happen inside another runtime.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Where to ask and how patiently.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// The full address of `chat/completions`.
-    pub url: reqwest::Url,
-    /// Sent as a bearer token unless empty.
-    pub api_key: Secret,
-    /// Limit of one attempt.
-    pub timeout: Duration,
-    /// Attempts in all, at least 1.
-    pub max_attempts: u32,
-    /// Wait before the second attempt; doubles for each further one.
-    pub retry_initial: Duration,
-    /// The longest wait that `Retry-After` can ask for.
-    pub max_retry_after: Duration,
-}
+/// More tokens than any one request takes.
+const MAX_USAGE: u64 = 10_000_000;
 
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,175 +31,116 @@ pub struct Answer {
     pub text: String,
     /// The model that it says it used; empty when it does not.
     pub model: String,
+    /// What it charged, if it says.
+    pub usage: Option<Usage>,
 }
 
-/// What one attempt came to.
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    Answered(Answer),
-    /// Asking again would give the same.
-    Final(Problem),
-    /// Asking again may help, not before the given time.
-    Again(Problem, Option<Duration>),
+/// What a reply means.
+pub fn judge(reply: &Reply) -> Judged<Answer> {
+    let json: Option<Value> = serde_json::from_slice(reply.body).ok();
+    let usage = json.as_ref().and_then(usage);
+    Judged { outcome: outcome(reply, json, usage), usage }
 }
 
-/// Asks until there is an answer, a final problem, or no attempt left. Blocks; not for threads of an async runtime.
-pub fn ask(http: &Http, endpoint: &Endpoint, body: &Value, cancelled: &AtomicBool) -> Result<Answer, Problem> {
-    let Some(runtime) = &http.runtime else { return Err(Problem::new("caption_service_error", "the HTTP client is shut down")) };
-    let local =
-        endpoint.url.host_str().is_some_and(|h| h == "localhost" || h.trim_matches(['[', ']']).parse().is_ok_and(is_loopback));
-    let client = if local { &http.local } else { &http.client };
-    let body = bytes::Bytes::from(body.to_string());
-    let work = async {
-        let mut backoff = endpoint.retry_initial;
-        for attempt in 1.. {
-            let (problem, wanted) = match once(client, endpoint, body.clone()).await {
-                Outcome::Answered(answer) => return Ok(answer),
-                Outcome::Final(problem) => return Err(problem),
-                Outcome::Again(problem, wanted) => (problem, wanted),
-            };
-            if attempt >= endpoint.max_attempts {
-                return Err(Problem::new(problem.code, format!("{} (attempt {attempt} of {attempt})", problem.message)));
-            }
-            tokio::time::sleep(wanted.map_or(backoff.min(MAX_BACKOFF), |w| w.min(endpoint.max_retry_after))).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
-        }
-        unreachable!("the loop ends by its attempts")
-    };
-    let stopped = async {
-        while !cancelled.load(Ordering::Relaxed) {
-            tokio::time::sleep(CANCEL_POLL).await;
-        }
-    };
-    let answer = runtime.block_on(async {
-        tokio::select! {
-            answer = work => answer,
-            () = stopped => Err(Problem::new("cancelled", "the run is being stopped")),
-        }
-    });
-    answer.map_err(|p| Problem::new(p.code, without_key(&p.message, &endpoint.api_key)))
-}
-
-fn is_loopback(ip: std::net::IpAddr) -> bool {
-    ip.is_loopback()
-}
-
-fn without_key(message: &str, key: &Secret) -> String {
-    if key.is_empty() { message.to_owned() } else { message.replace(key.reveal(), "***") }
-}
-
-async fn once(client: &reqwest::Client, endpoint: &Endpoint, body: bytes::Bytes) -> Outcome {
-    let mut request =
-        client.post(endpoint.url.clone()).header("content-type", "application/json").timeout(endpoint.timeout).body(body);
-    if !endpoint.api_key.is_empty() {
-        request = request.bearer_auth(endpoint.api_key.reveal());
-    }
-    let host = endpoint.url.host_str().unwrap_or_default();
-    let lost = |e: reqwest::Error| {
-        if e.is_timeout() {
-            let message =
-                format!("{host} did not answer within {:?}; raise `timeout_seconds` or ask a faster service", endpoint.timeout);
-            Outcome::Again(Problem::new("caption_timeout", message), None)
-        } else {
-            Outcome::Again(
-                Problem::new("caption_service_error", format!("{host} cannot be reached: {}", causes(&e.without_url()))),
-                None,
-            )
-        }
-    };
-    let mut response = match request.send().await {
-        Ok(response) => response,
-        Err(e) => return lost(e),
-    };
-    let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(seconds);
-    let mut text = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if text.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                let message = format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes");
-                return Outcome::Final(Problem::new("caption_service_error", message));
-            }
-            Ok(Some(chunk)) => text.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(e) => return lost(e),
-        }
-    }
-    judge(host, status, retry_after, &text, &endpoint.api_key)
-}
-
-/// Seconds of a `Retry-After`; its other form, a date, would need a clock that both sides agree on and is not used by these services.
-fn seconds(text: &str) -> Option<Duration> {
-    text.trim().parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0).map(|s| Duration::from_secs_f64(s.min(86_400.0)))
-}
-
-/// An error and what is behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        out = format!("{out}: {cause}");
-        next = cause.source();
-    }
-    out
-}
-
-/// What an answer means. `key` is kept out of what is quoted from it.
-fn judge(host: &str, status: u16, retry_after: Option<Duration>, body: &[u8], key: &Secret) -> Outcome {
-    let json: Option<Value> = serde_json::from_slice(body).ok();
-    let service = |message: String| Problem::new("caption_service_error", message);
-    if status != 200 {
-        let detail = json.as_ref().map(|j| error_text(j, key)).unwrap_or_default();
-        let refused = json
-            .as_ref()
-            .and_then(|j| j.pointer("/error/code")?.as_str())
-            .is_some_and(|c| ["content_filter", "content_policy_violation"].contains(&c));
-        let message = format!("{host} answered {status}{detail}");
-        return match status {
-            401 | 403 => Outcome::Final(Problem::new("caption_auth", format!("{message}; check `api_key`, and what it may use"))),
-            400 if refused => Outcome::Final(Problem::new("caption_refused", message)),
-            408 | 429 | 500..=599 => Outcome::Again(service(message), retry_after),
-            _ => Outcome::Final(service(message)),
-        };
+fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<Answer> {
+    let host = reply.host;
+    if reply.status != 200 {
+        return refused_status(reply, reply.status, json.as_ref());
     }
     let Some(json) = json else {
-        return Outcome::Final(service(format!(
-            "{host} answered with something that is not JSON; does `base_url` end where the API starts?"
-        )));
+        let message = format!("{host} answered with something that is not JSON; does `base_url` end where the API starts?");
+        return Outcome::Unusable(service(message));
     };
-    let Some(choice) = json.pointer("/choices/0") else {
-        return Outcome::Final(service(format!("{host} answered without a choice{}", error_text(&json, key))));
+    let Some(choice) = first_choice(&json) else {
+        // Routers say in the body what the service behind them answered.
+        let code = json.pointer("/error/code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+        if let Some(code) = code.filter(|code| *code != 200) {
+            return refused_status(reply, code, Some(&json));
+        }
+        return Outcome::Unusable(service(format!("{host} answered without a choice{}", error_text(&json, reply))));
     };
     let text_at = |path: &str| choice.pointer(path).and_then(Value::as_str).unwrap_or_default().trim();
-    let refusal = text_at("/message/refusal");
+    let (text, refusal_part) = content(choice);
+    let refusal = [text_at("/message/refusal"), &refusal_part].into_iter().find(|r| !r.is_empty()).unwrap_or_default();
     let finish = text_at("/finish_reason");
-    let text = text_at("/message/content");
-    if !refusal.is_empty() || ["content_filter", "refusal"].contains(&finish) {
-        let said = quoted(if refusal.is_empty() { finish } else { refusal }, key);
+    if !refusal.is_empty() || ["content_filter", "refusal", "safety"].contains(&finish) {
+        let said = reply.quoted(if refusal.is_empty() { finish } else { refusal });
         return Outcome::Final(Problem::new("caption_refused", format!("the model refused to describe the clip: {said}")));
     }
-    if finish == "length" {
+    if ["length", "max_tokens"].contains(&finish) {
         return Outcome::Final(Problem::new(
             "caption_truncated",
-            "the caption was cut off by the token limit; raise `max_tokens`",
+            "the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)",
         ));
     }
+    let text = without_thoughts(&text);
     if text.is_empty() {
-        return Outcome::Final(Problem::new("caption_empty", format!("{host} answered with an empty caption ({finish})")));
+        return Outcome::Unusable(Problem::new("caption_empty", format!("{host} answered with an empty caption ({finish})")));
     }
     let model = json.get("model").and_then(Value::as_str).unwrap_or_default();
-    Outcome::Answered(Answer { text: text.to_owned(), model: model.to_owned() })
+    Outcome::Answered(Answer { text: text.to_owned(), model: model.to_owned(), usage })
+}
+
+fn service(message: String) -> Problem {
+    Problem::new("caption_service_error", message)
+}
+
+/// What a status other than 200 means.
+fn refused_status(reply: &Reply, status: u16, json: Option<&Value>) -> Outcome<Answer> {
+    let detail = json.map(|j| error_text(j, reply)).unwrap_or_default();
+    let message = format!("{} answered {status}{detail}", reply.host);
+    let code = json.and_then(|j| j.pointer("/error/code")?.as_str().map(str::to_owned)).unwrap_or_default();
+    match (status, code.as_str()) {
+        (400, "content_filter" | "content_policy_violation") => Outcome::Final(Problem::new("caption_refused", message)),
+        (status, code) => refused(&CODES, status, code, message),
+    }
+}
+
+/// The choice of the lowest index: services may give them in any order.
+fn first_choice(json: &Value) -> Option<&Value> {
+    let choices = json.get("choices")?.as_array()?;
+    choices.iter().min_by_key(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0))
+}
+
+/// The text of a message, which may come in parts, and what its parts refuse.
+fn content(choice: &Value) -> (String, String) {
+    let Some(content) = choice.pointer("/message/content") else { return Default::default() };
+    if let Some(text) = content.as_str() {
+        return (text.to_owned(), String::new());
+    }
+    let parts = content.as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |kinds: &[&str], field: &str| -> String {
+        let wanted = |p: &&Value| p.get("type").and_then(Value::as_str).is_none_or(|t| kinds.contains(&t));
+        parts.iter().filter(wanted).filter_map(|p| p.get(field)?.as_str()).collect()
+    };
+    (of(&["text", "output_text"], "text"), of(&["refusal"], "refusal").trim().to_owned())
+}
+
+/// The text behind a leading `<think>...</think>`, which servers without a parser for thoughts leave in.
+fn without_thoughts(text: &str) -> &str {
+    let text = text.trim();
+    match text.strip_prefix("<think>") {
+        Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, rest)| rest.trim()),
+        // Some chat templates open the tag in the prompt.
+        None => text.split_once("</think>").map_or(text, |(_, rest)| rest.trim()),
+    }
+}
+
+/// `usage`, if it is there and makes sense.
+fn usage(json: &Value) -> Option<Usage> {
+    let usage = json.get("usage")?;
+    // More than any request takes is a mistake of the service, which must not reach the estimates of others.
+    let number = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64()).filter(|n| *n <= MAX_USAGE);
+    Some(Usage {
+        prompt_tokens: number(["prompt_tokens", "input_tokens"])?,
+        completion_tokens: number(["completion_tokens", "output_tokens"])?,
+    })
 }
 
 /// `: what the service says about it`, one line, or nothing.
-fn error_text(json: &Value, key: &Secret) -> String {
+fn error_text(json: &Value, reply: &Reply) -> String {
     let text = json.pointer("/error/message").or_else(|| json.get("message")).or_else(|| json.get("error"));
-    text.and_then(Value::as_str).map(|text| format!(": {}", quoted(text, key))).unwrap_or_default()
-}
-
-/// One line of a service's words. The key goes before the cut: half a key would no longer be recognised.
-fn quoted(text: &str, key: &Secret) -> String {
-    without_key(text, key).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_DETAIL_CHARS).collect()
+    text.and_then(Value::as_str).map(|text| format!(": {}", reply.quoted(text))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -260,11 +149,17 @@ mod tests {
 
     use super::*;
 
+    fn judged(status: u16, body: &str) -> Judged<Answer> {
+        judge(&Reply { host: "host", status, body: body.as_bytes(), key: None })
+    }
+
     fn said(status: u16, body: Value) -> String {
-        match judge("host", status, None, body.to_string().as_bytes(), &Secret::default()) {
+        match judged(status, &body.to_string()).outcome {
             Outcome::Answered(answer) => format!("answered: {} ({})", answer.text, answer.model),
             Outcome::Final(p) => format!("final: {}: {}", p.code, p.message),
-            Outcome::Again(p, _) => format!("again: {}: {}", p.code, p.message),
+            Outcome::Unusable(p) => format!("unusable: {}: {}", p.code, p.message),
+            Outcome::Failed(p) => format!("failed: {}: {}", p.code, p.message),
+            Outcome::Throttled(p) => format!("throttled: {}: {}", p.code, p.message),
         }
     }
 
@@ -279,52 +174,86 @@ mod tests {
             said(200, choice("stop", json!("  "))),
             said(200, choice("stop", json!([1]))),
             said(200, json!({"error": {"message": "overloaded"}})),
+            said(200, json!({"error": {"code": 502, "message": "behind me"}})),
             said(400, json!({"error": {"code": "content_policy_violation", "message": "no"}})),
             said(400, json!({"error": {"message": "bad image"}})),
             said(401, json!({"error": {"message": "Incorrect API key"}})),
+            said(402, json!({"error": {"message": "Top up"}})),
             said(404, json!({})),
             said(307, json!({})),
             said(408, json!({})),
             said(429, json!({"error": "slow\ndown"})),
+            said(429, json!({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}})),
             said(503, json!("?")),
         ];
         insta::assert_snapshot!(all.join("\n"), @r#"
         answered: A heart. (m-1)
-        final: caption_truncated: the caption was cut off by the token limit; raise `max_tokens`
+        final: caption_truncated: the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)
         final: caption_refused: the model refused to describe the clip: content_filter
         final: caption_refused: the model refused to describe the clip: I can't help
-        final: caption_empty: host answered with an empty caption (stop)
-        final: caption_empty: host answered with an empty caption (stop)
-        final: caption_service_error: host answered without a choice: overloaded
+        unusable: caption_empty: host answered with an empty caption (stop)
+        unusable: caption_empty: host answered with an empty caption (stop)
+        unusable: caption_service_error: host answered without a choice: overloaded
+        failed: caption_service_error: host answered 502: behind me
         final: caption_refused: host answered 400: no
         final: caption_service_error: host answered 400: bad image
         final: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
+        final: caption_quota: host answered 402: Top up; the account has nothing left to spend
         final: caption_service_error: host answered 404
         final: caption_service_error: host answered 307
-        again: caption_service_error: host answered 408
-        again: caption_service_error: host answered 429: slow down
-        again: caption_service_error: host answered 503
+        failed: caption_service_error: host answered 408
+        throttled: caption_service_error: host answered 429: slow down
+        final: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
+        failed: caption_service_error: host answered 503
         "#);
     }
 
     #[test]
-    fn a_key_at_the_cut_is_removed_whole() {
-        let key: Secret = serde_json::from_value(json!("sk-very-secret")).unwrap();
-        for before in MAX_DETAIL_CHARS - 14..=MAX_DETAIL_CHARS {
-            let echo = format!("{}sk-very-secret", "x".repeat(before));
-            for body in [json!({"error": {"message": echo}}), json!({"choices": [{"message": {"refusal": echo}}]})] {
-                let status = if body.get("error").is_some() { 400 } else { 200 };
-                let Outcome::Final(problem) = judge("host", status, None, body.to_string().as_bytes(), &key) else { panic!() };
-                assert!(!problem.message.contains("sk"), "{}", problem.message);
-            }
-        }
+    fn what_services_do_differently_is_understood() {
+        let message = |message: Value| json!({"choices": [{"message": message}]});
+        let parts =
+            json!([{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "A "}, {"type": "text", "text": "heart."}]);
+        let refused = json!([{"type": "refusal", "refusal": "No."}]);
+        let all = [
+            said(200, message(json!({"content": parts}))),
+            said(200, message(json!({"content": refused}))),
+            said(200, message(json!({"content": "A heart.", "reasoning_content": "hm", "tool_calls": null}))),
+            said(200, message(json!({"content": null, "reasoning_content": "thought too long"}))),
+            said(200, message(json!({"content": "<think>\nA kidney? No.\n</think>\n\nA heart."}))),
+            said(200, message(json!({"content": "A kidney? No.</think>A heart."}))),
+            said(200, message(json!({"content": "<think>never ends"}))),
+            said(
+                200,
+                json!({"choices": [{"index": 1, "message": {"content": "second"}}, {"index": 0, "message": {"content": "first"}}]}),
+            ),
+            said(200, json!({"choices": [{"finish_reason": null, "message": {"content": "A heart."}}], "timings": {"x": 1}})),
+            said(200, json!({"choices": "none"})),
+            said(200, json!([])),
+        ];
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        answered: A heart. ()
+        final: caption_refused: the model refused to describe the clip: No.
+        answered: A heart. ()
+        unusable: caption_empty: host answered with an empty caption ()
+        answered: A heart. ()
+        answered: A heart. ()
+        unusable: caption_empty: host answered with an empty caption ()
+        answered: first ()
+        answered: A heart. ()
+        unusable: caption_service_error: host answered without a choice
+        unusable: caption_service_error: host answered without a choice
+        "#);
     }
 
     #[test]
-    fn only_sane_waits_are_obeyed() {
-        assert_eq!(seconds(" 2 "), Some(Duration::from_secs(2)));
-        assert_eq!(seconds("0.5"), Some(Duration::from_millis(500)));
-        assert_eq!(seconds("1e300"), Some(Duration::from_secs(86_400)));
-        assert_eq!(["-1", "NaN", "Wed, 21 Oct 2026 07:28:00 GMT"].map(seconds), [None; 3]);
+    fn what_was_charged_is_known_also_for_answers_that_are_none() {
+        let with = |usage: Value| json!({"choices": [{"message": {"content": ""}}], "usage": usage}).to_string();
+        let of = |usage: Value| judged(200, &with(usage)).usage;
+        let usage = Some(Usage { prompt_tokens: 6_000, completion_tokens: 12 });
+        assert_eq!(of(json!({"prompt_tokens": 6000, "completion_tokens": 12, "total_tokens": 1, "details": {}})), usage);
+        assert_eq!(of(json!({"input_tokens": 6000, "output_tokens": 12})), usage);
+        for nothing in [json!(null), json!({}), json!({"prompt_tokens": -1, "completion_tokens": 1}), json!("many")] {
+            assert_eq!(of(nothing), None);
+        }
     }
 }

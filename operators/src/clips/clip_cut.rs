@@ -93,6 +93,8 @@ impl Operator for ClipCut {
     fn columns(&self) -> Columns {
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
+            .may_use("content_blake3", &[DataType::Utf8])
+            .may_use("clip_id", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
             .may_use("end_us", &[DataType::Int64])
             .may_use("duration_us", &[DataType::Int64])
@@ -151,6 +153,15 @@ impl Operator for ClipCut {
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["timeout_seconds"]
+    }
+
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        // Beside the pixels: the name of the file, which is the clip.
+        if self.storage == Storage::Objects {
+            // The object may have been deleted since.
+            return None;
+        }
+        Some([crate::span::OF_PIXELS.as_slice(), &["clip_id"]].concat())
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {

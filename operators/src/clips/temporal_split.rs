@@ -6,16 +6,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Builder, Int32Builder, Int64Builder, ListArray, RecordBatch, StringBuilder};
-use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
+use arrow::array::{ArrayRef, Float32Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Runtime, StepCheck, Task, Transform};
-use curette_engine::verdict::{Problem, Processed, Verdict};
+use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::runs::{MAX_GAP_PERIODS, Rule, Samples, long_enough, min_steps, period_us, pieces, runs};
-use crate::frames::vectors::{RowVectors, Vectors, dot, norm, width_of};
+use super::runs::Rule;
+use super::similarity;
+use super::split_decision::Splitter;
+use super::split_input::Inputs;
+use crate::frames::vectors::width_of;
 
 /// Cuts a video into clips where every sampled frame is positive and every two neighbouring samples look alike.
 ///
@@ -32,7 +35,8 @@ use crate::frames::vectors::{RowVectors, Vectors, dot, norm, width_of};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TemporalSplit {
-    /// Neighbouring samples belong together when the cosine of their embeddings is more than this (-1 to 1). The paper does not publish its value.
+    /// Neighbouring samples belong together when the cosine of their embeddings is more than this (-1 to 1). The paper does not publish its value; `curette
+    /// calibrate-tau` chooses one from labelled cuts.
     #[schemars(range(min = -1.0, max = 1.0))]
     pub min_similarity: f64,
     /// Shortest clip in seconds (0.001 to 86400), counted in whole samples: frames may lie up to a quarter of a sampling period off.
@@ -47,6 +51,23 @@ pub struct TemporalSplit {
     pub samples_per_second: f64,
     /// End a clip at the sample after its last one, where there is one without a gap. The content between the two was not checked: a cut may lie there.
     pub extend_to_next_sample: bool,
+    /// What is compared with `min_similarity`.
+    pub comparison: Comparison,
+    /// Samples on each side of `comparison = "window"` (2 to 16); of no effect with `adjacent`.
+    #[schemars(range(min = 2, max = 16))]
+    pub window_samples: usize,
+}
+
+/// See [`TemporalSplit::comparison`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// Each sample with the one before, as the paper has it.
+    #[default]
+    Adjacent,
+    /// The mean of the `window_samples` samples up to the one before with the mean of as many from the sample on: a flash of one frame is no cut, a
+    /// dissolve over seconds is one. Around a cut, samples whose windows reach over it may be left out of both clips.
+    Window,
 }
 
 impl Default for TemporalSplit {
@@ -57,6 +78,8 @@ impl Default for TemporalSplit {
             max_length_seconds: 0.0,
             samples_per_second: 1.0,
             extend_to_next_sample: false,
+            comparison: Comparison::Adjacent,
+            window_samples: 3,
         }
     }
 }
@@ -134,206 +157,13 @@ max_length_seconds = 10.0
         };
         Ok(Runtime::Transform(Box::new(Splitter {
             rule,
+            comparison: match self.comparison {
+                Comparison::Adjacent => similarity::Comparison::Adjacent,
+                Comparison::Window => similarity::Comparison::Window(self.window_samples),
+            },
             extend: self.extend_to_next_sample,
             id_column: context.id_column.clone(),
         })))
-    }
-}
-
-struct Splitter {
-    rule: Rule,
-    extend: bool,
-    id_column: String,
-}
-
-/// One clip of a video.
-#[derive(Debug, PartialEq)]
-struct Clip {
-    start_us: i64,
-    end_us: i64,
-    start_pts: i64,
-    end_pts: i64,
-    frames: i32,
-    min_similarity: f32,
-    mean_similarity: f32,
-    mean_score: Option<f32>,
-}
-
-/// The columns of one video.
-struct Video<'a> {
-    times: &'a [i64],
-    pts: &'a [i64],
-    positive: Vec<bool>,
-    vectors: RowVectors<'a>,
-    scores: Option<&'a [f32]>,
-}
-
-impl Splitter {
-    fn clips(&self, video: &Video) -> Result<Vec<Clip>, Verdict> {
-        let similarity = similarities(video.vectors).map_err(Verdict::Unmeasured)?;
-        let samples = Samples { times_us: video.times, positive: &video.positive, similarity: &similarity };
-        let n = video.times.len();
-        let Some(period) = period_us(video.times) else {
-            return Err(Verdict::fail(
-                "too_few_frames",
-                n as f64,
-                2.0,
-                format!("{n} sampled frame(s): no clip has fewer than two"),
-            ));
-        };
-        let steps = min_steps(period, &self.rule);
-        let min_seconds = self.rule.min_length_us as f64 / 1e6;
-        if n < steps + 1 {
-            let message = format!("{n} sampled frames, a clip of {min_seconds} s needs {}", steps + 1);
-            return Err(Verdict::fail("too_few_frames", n as f64, (steps + 1) as f64, message));
-        }
-        let runs = runs(&samples, period, &self.rule);
-        if runs.is_empty() {
-            let mut verdict = Verdict::fail_because("no_positive_frame", format!("none of {n} sampled frames is positive"));
-            if let Verdict::Fail(reject) = &mut verdict {
-                reject.measured = video.scores.and_then(|s| s.iter().copied().reduce(f32::max)).map(f64::from);
-            }
-            return Err(verdict);
-        }
-        let seconds = |(i, j): (usize, usize)| video.times[j].saturating_sub(video.times[i]) as f64 / 1e6;
-        let longest = runs.iter().map(|r| seconds(*r)).fold(0.0, f64::max);
-        let mut clips = Vec::new();
-        let fits = |run: &(usize, usize)| long_enough(video.times, *run, period, &self.rule);
-        for run in runs.iter().copied().filter(fits) {
-            for piece in pieces(run, period, &self.rule).into_iter().filter(fits) {
-                clips.push(self.clip(video, &similarity, piece, piece.1 == run.1, period));
-            }
-        }
-        if clips.is_empty() {
-            let most = runs.iter().map(|(i, j)| j - i).max().unwrap_or(0);
-            let message = format!(
-                "the longest unbroken positive stretch has {longest:.3} s in {most} steps, a clip needs {min_seconds} s in {steps} steps"
-            );
-            let (measured, wanted) = if longest < min_seconds { (longest, min_seconds) } else { (most as f64, steps as f64) };
-            return Err(Verdict::fail("no_run_long_enough", measured, wanted, message));
-        }
-        Ok(clips)
-    }
-
-    fn clip(&self, video: &Video, similarity: &[f32], (i, j): (usize, usize), ends_run: bool, period: f64) -> Clip {
-        let next_is_near =
-            |k: usize| k < video.times.len() && video.times[k].saturating_sub(video.times[j]) as f64 <= MAX_GAP_PERIODS * period;
-        let end = if self.extend && ends_run && next_is_near(j + 1) { j + 1 } else { j };
-        let mean = |values: &[f32]| (values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64) as f32;
-        let inner = &similarity[i..j];
-        Clip {
-            start_us: video.times[i],
-            end_us: video.times[end],
-            start_pts: video.pts[i],
-            end_pts: video.pts[end],
-            frames: (j - i + 1) as i32,
-            min_similarity: inner.iter().copied().fold(f32::INFINITY, f32::min),
-            mean_similarity: mean(inner),
-            mean_score: video.scores.map(|s| mean(&s[i..=j])),
-        }
-    }
-}
-
-/// Cosine of each vector and the one before, rounded to the 32 bits that are stored, so that the stored value decides the same again. A zero vector is like
-/// nothing: 0.
-fn similarities(vectors: RowVectors) -> Result<Vec<f32>, Problem> {
-    let get = |i| vectors.get(i).map_err(|what| Problem::new("bad_embedding", format!("the embedding of frame {i} {what}")));
-    let mut out = Vec::with_capacity(vectors.len());
-    let mut previous: Option<(&[f32], f64)> = None;
-    for i in 0..vectors.len() {
-        let vector = get(i)?;
-        let length = norm(vector);
-        if let Some((before, before_length)) = previous {
-            if before.len() != vector.len() {
-                let message = format!("frame {i} has {} dimensions, the one before {}", vector.len(), before.len());
-                return Err(Problem::new("bad_embedding", message));
-            }
-            let product = length * before_length;
-            out.push(if product > 0.0 { (dot(before, vector) / product).clamp(-1.0, 1.0) as f32 } else { 0.0 });
-        }
-        previous = Some((vector, length));
-    }
-    Ok(out)
-}
-
-/// The values of a list column, or why they are not there.
-fn list<'a>(column: &'a ListArray, row: usize, name: &str) -> Result<(usize, usize, &'a ArrayRef), Problem> {
-    if column.is_null(row) {
-        return Err(Problem::new(
-            "no_frames",
-            format!("`{name}` is null: the video has no sampled frames; see what came before"),
-        ));
-    }
-    let (from, to) = (column.value_offsets()[row] as usize, column.value_offsets()[row + 1] as usize);
-    let values = column.values();
-    if values.null_count() > 0 && (from..to).any(|i| values.is_null(i)) {
-        return Err(Problem::new("columns_disagree", format!("`{name}` has a null in it")));
-    }
-    Ok((from, to, values))
-}
-
-struct Inputs<'a> {
-    ids: &'a arrow::array::StringArray,
-    times: &'a ListArray,
-    pts: &'a ListArray,
-    labels: &'a ListArray,
-    scores: Option<&'a ListArray>,
-    vectors: Vectors<'a>,
-}
-
-impl<'a> Inputs<'a> {
-    fn of(rows: &'a RecordBatch, id_column: &str) -> Result<Self, String> {
-        let column = |name: &str| rows.column_by_name(name).ok_or(format!("column `{name}` is missing"));
-        let lists = |name: &str| column(name)?.as_list_opt::<i32>().ok_or(format!("column `{name}` is not a list"));
-        Ok(Inputs {
-            ids: column(id_column)?.as_string_opt().ok_or(format!("column `{id_column}` is not text"))?,
-            times: lists("frame_times_us")?,
-            pts: lists("frame_pts")?,
-            labels: lists("frame_labels")?,
-            scores: rows.column_by_name("frame_scores").and_then(|c| c.as_list_opt()),
-            vectors: Vectors::of(column("frame_embeddings")?)
-                .ok_or("column `frame_embeddings` is not a list of Float32 vectors")?,
-        })
-    }
-
-    fn video(&self, row: usize) -> Result<Video<'a>, Problem> {
-        let wrong_type = |name: &str| Problem::new("columns_disagree", format!("`{name}` has values of another type"));
-        let int64s = |column: &'a ListArray, name: &str| -> Result<&'a [i64], Problem> {
-            let (from, to, values) = list(column, row, name)?;
-            Ok(&values.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(name))?.values()[from..to])
-        };
-        let (from, to, values) = list(self.labels, row, "frame_labels")?;
-        let labels = values.as_boolean_opt().ok_or_else(|| wrong_type("frame_labels"))?;
-        let scores = match self.scores.filter(|s| s.is_valid(row)) {
-            None => None,
-            Some(column) => {
-                let (from, to, values) = list(column, row, "frame_scores")?;
-                Some(&values.as_primitive_opt::<Float32Type>().ok_or_else(|| wrong_type("frame_scores"))?.values()[from..to])
-            }
-        };
-        let video = Video {
-            times: int64s(self.times, "frame_times_us")?,
-            pts: int64s(self.pts, "frame_pts")?,
-            positive: (from..to).map(|i| labels.value(i)).collect(),
-            vectors: self.vectors.row(row).ok_or_else(|| Problem::new("no_frames", "`frame_embeddings` is null"))?,
-            scores,
-        };
-        let n = video.times.len();
-        let others = [
-            ("frame_pts", video.pts.len()),
-            ("frame_labels", video.positive.len()),
-            ("frame_embeddings", video.vectors.len()),
-            ("frame_scores", scores.map_or(n, <[f32]>::len)),
-        ];
-        if let Some((name, len)) = others.into_iter().find(|(_, len)| *len != n) {
-            let message = format!("`frame_times_us` has {n} frames but `{name}` has {len}");
-            return Err(Problem::new("columns_disagree", message));
-        }
-        if let Some(k) = (1..n).find(|&k| video.times[k] <= video.times[k - 1]) {
-            let message = format!("frame {k} is at {} us, the one before at {} us", video.times[k], video.times[k - 1]);
-            return Err(Problem::new("times_not_ascending", message));
-        }
-        Ok(video)
     }
 }
 
@@ -382,122 +212,5 @@ impl Transform for Splitter {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::frames::fixtures::{Frames, batch, codes, run};
-
-    fn clips(operator: &TemporalSplit, videos: &[Option<Frames>]) -> (Vec<String>, Vec<String>, Processed) {
-        let out = run(operator, &batch(videos), Path::new("."));
-        let ids = out.columns[0].as_string::<i32>().iter().map(|i| i.unwrap().to_owned()).collect();
-        (codes(&out), ids, out)
-    }
-
-    fn steady(n: usize) -> Frames {
-        Frames::at(&vec![0.0; n], &vec![true; n])
-    }
-
-    #[test]
-    fn each_shot_of_positive_frames_becomes_a_clip() {
-        // 8 frames of one shot, a cut, 7 of another, 3 negative frames, 9 positive ones.
-        let mut angles = vec![0.0; 8];
-        angles.extend([90.0; 19]);
-        let mut labels = vec![true; 15];
-        labels.extend([false; 3]);
-        labels.extend([true; 9]);
-        let (codes, ids, out) = clips(&TemporalSplit::default(), &[Some(Frames::at(&angles, &labels)), Some(steady(7))]);
-        assert_eq!(codes, ["pass", "pass"]);
-        assert_eq!(ids, ["v0#0-7000000", "v0#8000000-14000000", "v0#18000000-26000000", "v1#0-6000000"]);
-        assert_eq!(out.parents, Some(vec![0, 0, 0, 1]));
-        let column = |i: usize| out.columns[i].as_primitive::<Int64Type>().values().to_vec();
-        assert_eq!(column(4), [0, 8_000_000_000, 18_000_000_000, 0], "start_pts");
-        assert_eq!(column(5), [7_000_000_000, 14_000_000_000, 26_000_000_000, 6_000_000_000], "end_pts");
-        assert_eq!(out.columns[9].as_primitive::<Float32Type>().values().to_vec(), [0.75; 4]);
-        assert_eq!(out.columns[7].as_primitive::<Float32Type>().values().to_vec(), [1.0; 4]);
-    }
-
-    #[test]
-    fn a_video_without_a_clip_says_why() {
-        let (codes, _, out) = clips(
-            &TemporalSplit::default(),
-            &[
-                Some(steady(6)),
-                Some(Frames::at(&[0.0; 9], &[false; 9])),
-                Some(Frames::at(&[0., 0., 0., 0., 90., 90., 90., 90.], &[true; 8])),
-                Some(steady(1)),
-                Some(steady(0)),
-                None,
-            ],
-        );
-        assert_eq!(
-            codes,
-            ["too_few_frames", "no_positive_frame", "no_run_long_enough", "too_few_frames", "too_few_frames", "no_frames"]
-        );
-        let rejects: Vec<String> = out
-            .verdicts
-            .iter()
-            .filter_map(|v| match v {
-                Verdict::Fail(r) => Some(format!("{:?} {:?} {}", r.measured, r.threshold, r.message)),
-                Verdict::Pass | Verdict::Unmeasured(_) => None,
-            })
-            .collect();
-        insta::assert_snapshot!(rejects.join("\n"), @r#"
-        Some(6.0) Some(7.0) 6 sampled frames, a clip of 6 s needs 7
-        Some(0.25) None none of 9 sampled frames is positive
-        Some(3.0) Some(6.0) the longest unbroken positive stretch has 3.000 s in 3 steps, a clip needs 6 s in 6 steps
-        Some(1.0) Some(2.0) 1 sampled frame(s): no clip has fewer than two
-        Some(0.0) Some(2.0) 0 sampled frame(s): no clip has fewer than two
-        "#);
-    }
-
-    #[test]
-    fn rows_that_contradict_themselves_are_unmeasured() {
-        let mut short = steady(8);
-        short.labels.pop();
-        let mut backwards = steady(8);
-        backwards.times_us[4] = 3_000_000;
-        let mut nan = steady(8);
-        nan.vectors[2] = [f32::NAN, 0.0];
-        let mut far = steady(2);
-        far.times_us = vec![i64::MIN, i64::MAX];
-        let (codes, _, _) = clips(&TemporalSplit::default(), &[Some(short), Some(backwards), Some(nan), Some(far)]);
-        assert_eq!(codes[..3], ["columns_disagree", "times_not_ascending", "bad_embedding"]);
-    }
-
-    #[test]
-    fn black_frames_are_like_nothing() {
-        let mut frames = steady(8);
-        frames.vectors = vec![[0.0, 0.0]; 8];
-        let (codes, _, _) = clips(&TemporalSplit::default(), &[Some(frames)]);
-        assert_eq!(codes, ["no_run_long_enough"]);
-    }
-
-    #[test]
-    fn a_video_of_few_frames_needs_as_many_samples() {
-        let sparse = |n: usize| {
-            let mut frames = steady(n);
-            frames.times_us = (0..n as i64).map(|k| k * 2_500_000).collect();
-            Some(frames)
-        };
-        let (codes, ids, out) = clips(&TemporalSplit::default(), &[sparse(6), sparse(7)]);
-        assert_eq!((codes[0].as_str(), ids), ("too_few_frames", vec!["v1#0-15000000".to_owned()]));
-        assert!(matches!(&out.verdicts[0], Verdict::Fail(r) if r.threshold == Some(7.0)));
-        let asked = TemporalSplit { samples_per_second: 0.4, ..TemporalSplit::default() };
-        assert_eq!(clips(&asked, &[sparse(4)]).1, ["v0#0-7500000"]);
-    }
-
-    #[test]
-    fn options_bound_and_extend_clips() {
-        let long = TemporalSplit { max_length_seconds: 10.0, ..TemporalSplit::default() };
-        assert_eq!(clips(&long, &[Some(steady(25))]).1, ["v0#0-8000000", "v0#8000000-16000000", "v0#16000000-24000000"]);
-
-        let mut labels = vec![true; 8];
-        labels.push(false);
-        let frames = || Some(Frames::at(&[0.0; 9], &labels));
-        let extended = TemporalSplit { extend_to_next_sample: true, ..TemporalSplit::default() };
-        assert_eq!(clips(&TemporalSplit::default(), &[frames()]).1, ["v0#0-7000000"]);
-        assert_eq!(clips(&extended, &[frames()]).1, ["v0#0-8000000"]);
-        assert_eq!(clips(&extended, &[Some(steady(8))]).1, ["v0#0-7000000"], "nothing follows");
-    }
-}
+#[path = "temporal_split_tests.rs"]
+mod tests;

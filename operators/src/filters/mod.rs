@@ -1,6 +1,6 @@
 //! Rules that drop rows.
 
 pub mod black_border;
-mod borders;
 pub mod filter;
 pub mod resolution_filter;
+pub mod subtitles;

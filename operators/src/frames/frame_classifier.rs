@@ -1,6 +1,6 @@
 //! `frame_classifier`: a probability per sampled frame, by a linear head on its embedding.
 //!
-//! p = sigmoid(w.x + b) with x the embedding at length 1; a frame is positive when p >= threshold. The head file names the embedding that it was trained
+//! p = sigmoid(w.x + b) with x the embedding at length 1, calibrated as the head says; a frame is positive when p >= threshold. The head file names the embedding that it was trained
 //! on. What can go wrong: a head and an embedding that do not belong together give numbers that look right, so a differing name or width is never scored:
 //! the width is checked before the run, the name for each row.
 
@@ -13,10 +13,11 @@ use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Runtime, StepCheck, Task, Transform, all_unmeasured,
 };
 use curette_engine::verdict::{Problem, Processed, Verdict};
+use curette_heads::Head;
+use curette_heads::head::Kind as HeadKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::head::Head;
 use super::vectors::{RowVectors, Vectors, Width, width_of};
 
 /// Scores each sampled frame with a linear head on its embedding: p = sigmoid(w·x + b), x at length 1.
@@ -63,10 +64,10 @@ threshold = 0.5
         let path = check.paths().resolve(&self.head);
         // A missing file is reported by the check of `files`.
         if path.exists()
-            && let Err(e) = Head::load(&path)
+            && let Err(e) = load(&path)
         {
             let help = "train a head with `curette train-head --labels FILE --videos FOLDER --out head.safetensors`";
-            check.error(Some("head"), Code::BadModel, e.to_string(), Some(help.into()));
+            check.error(Some("head"), Code::BadModel, e, Some(help.into()));
         }
     }
 
@@ -84,28 +85,43 @@ threshold = 0.5
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let (head, hash) = Head::load(&context.paths.resolve(&self.head))
-            .map_err(|e| OperatorError::new(format!("step {}: {e}", context.step)))?;
+        let (head, hash) =
+            load(&context.paths.resolve(&self.head)).map_err(|e| OperatorError::new(format!("step {}: {e}", context.step)))?;
         if let Some(Width::Fixed(width)) =
             context.input.field_with_name("frame_embeddings").ok().and_then(|f| width_of(f.data_type()))
             && width != head.dim()
         {
             return Err(OperatorError::new(format!("step {}: {}", context.step, mismatch(&head, width))).help(RETRAIN));
         }
-        let threshold = self.threshold.unwrap_or(head.threshold);
-        let model = format!("{}+linear-head:{}", head.embedding_model, &hash.to_hex()[..16]);
-        Ok(Runtime::Transform(Box::new(Scorer { head, threshold, model })))
+        let threshold = self.threshold.or(head.threshold()).unwrap_or(0.5);
+        let model = format!("{}+linear-head:{}", head.encoder, &hash.to_hex()[..16]);
+        Ok(Runtime::Transform(Box::new(Scorer { encoder: head.encoder.to_string(), head, threshold, model })))
+    }
+}
+
+/// A head that gives one probability a frame.
+fn load(path: &std::path::Path) -> Result<(Head, blake3::Hash), String> {
+    let (head, hash) = Head::load(path).map_err(|e| e.to_string())?;
+    let wrong = |what: String| Err(format!("head {}: {what}", path.display()));
+    match head.kind {
+        HeadKind::Regression => wrong("is a `regression` head, which gives no probability".into()),
+        HeadKind::Linear | HeadKind::Mlp if !head.is_single() => {
+            wrong(format!("tells {} classes apart; a frame is positive or not, so it must have two", head.classes.len()))
+        }
+        HeadKind::Linear | HeadKind::Mlp => Ok((head, hash)),
     }
 }
 
 const RETRAIN: &str = "train the head again on the embeddings of this pipeline, or use the embedding it was trained on";
 
 fn mismatch(head: &Head, width: usize) -> String {
-    format!("the head reads `{}` with {} dimensions, but `frame_embeddings` has {width}", head.embedding_model, head.dim())
+    format!("the head reads `{}` with {} dimensions, but `frame_embeddings` has {width}", head.encoder, head.dim())
 }
 
 struct Scorer {
     head: Head,
+    /// The head's encoder, as `embedding_model` has it.
+    encoder: String,
     threshold: f64,
     model: String,
 }
@@ -118,10 +134,10 @@ impl Scorer {
                 "the row has no frame embeddings or does not name their model; see what `frame_embed` said",
             ));
         };
-        if model != self.head.embedding_model {
+        if model != self.encoder {
             // It may be anything: a message is no place for a megabyte.
             let model: String = model.chars().take(80).collect();
-            let message = format!("the embeddings are of `{model}`, the head reads `{}`; {RETRAIN}", self.head.embedding_model);
+            let message = format!("the embeddings are of `{model}`, the head reads `{}`; {RETRAIN}", self.encoder);
             return Err(Problem::new("wrong_embedding_model", message));
         }
         (0..vectors.len())
@@ -187,22 +203,15 @@ impl Transform for Scorer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use arrow::datatypes::Float32Type;
+    use curette_heads::Encoder;
 
     use super::*;
     use crate::frames::fixtures::{Frames, batch, build, codes, run};
 
     fn head() -> Head {
-        Head {
-            weight: vec![3.0, -2.0],
-            bias: -0.5,
-            embedding_model: "test/1".into(),
-            classes: ["no".into(), "yes".into()],
-            threshold: 0.6,
-            notes: BTreeMap::new(),
-        }
+        let classes = ["no".into(), "yes".into()];
+        Head { threshold: Some(0.6), ..Head::linear(vec![3.0, -2.0], -0.5, Encoder::built_in("test/1"), classes) }
     }
 
     fn with_head(head: &Head, threshold: Option<f64>) -> (tempfile::TempDir, FrameClassifier) {
@@ -257,9 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn another_file_of_the_same_encoder_is_another_encoder() {
+        let of = |digit: &str| format!("clip@sha256:{}", digit.repeat(64));
+        let frames = |model: String| Frames { model: model.leak(), ..Frames::at(&[0.0], &[true]) };
+        let rows = batch(&[Some(frames(of("a"))), Some(frames(of("b")))]);
+        let (dir, operator) = with_head(&Head { encoder: of("a").parse().unwrap(), ..head() }, None);
+        assert_eq!(codes(&run(&operator, &rows, dir.path())), ["pass", "wrong_embedding_model"]);
+    }
+
+    #[test]
+    fn heads_that_give_no_probability_are_refused() {
+        let regression = Head { kind: HeadKind::Regression, classes: vec![], threshold: None, ..head() };
+        let (dir, operator) = with_head(&regression, None);
+        let rows = batch(&[Some(Frames::at(&[0.0], &[true]))]);
+        let error = build(&operator, &rows, dir.path()).err().unwrap().to_string();
+        assert!(error.contains("is a `regression` head, which gives no probability"), "{error}");
+    }
+
+    #[test]
     fn another_width_stops_the_run_before_it_starts() {
         let rows = batch(&[Some(Frames::at(&[0.0], &[true]))]);
-        let (dir, operator) = with_head(&Head { weight: vec![1.0; 3], ..head() }, None);
+        let (dir, operator) = with_head(&Head::linear(vec![1.0; 3], 0.0, head().encoder, ["no".into(), "yes".into()]), None);
         let error = build(&operator, &rows, dir.path()).err().unwrap();
         insta::assert_snapshot!(error.to_string(), @r#"
         step it: the head reads `test/1` with 3 dimensions, but `frame_embeddings` has 2 (train the head again on the embeddings of this pipeline, or use the embedding it was trained on)

@@ -101,6 +101,7 @@ impl Operator for FrameEmbed {
         let vector = DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), DIMENSION as i32);
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
+            .may_use("content_blake3", &[DataType::Utf8])
             .add("frame_times_us", list(DataType::Int64), "times of the sampled frames, microseconds of stream time")
             .add("frame_pts", list(DataType::Int64), "the same times in ticks of `pts_timescale` per second")
             .add("pts_timescale", DataType::Int64, "ticks per second of `frame_pts`")
@@ -145,6 +146,10 @@ impl Operator for FrameEmbed {
 
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["timeout_seconds"]
+    }
+
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        Some(vec!["content_blake3"])
     }
 
     fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {

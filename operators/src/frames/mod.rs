@@ -5,5 +5,4 @@ pub mod descriptor;
 pub(crate) mod fixtures;
 pub mod frame_classifier;
 pub mod frame_embed;
-pub mod head;
 pub mod vectors;

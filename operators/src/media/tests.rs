@@ -11,6 +11,16 @@ use curette_engine::verdict::Processed;
 
 use super::{MediaContext, MediaPlane, plane};
 
+/// The videos of the sample corpus that all tests share; made by the first one that asks, the others wait.
+pub(crate) fn sample_folder() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/test-corpus");
+    std::fs::create_dir_all(&folder).unwrap();
+    let lock = std::fs::File::create(folder.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    curette_sample::write::write_corpus(&folder.join("sample"), 1, false).unwrap();
+    folder.join("sample/videos")
+}
+
 /// The folder with real videos (`$CURETTE_MEDIA`, else `../shared/media` beside the workspace), if this machine has it.
 pub(crate) fn media_folder() -> Option<PathBuf> {
     let folder = std::env::var_os("CURETTE_MEDIA")
@@ -24,7 +34,8 @@ pub(crate) fn media_folder() -> Option<PathBuf> {
 
 /// A context that nobody cancels.
 pub(crate) struct Bench {
-    resources: Arc<Resources>,
+    /// What the operators of this process share.
+    pub resources: Arc<Resources>,
     plane: Arc<MediaPlane>,
     cancelled: AtomicBool,
 }

@@ -71,7 +71,7 @@ const MAX_LANGUAGE_BYTES: usize = 35;
 
 /// Shaped as a language tag of BCP 47: two or three letters, then perhaps parts after `-` or `_` (`en`, `pt-BR`, `zh-Hans`, `es-419`; yt-dlp's `en-orig`,
 /// and `en-eEY6OEpapPo` for captions that have a name). `talk.01.srt` and `talk.part1.srt` are of something else than `talk.mp4`.
-fn is_language(tag: &str) -> bool {
+pub fn is_language(tag: &str) -> bool {
     let (primary, rest) = match tag.find(['-', '_']) {
         Some(at) => (&tag[..at], Some(&tag[at + 1..])),
         None => (tag, None),

@@ -9,6 +9,7 @@ use arrow::datatypes::{Float32Type, Int64Type};
 use curette_engine::operator::{Task, Transform};
 use curette_engine::resources::Resources;
 use curette_engine::verdict::{Problem, Verdict};
+use curette_heads::Encoder;
 
 use super::samples::{Embedded, Embedder};
 use crate::frames::descriptor::NAME;
@@ -31,8 +32,8 @@ impl FolderEmbedder {
 }
 
 impl Embedder for FolderEmbedder {
-    fn model(&self) -> String {
-        NAME.to_owned()
+    fn encoder(&self) -> Encoder {
+        Encoder::built_in(NAME)
     }
 
     fn embed(&self, video: &str) -> Result<Embedded, Problem> {

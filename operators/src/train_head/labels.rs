@@ -1,7 +1,7 @@
 //! The label table: which times of which video show which class. CSV, JSON Lines or Parquet, by the file's extension.
 //!
 //! Columns: `video_id` (path below the videos folder) or `uri`; `label`; and one of `time_us` (one frame), `start_seconds` and `end_seconds` (all frames in
-//! `[start, end)`), or neither (the whole video). What can go wrong: every mistake names the file and the row.
+//! `[start, end)`), or neither (the whole video). A column `group` (or another that is named) keeps rows together in the split; else each video is a group. What can go wrong: every mistake names the file and the row.
 
 use std::fs::File;
 use std::io::{BufReader, Seek};
@@ -32,6 +32,8 @@ pub enum Frames {
 pub struct Label {
     /// `video_id` or `uri`.
     pub video: String,
+    /// What must stay together with it, where the table says so.
+    pub group: Option<String>,
     /// Which frames.
     pub frames: Frames,
     /// True for the positive class.
@@ -51,11 +53,13 @@ pub struct LabelError {
 }
 
 /// Reads a label table.
-pub fn read(path: &Path, classes: &[String; 2]) -> Result<Vec<Label>, LabelError> {
+///
+/// `group` names a column of groups; without it, the column `group` counts if there is one.
+pub fn read(path: &Path, classes: &[String; 2], group: Option<&str>) -> Result<Vec<Label>, LabelError> {
     let err = |what: String| LabelError { path: path.to_path_buf(), what };
     let mut labels = Vec::new();
     for batch in batches(path).map_err(|e| err(e.to_string()))? {
-        read_batch(&batch, classes, &mut labels).map_err(err)?;
+        read_batch(&batch, classes, group, &mut labels).map_err(err)?;
         if labels.len() > MAX_LABELS {
             return Err(err(format!("has more than {MAX_LABELS} rows")));
         }
@@ -66,7 +70,8 @@ pub fn read(path: &Path, classes: &[String; 2]) -> Result<Vec<Label>, LabelError
     Ok(labels)
 }
 
-fn batches(path: &Path) -> Result<Vec<RecordBatch>, ArrowError> {
+/// All rows of a CSV (as text), JSON Lines or Parquet file.
+pub(crate) fn batches(path: &Path) -> Result<Vec<RecordBatch>, ArrowError> {
     let file = File::open(path)?;
     match path.extension().and_then(|e| e.to_str()) {
         Some("csv") => {
@@ -88,7 +93,18 @@ fn batches(path: &Path) -> Result<Vec<RecordBatch>, ArrowError> {
     }
 }
 
-fn read_batch(batch: &RecordBatch, classes: &[String; 2], labels: &mut Vec<Label>) -> Result<(), String> {
+/// Whether a label is of the positive class; `None` for neither class.
+pub(crate) fn class_of(label: &str, classes: &[String; 2]) -> Option<bool> {
+    match label.trim().to_ascii_lowercase().as_str() {
+        c if c == classes[1].to_ascii_lowercase() => Some(true),
+        c if c == classes[0].to_ascii_lowercase() => Some(false),
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn read_batch(batch: &RecordBatch, classes: &[String; 2], group: Option<&str>, labels: &mut Vec<Label>) -> Result<(), String> {
     let column = |name: &str, to: &DataType| -> Result<Option<ArrayRef>, String> {
         let Some(column) = batch.column_by_name(name) else { return Ok(None) };
         let strict = arrow_cast::CastOptions { safe: false, ..Default::default() };
@@ -98,6 +114,11 @@ fn read_batch(batch: &RecordBatch, classes: &[String; 2], labels: &mut Vec<Label
     let name = if batch.column_by_name("video_id").is_some() { "video_id" } else { "uri" };
     let videos = column(name, &DataType::Utf8)?.ok_or("needs a column `video_id` or `uri`")?;
     let classes_column = column("label", &DataType::Utf8)?.ok_or("needs a column `label`")?;
+    let group_column = group.unwrap_or("group");
+    let groups = column(group_column, &DataType::Utf8)?;
+    if group.is_some() && groups.is_none() {
+        return Err(format!("needs a column `{group_column}`, which was named as the group"));
+    }
     let times = column("time_us", &DataType::Int64)?;
     let starts = column("start_seconds", &DataType::Float64)?;
     let ends = column("end_seconds", &DataType::Float64)?;
@@ -133,14 +154,13 @@ fn read_batch(batch: &RecordBatch, classes: &[String; 2], labels: &mut Vec<Label
             (None, _, _) => return Err(err("has only one of `start_seconds` and `end_seconds`".into())),
         };
         let class = text(&classes_column);
-        let positive = match class.to_ascii_lowercase().as_str() {
-            c if c == classes[1].to_ascii_lowercase() => true,
-            c if c == classes[0].to_ascii_lowercase() => false,
-            "true" | "1" => true,
-            "false" | "0" => false,
-            _ => return Err(err(format!("`label` = `{class}`, expected `{}` or `{}`", classes[1], classes[0]))),
+        let positive = class_of(&class, classes)
+            .ok_or_else(|| err(format!("`label` = `{class}`, expected `{}` or `{}`", classes[1], classes[0])))?;
+        let group = match groups.as_ref().map(text) {
+            Some(group) if group.is_empty() => return Err(err(format!("`{group_column}` is empty"))),
+            group => group,
         };
-        labels.push(Label { video, frames, positive, row: number_of_row });
+        labels.push(Label { video, group, frames, positive, row: number_of_row });
     }
     Ok(())
 }
@@ -157,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        read(&path, &classes()).map_err(|e| e.what)
+        read(&path, &classes(), None).map_err(|e| e.what)
     }
 
     #[test]
@@ -167,7 +187,10 @@ mod tests {
             {\"video_id\":\"b.mp4\",\"start_seconds\":0.5,\"end_seconds\":2,\"label\":\"non_medical\"}\n{\"video_id\":\"c.mp4\",\"label\":\"1\"}\n";
         let from_csv = table("l.csv", csv).unwrap();
         assert_eq!(from_csv, table("l.jsonl", jsonl).unwrap());
-        assert_eq!(from_csv[0], Label { video: "007.mp4".into(), frames: Frames::At(1_000_000), positive: true, row: 1 });
+        assert_eq!(
+            from_csv[0],
+            Label { video: "007.mp4".into(), group: None, frames: Frames::At(1_000_000), positive: true, row: 1 }
+        );
         assert_eq!(from_csv[1].frames, Frames::Within(500_000, 2_000_000));
         assert_eq!(from_csv[2].frames, Frames::Whole);
 
@@ -179,7 +202,7 @@ mod tests {
         let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        assert_eq!(from_csv, read(&path, &classes()).unwrap());
+        assert_eq!(from_csv, read(&path, &classes(), None).unwrap());
     }
 
     #[test]

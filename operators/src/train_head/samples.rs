@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use curette_engine::verdict::Problem;
+use curette_heads::Encoder;
+use curette_heads::samples::Samples;
 
 use super::TrainError;
 use super::labels::{Frames, Label};
-use crate::frames::vectors::norm;
 
 /// The sampled frames of one video.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,109 +25,77 @@ pub struct Embedded {
 
 /// What turns a video into embeddings, in the same way as the pipeline does.
 pub trait Embedder: Sync {
-    /// The name that `embedding_model` has.
-    fn model(&self) -> String;
+    /// What makes the embeddings.
+    fn encoder(&self) -> Encoder;
     /// The sampled frames of a video that a label names.
     fn embed(&self, video: &str) -> Result<Embedded, Problem>;
 }
 
-/// Labelled embeddings.
+/// Labelled embeddings, and what was left over.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Samples {
-    /// Width of the embeddings.
-    pub dim: usize,
-    /// Embeddings at length 1, one after the other.
-    pub values: Vec<f32>,
-    /// The label of each.
-    pub positive: Vec<bool>,
-    /// The video of each, as an index into `videos`.
-    pub video_of: Vec<usize>,
-    /// Names of the videos, in order.
-    pub videos: Vec<String>,
+pub struct Collected {
+    /// The embeddings.
+    pub samples: Samples,
     /// Labels that no frame answers to.
     pub labels_without_frames: usize,
     /// Videos that could not be embedded, and why.
     pub videos_skipped: Vec<String>,
 }
 
-impl Samples {
-    /// The embeddings.
-    pub fn vectors(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.dim.max(1))
-    }
-
-    /// Those whose index is wanted.
-    pub fn select(&self, wanted: impl Fn(usize) -> bool) -> Samples {
-        let mut out = Samples { dim: self.dim, videos: self.videos.clone(), ..Samples::default() };
-        for (i, vector) in self.vectors().enumerate().filter(|(i, _)| wanted(*i)) {
-            out.values.extend_from_slice(vector);
-            out.positive.push(self.positive[i]);
-            out.video_of.push(self.video_of[i]);
-        }
-        out
-    }
-
-    /// Hash of embeddings, labels and video names.
-    pub fn blake3(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        self.values.iter().for_each(|v| {
-            hasher.update(&v.to_le_bytes());
-        });
-        for (positive, video) in self.positive.iter().zip(&self.video_of) {
-            hasher.update(&[u8::from(*positive)]).update(self.videos[*video].as_bytes()).update(b"\0");
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-
-    /// Appends a labelled embedding, brought to length 1 (a zero vector stays).
-    fn push(&mut self, vector: &[f32], positive: bool, video: usize) {
-        let length = match norm(vector) {
-            0.0 => 1.0,
-            length => length,
-        };
-        self.values.extend(vector.iter().map(|v| (f64::from(*v) / length) as f32));
-        self.positive.push(positive);
-        self.video_of.push(video);
-    }
-}
-
-/// Embeds the labelled videos on `threads` threads and gives each frame its label. The result does not depend on the threads.
-pub fn collect(labels: &[Label], embedder: &dyn Embedder, threads: usize) -> Result<Samples, TrainError> {
+/// Embeds the labelled videos on `threads` threads and gives each frame its label. The result does not depend on the threads. The group of a video is what its
+/// labels say, else the video itself.
+pub fn collect(labels: &[Label], embedder: &dyn Embedder, threads: usize) -> Result<Collected, TrainError> {
     let mut by_video: BTreeMap<&str, Vec<&Label>> = BTreeMap::new();
     labels.iter().for_each(|label| by_video.entry(&label.video).or_default().push(label));
     let names: Vec<&str> = by_video.keys().copied().collect();
     let embedded = embed_all(&names, embedder, threads);
 
-    let mut samples = Samples { videos: names.iter().map(|n| (*n).to_owned()).collect(), ..Samples::default() };
-    for (video, (name, result)) in names.iter().zip(embedded).enumerate() {
+    let mut out = Collected::default();
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, result) in names.iter().zip(embedded) {
+        let labels = &by_video[name];
+        let group = group_of(name, labels).map_err(TrainError::TooLittle)?;
         let frames = match result {
             Ok(frames) => frames,
             Err(problem) => {
-                samples.videos_skipped.push(format!("{name}: {}: {}", problem.code, problem.message));
+                out.videos_skipped.push(format!("{name}: {}: {}", problem.code, problem.message));
                 continue;
             }
         };
-        let (assigned, unused) = assign(name, &frames.times_us, &by_video[name]).map_err(TrainError::TooLittle)?;
-        samples.labels_without_frames += unused;
+        let (assigned, unused) = assign(name, &frames.times_us, labels).map_err(TrainError::TooLittle)?;
+        out.labels_without_frames += unused;
+        let group = *groups.entry(group).or_insert_with(|| {
+            out.samples.groups.push(group.to_owned());
+            out.samples.groups.len() - 1
+        });
         for (frame, positive) in assigned {
-            let vector = &frames.vectors[frame];
-            if samples.dim == 0 {
-                samples.dim = vector.len();
-            }
-            if vector.len() != samples.dim || vector.is_empty() || vector.iter().any(|v| !v.is_finite()) {
-                let message = format!("{name}: the embedding of frame {frame} has {} dimensions or is not finite", vector.len());
-                return Err(TrainError::Embeddings(message));
-            }
-            samples.push(vector, positive, video);
+            let pushed = out.samples.push(&frames.vectors[frame], positive, group);
+            pushed.map_err(|what| TrainError::Embeddings(format!("{name}: the embedding of frame {frame} {what}")))?;
         }
     }
-    if samples.positive.is_empty() {
-        let why = samples.videos_skipped.first().map_or("no label lies where a frame was sampled".to_owned(), |first| {
-            format!("{} of {} videos could not be embedded, the first: {first}", samples.videos_skipped.len(), names.len())
+    if out.samples.is_empty() {
+        let why = out.videos_skipped.first().map_or("no label lies where a frame was sampled".to_owned(), |first| {
+            format!("{} of {} videos could not be embedded, the first: {first}", out.videos_skipped.len(), names.len())
         });
         return Err(TrainError::TooLittle(format!("no frame is labelled: {why}")));
     }
-    Ok(samples)
+    Ok(out)
+}
+
+/// The one group that all labels of a video name.
+fn group_of<'a>(name: &'a str, labels: &[&'a Label]) -> Result<&'a str, String> {
+    let group = |label: &'a Label| label.group.as_deref().unwrap_or(name);
+    let Some(first) = labels.first() else { return Ok(name) };
+    match labels.iter().find(|l| group(l) != group(first)) {
+        None => Ok(group(first)),
+        Some(other) => Err(format!(
+            "{name}: rows {} and {} of the label table put it in the groups `{}` and `{}`; it would be in two parts of the split",
+            first.row,
+            other.row,
+            group(first),
+            group(other)
+        )),
+    }
 }
 
 fn embed_all(names: &[&str], embedder: &dyn Embedder, threads: usize) -> Vec<Result<Embedded, Problem>> {
@@ -147,12 +116,13 @@ fn embed_all(names: &[&str], embedder: &dyn Embedder, threads: usize) -> Vec<Res
     results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing)).collect()
 }
 
-/// The label of each labelled frame, and how many labels found none. A time is answered by the nearest frame within half the median distance of frames.
+/// The label of each labelled frame, and how many labels found none. A time is answered by the nearest frame within half the median
+/// distance of frames, and half a second: a label of one second must not fall on the picture of another.
 fn assign(name: &str, times: &[i64], labels: &[&Label]) -> Result<(BTreeMap<usize, bool>, usize), String> {
     let mut gaps: Vec<i64> = times.windows(2).map(|w| w[1].saturating_sub(w[0])).collect();
     gaps.sort_unstable();
     // A lone frame answers for its second, as sampling at 1 per second would have it.
-    let reach = gaps.get(gaps.len() / 2).copied().unwrap_or(1_000_000) / 2;
+    let reach = gaps.get(gaps.len() / 2).copied().unwrap_or(1_000_000).min(1_000_000) / 2;
     let mut assigned: BTreeMap<usize, (bool, usize)> = BTreeMap::new();
     let mut unused = 0;
     for label in labels {
@@ -189,7 +159,7 @@ mod tests {
     const S: i64 = 1_000_000;
 
     fn label(frames: Frames, positive: bool, row: usize) -> Label {
-        Label { video: "v".into(), frames, positive, row }
+        Label { video: "v".into(), group: None, frames, positive, row }
     }
 
     #[test]
@@ -204,6 +174,19 @@ mod tests {
         let (assigned, unused) = assign("v", &times, &labels.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(assigned, BTreeMap::from([(1, true), (2, true), (3, false)]));
         assert_eq!(unused, 1);
+    }
+
+    #[test]
+    fn a_video_is_in_one_group() {
+        let of = |group: &str, row| Label { group: Some(group.into()), ..label(Frames::Whole, true, row) };
+        let (a, b) = (of("a", 1), of("b", 2));
+        assert_eq!(group_of("v", &[&a, &a]), Ok("a"));
+        assert_eq!(group_of("v", &[&label(Frames::Whole, true, 1)]), Ok("v"));
+        let said = group_of("v", &[&a, &b]).unwrap_err();
+        assert_eq!(
+            said,
+            "v: rows 1 and 2 of the label table put it in the groups `a` and `b`; it would be in two parts of the split"
+        );
     }
 
     #[test]

@@ -1,24 +1,25 @@
 //! Embeddings from a table that a pipeline wrote, instead of decoding the videos again.
 //!
-//! Columns as `frame_embed` makes them: `video_id`, `frame_times_us`, `frame_embeddings`, `embedding_model`. What can go wrong: a table with two embedding
+//! Columns as `frame_embed` makes them: `video_id`, `frame_times_us`, `frame_embeddings`, `embedding_model`; or one vector a row: `video_id`, `embedding`,
+//! `embedding_model`. What can go wrong: a table with two embedding
 //! models; a head can read only one, so that is an error.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use curette_engine::verdict::Problem;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use curette_heads::Encoder;
 
 use super::TrainError;
+use super::labels::batches;
 use super::samples::{Embedded, Embedder};
 use crate::frames::vectors::Vectors;
 
 /// All embeddings of a Parquet file, or of the Parquet files in a folder.
 pub struct EmbeddingTable {
-    model: String,
+    encoder: Option<Encoder>,
     videos: HashMap<String, Embedded>,
 }
 
@@ -26,19 +27,11 @@ impl EmbeddingTable {
     /// Reads it.
     pub fn read(path: &Path) -> Result<EmbeddingTable, TrainError> {
         let err = |what: String| TrainError::Embeddings(format!("embeddings {}: {what}", path.display()));
-        let mut files = vec![path.to_path_buf()];
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).map_err(|e| err(e.to_string()))?;
-            files = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
-            files.sort();
-        }
-        let mut table = EmbeddingTable { model: String::new(), videos: HashMap::new() };
+        let files = files(path).map_err(|e| err(e.to_string()))?;
+        let mut table = EmbeddingTable { encoder: None, videos: HashMap::new() };
         for file in &files {
-            let reader = File::open(file).map_err(|e| err(e.to_string()))?;
-            let reader =
-                ParquetRecordBatchReaderBuilder::try_new(reader).and_then(|b| b.build()).map_err(|e| err(e.to_string()))?;
-            for batch in reader {
-                table.add(&batch.map_err(|e| err(e.to_string()))?).map_err(err)?;
+            for batch in batches(file).map_err(|e| err(e.to_string()))? {
+                table.add(&batch).map_err(err)?;
             }
         }
         if table.videos.is_empty() {
@@ -48,6 +41,9 @@ impl EmbeddingTable {
     }
 
     fn add(&mut self, batch: &arrow::array::RecordBatch) -> Result<(), String> {
+        if batch.column_by_name("frame_embeddings").is_none() && batch.column_by_name("embedding").is_some() {
+            return self.add_single(batch);
+        }
         let column = |name: &str| batch.column_by_name(name).ok_or(format!("needs a column `{name}`"));
         let text = |name: &str| column(name)?.as_string_opt::<i32>().ok_or(format!("column `{name}` is not text"));
         let (ids, models) = (text("video_id")?, text("embedding_model")?);
@@ -58,11 +54,7 @@ impl EmbeddingTable {
             let (Some(vectors), false) = (vectors.row(row), ids.is_null(row) || models.is_null(row) || times.is_null(row)) else {
                 continue;
             };
-            let model = models.value(row);
-            if !self.model.is_empty() && self.model != model {
-                return Err(format!("holds embeddings of `{}` and of `{model}`; a head reads one", self.model));
-            }
-            self.model = model.to_owned();
+            self.agree(models.value(row))?;
             let times = times.value(row);
             let times = times.as_primitive_opt::<Int64Type>().ok_or("column `frame_times_us` does not hold Int64")?;
             let id = ids.value(row);
@@ -79,11 +71,47 @@ impl EmbeddingTable {
         }
         Ok(())
     }
+
+    /// One vector per id: texts, or pictures.
+    fn add_single(&mut self, batch: &arrow::array::RecordBatch) -> Result<(), String> {
+        let column = |name: &str| batch.column_by_name(name).ok_or(format!("needs a column `{name}`"));
+        let text = |name: &str| column(name)?.as_string_opt::<i32>().ok_or(format!("column `{name}` is not text"));
+        let (ids, models, vectors) = (text("video_id")?, text("embedding_model")?, column("embedding")?);
+        for row in (0..batch.num_rows()).filter(|&r| ids.is_valid(r) && models.is_valid(r) && vectors.is_valid(r)) {
+            self.agree(models.value(row))?;
+            let vector = super::flat::vector(vectors, row)
+                .ok_or(format!("column `embedding` is {}, expected a list of Float32 without nulls", vectors.data_type()))?;
+            self.videos.insert(ids.value(row).to_owned(), Embedded { times_us: vec![0], vectors: vec![vector] });
+        }
+        Ok(())
+    }
+
+    fn agree(&mut self, model: &str) -> Result<(), String> {
+        let model: Encoder = model.parse()?;
+        match &self.encoder {
+            Some(before) if *before != model => Err(format!("holds embeddings of `{before}` and of `{model}`; a head reads one")),
+            _ => {
+                self.encoder = Some(model);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The file, or the Parquet files in the folder, in order.
+pub(super) fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(path)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
+    files.sort();
+    Ok(files)
 }
 
 impl Embedder for EmbeddingTable {
-    fn model(&self) -> String {
-        self.model.clone()
+    fn encoder(&self) -> Encoder {
+        self.encoder.clone().unwrap_or(Encoder::built_in("unknown"))
     }
     fn embed(&self, video: &str) -> Result<Embedded, Problem> {
         self.videos.get(video).cloned().ok_or_else(|| Problem::new("not_in_table", "the embedding table has no such `video_id`"))

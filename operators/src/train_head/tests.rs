@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use curette_engine::verdict::Problem;
+use curette_heads::threshold::ThresholdRule;
 
 use super::samples::Embedded;
 use super::table::EmbeddingTable;
@@ -14,8 +15,8 @@ use crate::frames::fixtures::{Frames, batch};
 struct Directions;
 
 impl Embedder for Directions {
-    fn model(&self) -> String {
-        "test/1".into()
+    fn encoder(&self) -> Encoder {
+        Encoder::built_in("test/1")
     }
     fn embed(&self, video: &str) -> Result<Embedded, Problem> {
         if video == "broken" {
@@ -34,7 +35,7 @@ impl Embedder for Directions {
 fn labels(dir: &tempfile::TempDir) -> PathBuf {
     let path = dir.path().join("labels.csv");
     let mut text = "video_id,start_seconds,end_seconds,label\n".to_owned();
-    for k in 0..6 {
+    for k in 0..10 {
         text += &format!("m{k},0,100,medical\nn{k},0,8,non_medical\nn{k},50,60,non_medical\n");
     }
     text += "broken,,,medical\n";
@@ -46,43 +47,134 @@ fn labels(dir: &tempfile::TempDir) -> PathBuf {
 fn separable_videos_are_separated_and_the_bytes_are_always_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("out/a.safetensors"), dir.path().join("b.safetensors"));
-    let one = Settings { threads: 1, ..Settings::default() };
-    let report = run(&labels(&dir), &Directions, &Settings { threads: 4, ..one.clone() }, &a).unwrap();
-    assert_eq!(report, run(&labels(&dir), &Directions, &one, &b).unwrap());
+    let outcome = run(&labels(&dir), None, &Directions, None, &Settings::default(), &a).unwrap();
+    assert_eq!(outcome, run(&labels(&dir), None, &Directions, None, &Settings::default(), &b).unwrap());
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
 
     let (head, _) = Head::load(&a).unwrap();
-    assert_eq!((head.dim(), head.embedding_model.as_str()), (2, "test/1"));
-    assert!(head.score(&[1.0, 0.3]) > head.threshold as f32 && head.score(&[0.2, 1.0]) < head.threshold as f32);
-    let validation = report.validation.clone().unwrap();
-    assert_eq!((validation.accuracy, validation.auc, report.validation_videos), (Some(1.0), Some(1.0), 4));
-    assert_eq!(report.labels_without_frames, 6);
-    assert_eq!(serde_json::from_str::<Report>(&head.notes["report"]).unwrap(), report);
-    insta::assert_snapshot!(report.to_string().replace(&format!("{:.4}", report.threshold), "T"), @r#"
-        embedding   test/1 (2 dimensions)
-        training    8 videos, 112 frames: accuracy 1.0000, precision 1.0000, recall 1.0000, F1 1.0000, AUC 1.0000 (TP 80, FP 0, TN 32, FN 0)
-        validation  4 videos, 56 frames: accuracy 1.0000, precision 1.0000, recall 1.0000, F1 1.0000, AUC 1.0000 (TP 40, FP 0, TN 16, FN 0)
-        threshold   T (highest F1 on the training frames); `medical` from there on
-        unused      6 labels lie where no frame was sampled
-        skipped     broken: damaged: no frame
-        "#);
+    assert_eq!((head.dim(), head.encoder.to_string().as_str()), (2, "test/1"));
+    let threshold = head.threshold().unwrap() as f32;
+    assert!(head.score(&[1.0, 0.3]) > threshold && head.score(&[0.2, 1.0]) < threshold);
+    assert_eq!(outcome.report.validation.metrics.auc, Some(1.0));
+    assert_eq!(outcome.report.test.as_ref().unwrap().metrics.accuracy, Some(1.0));
+    assert_eq!(outcome.labels_without_frames, 10);
+    assert!(outcome.to_string().ends_with("skipped     broken: damaged: no frame\n"), "{outcome}");
+}
+
+#[test]
+fn samples_do_not_depend_on_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = labels::read(&labels(&dir), &Settings::default().classes, None).unwrap();
+    let of = |threads| samples::collect(&labels, &Directions, threads).unwrap();
+    assert_eq!(of(1), of(4));
+}
+
+fn parquet(path: &std::path::Path, rows: &arrow::array::RecordBatch) {
+    let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(path).unwrap(), rows.schema(), None).unwrap();
+    writer.write(rows).unwrap();
+    writer.close().unwrap();
 }
 
 #[test]
 fn embeddings_of_a_table_train_the_same_head() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
-    let frames = |a: f32, b: f32| Some(Frames::at(&(0..20).map(|k| a + b * k as f32).collect::<Vec<_>>(), &[true; 20]));
-    let rows = batch(&[frames(20.0, 0.5), frames(25.0, 0.5), frames(70.0, 0.5), frames(75.0, 0.5), None]);
-    let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), None).unwrap();
-    writer.write(&rows).unwrap();
-    writer.close().unwrap();
+    let frames = |a: f32| Some(Frames::at(&(0..20).map(|k| a + 0.5 * k as f32).collect::<Vec<_>>(), &[true; 20]));
+    let mut videos: Vec<_> = (0..16).map(|v| frames(if v % 2 == 0 { 20.0 } else { 70.0 } + v as f32)).collect();
+    videos.push(None);
+    parquet(&path, &batch(&videos));
     let labels = dir.path().join("l.csv");
-    std::fs::write(&labels, "video_id,label\nv0,1\nv1,1\nv2,0\nv3,0\nv4,0\n").unwrap();
-    let report = run(&labels, &EmbeddingTable::read(&path).unwrap(), &Settings::default(), &dir.path().join("h")).unwrap();
-    assert_eq!(report.validation.unwrap().f1, Some(1.0));
-    assert_eq!(report.videos_skipped, ["v4: not_in_table: the embedding table has no such `video_id`"]);
+    let lines: String = (0..17).map(|v| format!("v{v},{}\n", (v + 1) % 2)).collect();
+    std::fs::write(&labels, format!("video_id,label\n{lines}")).unwrap();
+    let table = EmbeddingTable::read(&path).unwrap();
+    let train = |wanted: Option<&Encoder>| run(&labels, None, &table, wanted, &Settings::default(), &dir.path().join("h"));
+    let outcome = train(None).unwrap();
+    assert_eq!(outcome.report.test.unwrap().metrics.f1, Some(1.0));
+    assert_eq!(outcome.videos_skipped, ["v16: not_in_table: the embedding table has no such `video_id`"]);
     assert!(EmbeddingTable::read(&labels).is_err());
+    let error = train(Some(&Encoder::built_in("clip"))).unwrap_err().to_string();
+    assert_eq!(error, "the embeddings are of `test/1`, not of `clip` as --encoder says");
+}
+
+/// A row per embedding: channel, label and encoder beside it.
+fn flat(path: &std::path::Path, rows: usize, encoder: &str, edit: impl Fn(usize, &mut [f32; 2])) {
+    use arrow::array::{ArrayRef, FixedSizeListBuilder, Float32Builder, StringArray};
+    let mut vectors = FixedSizeListBuilder::new(Float32Builder::new(), 2);
+    for i in 0..rows {
+        let angle = (if i % 2 == 0 { 20.0 } else { 70.0 } + (i % 17) as f32).to_radians();
+        let mut vector = [angle.cos(), angle.sin()];
+        edit(i, &mut vector);
+        vectors.values().append_slice(&vector);
+        vectors.append(true);
+    }
+    let text = |f: &dyn Fn(usize) -> String| -> ArrayRef { std::sync::Arc::new(StringArray::from_iter_values((0..rows).map(f))) };
+    let columns = [
+        ("video_id", text(&|i| format!("v{i}"))),
+        ("channel_id", text(&|i| format!("c{}", i / 6))),
+        ("label", text(&|i| if i % 2 == 0 { "medical".into() } else { "non_medical".into() })),
+        ("embedding_model", text(&|_| encoder.into())),
+        ("embedding", std::sync::Arc::new(vectors.finish()) as ArrayRef),
+    ];
+    parquet(path, &arrow::array::RecordBatch::try_from_iter(columns).unwrap());
+}
+
+#[test]
+fn a_table_with_labels_and_channels_trains_a_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("t.parquet"), dir.path().join("h"));
+    let encoder = |digit: &str| format!("arctic@sha256:{}", digit.repeat(64));
+    flat(&path, 200, &encoder("a"), |_, _| ());
+    let table = flat::FlatTable {
+        path: path.clone(),
+        embedding: "embedding".into(),
+        label: "label".into(),
+        group: Some("channel_id".into()),
+    };
+    let outcome = run_flat(&table, Some(&encoder("a").parse().unwrap()), &Settings::default(), &out).unwrap();
+    assert_eq!((outcome.report.encoder.clone(), outcome.report.dim), (encoder("a"), 2));
+    let groups = |part: &curette_heads::report::PartReport| part.groups;
+    let report = &outcome.report;
+    assert_eq!(groups(&report.training) + groups(&report.validation) + groups(report.test.as_ref().unwrap()), 34);
+    // The same rows through a label table and one vector an id.
+    let labels = dir.path().join("l.csv");
+    let lines: String = (0..200).map(|i| format!("v{i},c{},{}\n", i / 6, (i + 1) % 2)).collect();
+    std::fs::write(&labels, format!("video_id,channel_id,label\n{lines}")).unwrap();
+    let single = EmbeddingTable::read(&path).unwrap();
+    let again = run(&labels, Some("channel_id"), &single, None, &Settings::default(), &dir.path().join("h2")).unwrap();
+    assert_eq!((again.report.training.groups, again.report.dim), (report.training.groups, 2));
+
+    let refused = |table: &flat::FlatTable, encoder: Option<String>, rows: usize, edit: &dyn Fn(usize, &mut [f32; 2])| {
+        flat(&path, rows, &self::encoder_name(), edit);
+        let wanted = encoder.map(|e| e.parse().unwrap());
+        run_flat(table, wanted.as_ref(), &Settings::default(), &out)
+            .unwrap_err()
+            .to_string()
+            .replace(&path.display().to_string(), "T")
+    };
+    let with = |edit: &dyn Fn(&mut flat::FlatTable)| {
+        let mut table = table.clone();
+        edit(&mut table);
+        table
+    };
+    let said = [
+        refused(&table, Some(encoder("b")), 200, &|_, _| ()),
+        refused(&table, Some("clip".into()), 200, &|_, _| ()),
+        refused(&table, None, 90, &|_, _| ()),
+        refused(&table, None, 200, &|i, v| {
+            if i == 7 {
+                v[1] = f32::NAN
+            }
+        }),
+        refused(&with(&|t| t.label = "video_id".into()), None, 200, &|_, _| ()),
+        refused(&with(&|t| t.embedding = "vector".into()), None, 200, &|_, _| ()),
+        refused(&with(&|t| t.embedding = "label".into()), None, 200, &|_, _| ()),
+        refused(&with(&|t| t.group = Some("channel".into())), None, 200, &|_, _| ()),
+    ];
+    insta::assert_snapshot!(said.join("\n").replace(&"a".repeat(64), "A").replace(&"b".repeat(64), "B"));
+}
+
+fn encoder_name() -> String {
+    format!("arctic@sha256:{}", "a".repeat(64))
 }
 
 #[test]
@@ -91,7 +183,7 @@ fn too_little_to_learn_from_is_an_error_that_says_what_is_missing() {
     let train = |text: &str| {
         let path = dir.path().join("l.csv");
         std::fs::write(&path, text).unwrap();
-        run(&path, &Directions, &Settings::default(), &dir.path().join("h")).unwrap_err().to_string()
+        run(&path, None, &Directions, None, &Settings::default(), &dir.path().join("h")).unwrap_err().to_string()
     };
     let said = [
         train("video_id,label\nm1,medical\n"),
@@ -99,12 +191,7 @@ fn too_little_to_learn_from_is_an_error_that_says_what_is_missing() {
         train("video_id,label,time_us\nm1,medical,90000000\n"),
         train("video_id,label,time_us\nm1,medical,\nm1,non_medical,3000000\n"),
     ];
-    insta::assert_snapshot!(said.join("\n"), @r#"
-        0 training frames are labelled `non_medical`, at least 10 are needed; label more, or keep fewer videos for validation
-        no frame is labelled: 1 of 1 videos could not be embedded, the first: broken: damaged: no frame
-        no frame is labelled: no label lies where a frame was sampled
-        m1: rows 1 and 2 of the label table disagree about the frame at 3 s
-        "#);
+    insta::assert_snapshot!(said.join("\n"));
     assert!(!dir.path().join("h").exists());
 }
 
@@ -112,7 +199,8 @@ fn too_little_to_learn_from_is_an_error_that_says_what_is_missing() {
 fn a_fixed_threshold_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("h");
-    let settings = Settings { threshold: ThresholdRule::Fixed(0.25), validation_share: 0.0, ..Settings::default() };
-    let report = run(&labels(&dir), &Directions, &settings, &out).unwrap();
-    assert_eq!((Head::load(&out).unwrap().0.threshold, report.validation), (0.25, None));
+    let settings = Settings { threshold: ThresholdRule::Fixed(0.25), ..Settings::default() };
+    run(&labels(&dir), None, &Directions, None, &settings, &out).unwrap();
+    let head = Head::load(&out).unwrap().0;
+    assert_eq!((head.threshold, head.threshold_rule.as_str()), (Some(0.25), "as given"));
 }

@@ -120,6 +120,7 @@ fn text(name: &str, case: Case, folder: &Path) -> Option<String> {
         (Case::Typical, "video_uri") => path("video.mp4"),
         (Case::Huge, "video_uri") => path(&"long/".repeat(2_000)),
         (Case::Poison, "video_uri") => path("corpus/text.mp4"),
+        (Case::Typical, "transcript_uri") => path("speech.en.vtt"),
         (Case::Typical, "embedding_model") => super::world::EMBEDDING.to_owned(),
         (Case::Typical, "content_blake3") => "c0ffee".repeat(10),
         (Case::Typical, _) => "Surgery for heart failure under ultrasound".to_owned(),

@@ -1,15 +1,67 @@
 //! The files that examples name: a corpus, a head, a video.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{DynOperator, Kind, Paths};
-use curette_operators::frames::head::Head;
+use curette_engine::resources::Resources;
+use curette_heads::{Encoder, Head};
+use curette_models::store::hash_file;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
 /// Their name.
 pub const EMBEDDING: &str = "contract/1";
+
+/// What `scripts/bootstrap` fetched.
+fn cache() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::var_os("CURETTE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from)
+}
+
+fn library() -> PathBuf {
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from)
+}
+
+/// Model files that the example of an operator needs, below the cache's `models/`.
+fn fetched(operator: &str) -> &'static [&'static str] {
+    match operator {
+        "subtitles" => &["rapidocr/ch_PP-OCRv4_det_infer.onnx", "rapidocr/ch_PP-OCRv4_rec_infer.onnx"],
+        _ => &[],
+    }
+}
+
+/// A file that an operator with models needs and that this machine lacks. Where `CI` is set that is an error.
+pub fn lacks(operator: &str) -> Option<PathBuf> {
+    if !["subtitles", "aesthetic", "technical"].contains(&operator) {
+        return None;
+    }
+    let models = fetched(operator).iter().map(|m| cache().join("models").join(m));
+    let missing = models.chain([library()]).find(|f| !f.exists());
+    assert!(missing.is_none() || std::env::var_os("CI").is_none(), "{missing:?} is missing: run scripts/bootstrap");
+    missing
+}
+
+/// Lets operators find ONNX Runtime, the models that `scripts/bootstrap` fetched, and tiny ones below `folder`.
+pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
+    let store = folder.join("cache");
+    for model in fetched(operator) {
+        let file = cache().join("models").join(model);
+        let blob = store.join("blobs").join(hash_file(&file).unwrap().0);
+        std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        std::fs::copy(&file, &blob).unwrap();
+    }
+    let manifests = folder.join("models");
+    tiny_models(&manifests);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let onnxruntime = Some(library()).filter(|l| l.exists()).map(|l| text(&l)).unwrap_or_default();
+    resources.get(|| RuntimeSettings {
+        onnxruntime,
+        models: text(&manifests),
+        cache: text(&store),
+        ..RuntimeSettings::default()
+    });
+}
 
 /// Makes what an operator's example needs below `folder`.
 pub fn fill(folder: &Path, operator: &dyn DynOperator) {
@@ -28,8 +80,37 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
-    if operator.columns().needs.iter().any(|need| need.name == "video_uri") {
+    let reads = |name: &str| operator.columns().needs.iter().any(|need| need.name == name);
+    if reads("transcript_uri") {
+        std::fs::write(folder.join("speech.en.vtt"), "WEBVTT\n\n00:00.000 --> 00:02.000\nthe heart\n").unwrap();
+    }
+    if reads("video_uri") {
         video(&folder.join("video.mp4"));
+    }
+}
+
+/// Manifests and files of tiny models with random weights, under the names that examples use.
+fn tiny_models(folder: &Path) {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models");
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, kind, role, file) in [
+        ("clip-vit-l14", "onnx", "graph", "clip.onnx"),
+        ("laion-aesthetic", "head", "head", "head.safetensors"),
+        ("dover-technical", "onnx", "graph", "dover-technical.onnx"),
+        ("dover-aesthetic", "onnx", "graph", "dover-aesthetic.onnx"),
+    ] {
+        std::fs::copy(goldens.join(file), folder.join(file)).unwrap();
+        let port = |name: &str, shape: &str| format!("[{{ name = \"{name}\", dtype = \"f32\", shape = {shape} }}]");
+        let (input, output) = match file {
+            "clip.onnx" => (port("pixel_values", "[\"batch\", 3, 224, 224]"), port("image_embeds", "[\"batch\", 8]")),
+            _ => (port("view", "[\"batch\", 3, 32, 224, 224]"), port("score", "[\"batch\"]")),
+        };
+        let contract = if kind == "onnx" { format!("[contract]\ninputs = {input}\noutputs = {output}\n") } else { String::new() };
+        let text = format!(
+            "name = \"{name}\"\nversion = \"0\"\ntitle = \"random weights\"\nkind = \"{kind}\"\n\
+             files = [{{ role = \"{role}\", path = \"{file}\" }}]\n[origin]\nlicence = \"MIT\"\ncommercial_use = \"yes\"\n{contract}"
+        );
+        std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
     }
 }
 
@@ -39,14 +120,7 @@ pub fn empty(folder: &Path) {
 }
 
 fn head() -> Head {
-    Head {
-        weight: vec![2.0; WIDTH],
-        bias: -1.0,
-        embedding_model: EMBEDDING.into(),
-        classes: ["no".into(), "yes".into()],
-        threshold: 0.5,
-        notes: BTreeMap::new(),
-    }
+    Head::linear(vec![2.0; WIDTH], -1.0, Encoder::built_in(EMBEDDING), ["no".into(), "yes".into()])
 }
 
 /// Eight seconds at 854x480 of a picture that fills its frame (noise: `ball` would be a ball between black borders).

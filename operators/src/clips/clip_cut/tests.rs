@@ -184,20 +184,9 @@ fn bytes_go_to_the_table_or_to_objects() {
     assert_eq!(std::fs::read_dir(base.path().join("clips")).unwrap().count(), 1);
 }
 
-/// The generated corpus, if it has been made: `$CURETTE_SAMPLE`, else `out/sample/videos` of the workspace.
-fn sample_folder() -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("CURETTE_SAMPLE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/sample/videos"), std::path::PathBuf::from);
-    if !folder.join("fundus-portrait.mp4").exists() {
-        eprintln!("skipped: no sample corpus at {} (run curette-sample, or set CURETTE_SAMPLE)", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
 #[test]
 fn cuts_that_run_at_the_same_time_give_the_same_bytes() {
-    let Some(folder) = sample_folder() else { return };
+    let folder = crate::media::tests::sample_folder();
     let settings = CutSettings { quality: 23, speed_preset: SpeedPreset::Veryfast, ..settings() };
     for name in ["fundus-portrait.mp4", "endoscopy-rotated.mp4"] {
         let uri = folder.join(name).to_string_lossy().into_owned();
@@ -219,7 +208,7 @@ fn cuts_that_run_at_the_same_time_give_the_same_bytes() {
 
 #[test]
 fn irregular_frame_times_are_kept_to_the_last_frame() {
-    let Some(folder) = sample_folder() else { return };
+    let folder = crate::media::tests::sample_folder();
     checked(&folder, "surgery-variable-rate.mp4", 0, 7_041_666, 33.0).unwrap();
     checked(&folder, "surgery-variable-rate.mp4", 8_000_000, 15_041_666, 33.0).unwrap();
 }

@@ -1,0 +1,16 @@
+[
+    ("all-minilm-l6-v2.toml", include_str!("../../../../datasets/models/all-minilm-l6-v2.toml")),
+    ("amt-s.toml", include_str!("../../../../datasets/models/amt-s.toml")),
+    ("arctic-embed-m.toml", include_str!("../../../../datasets/models/arctic-embed-m.toml")),
+    ("clip-vit-b32.toml", include_str!("../../../../datasets/models/clip-vit-b32.toml")),
+    ("clip-vit-l14.toml", include_str!("../../../../datasets/models/clip-vit-l14.toml")),
+    ("dino-vitb16.toml", include_str!("../../../../datasets/models/dino-vitb16.toml")),
+    ("dover-aesthetic.toml", include_str!("../../../../datasets/models/dover-aesthetic.toml")),
+    ("dover-mobile-aesthetic.toml", include_str!("../../../../datasets/models/dover-mobile-aesthetic.toml")),
+    ("dover-mobile-technical.toml", include_str!("../../../../datasets/models/dover-mobile-technical.toml")),
+    ("dover-technical.toml", include_str!("../../../../datasets/models/dover-technical.toml")),
+    ("laion-aesthetic.toml", include_str!("../../../../datasets/models/laion-aesthetic.toml")),
+    ("musiq-spaq.toml", include_str!("../../../../datasets/models/musiq-spaq.toml")),
+    ("ppocrv4-det.toml", include_str!("../../../../datasets/models/ppocrv4-det.toml")),
+    ("ppocrv4-rec.toml", include_str!("../../../../datasets/models/ppocrv4-rec.toml")),
+]

@@ -1,0 +1,268 @@
+//! Answers of services, kept by what was asked: a split that is redone costs lookups, not money.
+//!
+//! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes of a
+//! machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
+//!
+//! What can go wrong: a full or read-only disk costs a warning, never an answer. A damaged entry is a miss. Above the limit of bytes the oldest entries go. An
+//! entry counts as the blocks that it takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is
+//! looked through, which each process does whenever it has itself written a small part of the limit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An entry of more bytes than this is neither written nor read.
+const MAX_ENTRY_BYTES: u64 = 1 << 20;
+
+/// Digits of a key, which names begin with.
+const KEY_DIGITS: usize = 64;
+
+/// What files take on disks: whole blocks of this many bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// A process looks through the folder again when it has written this part of the limit, in percent.
+const LOOK_AGAIN_PERCENT: u64 = 5;
+
+/// Unfinished files of killed processes are removed when they are this old.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+
+/// After the oldest entries went, the cache is this full, in percent: so that not every write has to make room.
+const FULL_AFTER_EVICTION_PERCENT: u64 = 90;
+
+/// What can be kept.
+pub trait Keyed: Serialize + DeserializeOwned {
+    /// Its own key, 64 hex digits: an entry that was copied to another name is a miss.
+    fn key(&self) -> &str;
+}
+
+/// A folder of answers.
+pub struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+    size: Mutex<Size>,
+    written: AtomicU64,
+    warned: AtomicBool,
+}
+
+/// What is known of the folder's size.
+#[derive(Default)]
+struct Size {
+    /// Bytes on disk when the folder was last looked through; `None`: never yet.
+    found: Option<u64>,
+    /// Bytes that this process has written since.
+    added: u64,
+}
+
+impl Cache {
+    /// A cache in `folder`, which is made on the first write.
+    pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
+        Cache { folder, max_bytes, size: Mutex::default(), written: AtomicU64::new(0), warned: AtomicBool::new(false) }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        // 256 folders: no folder gets too large to list.
+        self.folder.join(key.get(..2).unwrap_or("00")).join(format!("{key}.json"))
+    }
+
+    /// The answer, if it is there and whole.
+    pub fn get<T: Keyed>(&self, key: &str) -> Option<T> {
+        let path = self.path(key);
+        if std::fs::metadata(&path).ok()?.len() > MAX_ENTRY_BYTES {
+            return None;
+        }
+        let entry: T = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        (entry.key() == key).then_some(entry)
+    }
+
+    /// Keeps an answer. A failure is logged once and otherwise ignored.
+    pub fn put(&self, entry: &impl Keyed) {
+        if let Err(e) = self.try_put(entry)
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(folder = %self.folder.display(), error = %e, "Answers are not cached");
+        }
+    }
+
+    fn try_put(&self, entry: &impl Keyed) -> std::io::Result<()> {
+        let json = serde_json::to_vec(entry)?;
+        let len = json.len() as u64;
+        if len > MAX_ENTRY_BYTES || on_disk(len) > self.max_bytes {
+            return Ok(());
+        }
+        let path = self.path(entry.key());
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder)?;
+        self.make_room(len)?;
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = folder.join(format!("{}.{}-{number}.tmp", entry.key(), std::process::id()));
+        std::fs::write(&unfinished, json).and_then(|()| std::fs::rename(&unfinished, &path)).inspect_err(|_| {
+            // Nothing more can be done about a file that cannot even be removed; the next look-through does it.
+            let _ = std::fs::remove_file(&unfinished);
+        })
+    }
+
+    /// Counts `len` more bytes and removes the oldest entries if that is too much.
+    fn make_room(&self, len: u64) -> std::io::Result<()> {
+        let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let len = on_disk(len);
+        let known = size.found.map(|found| found + size.added + len);
+        if known.is_none_or(|known| known > self.max_bytes) || size.added >= self.max_bytes / 100 * LOOK_AGAIN_PERCENT {
+            let mut files = self.look_through()?;
+            let mut found: u64 = files.iter().map(|f| f.bytes).sum();
+            if found + len > self.max_bytes {
+                files.retain(|f| f.finished);
+                files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+                let goal = self.max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+                for file in files {
+                    if found + len <= goal {
+                        break;
+                    }
+                    // Another process may have removed it already: gone is gone.
+                    let _ = std::fs::remove_file(&file.path);
+                    found -= file.bytes;
+                }
+            }
+            *size = Size { found: Some(found), added: 0 };
+        }
+        size.added += len;
+        Ok(())
+    }
+
+    /// All entries, and what is being written.
+    fn look_through(&self) -> std::io::Result<Vec<File>> {
+        let mut files = Vec::new();
+        let now = SystemTime::now();
+        for folder in std::fs::read_dir(&self.folder)?.flatten().filter(|f| is_hex(&f.file_name(), 2)) {
+            let Ok(entries) = std::fs::read_dir(folder.path()) else { continue };
+            for entry in entries.flatten().filter(|e| is_hex(&e.file_name(), KEY_DIGITS)) {
+                let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let bytes = on_disk(metadata.len());
+                match path.extension().and_then(|e| e.to_str()) {
+                    Some("json") => files.push(File { path, bytes, modified, finished: true }),
+                    Some("tmp") if now.duration_since(modified).is_ok_and(|age| age > STALE_AFTER) => {
+                        drop(std::fs::remove_file(&path))
+                    }
+                    Some("tmp") => files.push(File { path, bytes, modified, finished: false }),
+                    _ => {}
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// True for a name that begins with so many digits of a hash: whatever else lies in the folder is not the cache's to count or to remove.
+fn is_hex(name: &std::ffi::OsStr, digits: usize) -> bool {
+    name.to_str().and_then(|n| n.get(..digits)).is_some_and(|n| n.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Bytes in whole blocks, at least one.
+fn on_disk(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES).max(1) * BLOCK_BYTES
+}
+
+struct File {
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+    finished: bool,
+}
+
+/// Where answers are kept when the pipeline does not say: `$XDG_CACHE_HOME/curette/NAME`, else `~/.cache/curette/NAME`.
+pub fn default_folder(name: &str) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| Path::new(v).is_absolute()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(base.join("curette").join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Entry {
+        key: String,
+        text: String,
+    }
+
+    impl Keyed for Entry {
+        fn key(&self) -> &str {
+            &self.key
+        }
+    }
+
+    fn entry(n: usize) -> Entry {
+        let key = blake3::hash(&n.to_le_bytes()).to_hex().to_string();
+        Entry { key, text: format!("{n} {}", "x".repeat(1000)) }
+    }
+
+    #[test]
+    fn an_answer_is_found_by_another_process_and_a_damaged_one_is_a_miss() {
+        let dir = tempfile::tempdir().unwrap();
+        Cache::new(dir.path().join("c"), 1 << 20).put(&entry(1));
+        let other = Cache::new(dir.path().join("c"), 1 << 20);
+        assert_eq!(other.get(&entry(1).key), Some(entry(1)));
+        assert_eq!(other.get::<Entry>(&entry(2).key), None);
+
+        let path = other.path(&entry(1).key);
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() / 2], b"", b"null"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(other.get::<Entry>(&entry(1).key), None);
+        }
+        let renamed = other.path(&entry(3).key);
+        std::fs::create_dir_all(renamed.parent().unwrap()).unwrap();
+        std::fs::write(renamed, whole).unwrap();
+        assert_eq!(other.get::<Entry>(&entry(3).key), None, "another key's answer");
+    }
+
+    fn size(cache: &Cache) -> (usize, u64) {
+        let files = cache.look_through().unwrap();
+        (files.len(), files.iter().map(|f| f.bytes).sum())
+    }
+
+    #[test]
+    fn the_cache_never_exceeds_its_limit_and_keeps_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().to_path_buf(), 50_000);
+        for n in 0..50 {
+            cache.put(&entry(n));
+            let (files, bytes) = size(&cache);
+            assert!(bytes <= 50_000 && files <= 12, "{files} files of a block each: the limit also bounds their number");
+        }
+        assert_eq!(cache.get(&entry(49).key), Some(entry(49)));
+        assert_eq!(cache.get::<Entry>(&entry(0).key), None);
+    }
+
+    #[test]
+    fn what_another_process_writes_counts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (Cache::new(dir.path().to_path_buf(), 1 << 20), Cache::new(dir.path().to_path_buf(), 1 << 20));
+        for n in 0..1000 {
+            if n % 2 == 0 {
+                one.put(&entry(n))
+            } else {
+                other.put(&entry(n))
+            }
+            let (_, bytes) = size(&one);
+            assert!(bytes <= (1 << 20) / 100 * 112, "{bytes} after {n}: the limit and what two processes write between looks");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_costs_nothing_but_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let cache = Cache::new(file, 10_000);
+        cache.put(&entry(1));
+        assert_eq!(cache.get::<Entry>(&entry(1).key), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! What was spent, kept on disk, and the most that may be.
+//!
+//! One small file per purse; every request locks it, takes what it may cost at most, and puts back the difference when it is answered. So a limit holds over
+//! restarts, and over all processes that reach the file (NFS since version 4 locks too). A request of a killed process stays counted at its estimate: it may have been charged.
+//!
+//! What can go wrong: an answer can cost more than was estimated; what was begun before that is known is charged too, at most one request per place in
+//! flight. A damaged file is not taken for an empty one.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A purse file has exactly this many bytes, so that it is always replaced as a whole.
+const FILE_BYTES: usize = 256;
+
+/// Tokens of one question and its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the question, pictures included.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer, thoughts included.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// Both together.
+    pub fn total(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}
+
+/// What tokens cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prices {
+    /// US dollars for a million tokens of questions.
+    pub usd_per_million_prompt_tokens: f64,
+    /// US dollars for a million tokens of answers.
+    pub usd_per_million_completion_tokens: f64,
+}
+
+impl Prices {
+    /// Billionths of a dollar. Whole numbers: sums do not depend on their order.
+    pub fn nano_usd(&self, usage: Usage) -> u64 {
+        let nano = |tokens: u64, usd_per_million: f64| (tokens as f64 * usd_per_million * 1_000.0).round() as u64;
+        nano(usage.prompt_tokens, self.usd_per_million_prompt_tokens)
+            .saturating_add(nano(usage.completion_tokens, self.usd_per_million_completion_tokens))
+    }
+}
+
+/// What was spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spent {
+    /// Requests begun.
+    pub requests: u64,
+    /// Tokens of questions and answers.
+    pub tokens: u64,
+    /// Billionths of a dollar.
+    pub nano_usd: u64,
+}
+
+/// The most that may be spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Most {
+    /// Tokens of questions and answers.
+    pub tokens: Option<u64>,
+    /// Billionths of a dollar.
+    pub nano_usd: Option<u64>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Purse {
+    path: PathBuf,
+    most: Most,
+}
+
+/// Why nothing can be taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurseError {
+    /// It is spent.
+    #[error("{0}")]
+    Spent(String),
+    /// What was spent is not known.
+    #[error("what was spent cannot be read from or written to {path}: {reason}; repair it, or delete it to begin at zero")]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Purse {
+    /// A purse in a file, which is made on first use.
+    pub fn new(path: PathBuf, most: Most) -> Purse {
+        Purse { path, most }
+    }
+
+    /// Takes what a request may cost, if that much is left.
+    pub fn take(&self, tokens: u64, nano_usd: u64) -> Result<(), PurseError> {
+        let mut refused = None;
+        self.change(|spent| {
+            let after = Spent {
+                requests: spent.requests + 1,
+                tokens: spent.tokens.saturating_add(tokens),
+                nano_usd: spent.nano_usd.saturating_add(nano_usd),
+            };
+            match self.over(spent, &after) {
+                Some(why) => refused = Some(why),
+                None => *spent = after,
+            }
+        })?;
+        refused.map_or(Ok(()), |why| Err(PurseError::Spent(why)))
+    }
+
+    /// Replaces what was taken by what it did cost.
+    pub fn settle(&self, taken: (u64, u64), cost: (u64, u64)) -> Result<(), PurseError> {
+        let replaced = |spent: u64, taken: u64, cost: u64| spent.saturating_sub(taken).saturating_add(cost);
+        self.change(|spent| {
+            spent.tokens = replaced(spent.tokens, taken.0, cost.0);
+            spent.nano_usd = replaced(spent.nano_usd, taken.1, cost.1);
+        })
+        .map(drop)
+    }
+
+    /// What was spent so far, by all.
+    pub fn spent(&self) -> Result<Spent, PurseError> {
+        self.change(|_| ())
+    }
+
+    fn over(&self, before: &Spent, after: &Spent) -> Option<String> {
+        if let Some(most) = self.most.tokens.filter(|most| after.tokens > *most) {
+            return Some(format!("{} of {most} tokens are spent or in use; raise `max_total_tokens`", before.tokens));
+        }
+        let most = self.most.nano_usd.filter(|most| after.nano_usd > *most)?;
+        let usd = |nano: u64| nano as f64 / 1e9;
+        Some(format!("{:.4} of {:.4} US dollars are spent or in use; raise `max_cost_usd`", usd(before.nano_usd), usd(most)))
+    }
+
+    /// Reads, changes and writes under the file's lock.
+    fn change(&self, change: impl FnOnce(&mut Spent)) -> Result<Spent, PurseError> {
+        let unknown = |reason: String| PurseError::Unknown { path: self.path.clone(), reason };
+        let io = |e: std::io::Error| unknown(e.to_string());
+        std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&self.path).map_err(io)?;
+        file.lock().map_err(io)?; // freed when the file is closed
+        let mut text = String::new();
+        Read::by_ref(&mut file).take(FILE_BYTES as u64 + 1).read_to_string(&mut text).map_err(io)?;
+        let before: Spent = match text.is_empty() {
+            true => Spent::default(),
+            false => serde_json::from_str(text.trim_end()).map_err(|e| unknown(format!("it is damaged ({e})")))?,
+        };
+        let mut after = before;
+        change(&mut after);
+        if after != before {
+            let json = serde_json::to_string(&after).map_err(|e| unknown(e.to_string()))?;
+            file.write_all_at(format!("{json:<width$}\n", width = FILE_BYTES - 1).as_bytes(), 0).map_err(io)?;
+        }
+        Ok(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_never_more_than_the_limit_however_many_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("purses/p.json");
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let (path, taken) = (&path, &taken);
+                scope.spawn(move || {
+                    // Its own handle, as another process would have.
+                    let purse = Purse::new(path.clone(), Most { tokens: Some(1_000), nano_usd: None });
+                    for k in 0..50 {
+                        let want = 1 + (worker + k) % 9;
+                        if purse.take(want, 0).is_ok() {
+                            taken.fetch_add(want, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let purse = Purse::new(path, Most { tokens: Some(1_000), nano_usd: None });
+        assert_eq!(purse.spent().unwrap().tokens, taken.load(Ordering::Relaxed));
+        assert!((992..=1_000).contains(&purse.spent().unwrap().tokens));
+    }
+
+    #[test]
+    fn the_difference_between_estimate_and_cost_is_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let most = Most { tokens: None, nano_usd: Some(2_000_000_000) };
+        let purse = Purse::new(dir.path().join("p.json"), most);
+        purse.take(10, 1_500_000_000).unwrap();
+        assert_eq!(
+            purse.take(10, 600_000_000).unwrap_err().to_string(),
+            "1.5000 of 2.0000 US dollars are spent or in use; raise `max_cost_usd`"
+        );
+        purse.settle((10, 1_500_000_000), (7, 900_000_000)).unwrap();
+        // As after a restart.
+        let purse = Purse::new(dir.path().join("p.json"), most);
+        purse.take(10, 600_000_000).unwrap();
+        assert_eq!(purse.spent().unwrap(), Spent { requests: 2, tokens: 17, nano_usd: 1_500_000_000 });
+    }
+
+    #[test]
+    fn a_damaged_purse_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.json");
+        for damage in ["{", "{\"tokens\": -1}", "[]", "\u{0}\u{0}", "{\"requests\":0,\"tokens\":0,\"nano_usd\":0,\"x\":1}"] {
+            std::fs::write(&path, damage).unwrap();
+            let purse = Purse::new(path.clone(), Most::default());
+            assert!(matches!(purse.take(1, 1), Err(PurseError::Unknown { .. })), "{damage:?}");
+        }
+    }
+
+    #[test]
+    fn prices_are_per_million_tokens() {
+        let prices = Prices { usd_per_million_prompt_tokens: 2.5, usd_per_million_completion_tokens: 10.0 };
+        assert_eq!(prices.nano_usd(Usage { prompt_tokens: 1_000_000, completion_tokens: 0 }), 2_500_000_000);
+        assert_eq!(prices.nano_usd(Usage { prompt_tokens: 6_200, completion_tokens: 231 }), 15_500_000 + 2_310_000);
+    }
+}

@@ -1,0 +1,73 @@
+//! The quickstart with a captioning service: captions are paid for once, whatever changes before them, and each is sealed to its clip.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::State;
+use serde_json::{Value, json};
+use support::{corpus, curette, quickstart, rows, succeed};
+
+/// Counts and answers; the answer names the picture, so that no two clips get the same.
+async fn answer(State(asked): State<Arc<AtomicUsize>>, body: String) -> String {
+    asked.fetch_add(1, Ordering::SeqCst);
+    let request: Value = serde_json::from_str(&body).unwrap();
+    let content = request.pointer("/messages/0/content").unwrap();
+    let text = format!("caption {}", &blake3::hash(content.to_string().as_bytes()).to_hex()[..16]);
+    json!({"model": "seer", "choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": 900, "completion_tokens": 100}}).to_string()
+}
+
+#[test]
+fn a_run_with_another_threshold_asks_for_no_caption() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let app =
+        axum::Router::new().fallback(answer).with_state(Arc::clone(&asked)).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move { axum::serve(listener, app).await });
+
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out");
+    let corpus = corpus();
+    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let service = format!(
+        "backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"http://{address}/v1\"\ncache_location = \"{}\"\n\
+         usd_per_million_prompt_tokens = 2.0\nusd_per_million_completion_tokens = 10.0\nmax_cost_usd = 5.0\n",
+        dir.path().join("cache").display()
+    );
+    let first = text.replace("backend = \"template\"", &service);
+    std::fs::write(&pipeline, &first).unwrap();
+    succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "2"]));
+    let paid = asked.load(Ordering::SeqCst);
+    let clips = rows(&output.join("clips"));
+    assert!(!clips.is_empty() && paid == 2 * clips.len(), "{paid} requests for {} clips", clips.len());
+    let field =
+        |row: &str, name: &str| row.split(" | ").find_map(|c| c.strip_prefix(&format!("{name}="))).unwrap_or_default().to_owned();
+    for row in &clips {
+        let mut hasher = blake3::Hasher::new();
+        for name in ["clip_id", "caption_frames_blake3", "caption_prompt_blake3", "caption_model", "caption", "brief_caption"] {
+            let text = field(row, name);
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        assert_eq!(field(row, "caption_binding_blake3"), hasher.finalize().to_hex().to_string(), "{row}");
+        assert_eq!(field(row, "caption_prompt_tokens"), "1800");
+        assert_eq!(field(row, "caption_cost_usd"), "0.0056");
+    }
+    // What was spent is on disk, for this output and step.
+    let purse = std::fs::read_dir(dir.path().join("cache/budgets")).unwrap().next().unwrap().unwrap().path();
+    let spent: Value = serde_json::from_str(&std::fs::read_to_string(purse).unwrap()).unwrap();
+    assert_eq!((&spent["requests"], &spent["tokens"]), (&json!(paid), &json!(paid * 1000)));
+
+    let changed = first.replace("mean_frame_score >= 0.6", "mean_frame_score >= 0.55");
+    assert_ne!(changed, first);
+    std::fs::write(&pipeline, changed).unwrap();
+    succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "1", "--new-version"]));
+    let captions = |rows: &[String]| rows.iter().map(|r| (field(r, "clip_id"), field(r, "caption"))).collect::<Vec<_>>();
+    assert_eq!(captions(&rows(&output.join("clips"))), captions(&clips));
+    assert_eq!(asked.load(Ordering::SeqCst), paid, "every caption was there already");
+}
