@@ -2,12 +2,13 @@
 //!
 //! Parsed, type-checked and evaluated by DataFusion's SQL and expression crates; the functions are those of DataFusion that always give the same
 //! answer for the same row (numbers, text, regular expressions, lists). SQL's three-valued logic is kept: a condition over a missing value is neither
-//! true nor false but null, which means *unmeasured*. A NaN counts as missing, because no comparison with it means anything.
+//! true nor false but null, which means *unmeasured*. A NaN, stored or computed, counts as missing, because no comparison with it means anything.
 //!
-//! What can go wrong: a division by zero or a failed cast of ONE row fails the evaluation of its whole batch; callers evaluate the rows one by one
+//! What can go wrong: a division by zero, an integer overflow or a failed cast of ONE row fails the evaluation of its whole batch; callers evaluate the rows one by one
 //! then. Column names are case-sensitive, function names are not.
 
 mod functions;
+mod guard;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -136,10 +137,16 @@ impl Predicate {
             .sql_to_expr(parsed.expr, &df_schema, &mut PlannerContext::new())
             .map_err(|e| explain(sql, e))?;
         check_volatility(&expr)?;
+        guard::no_text_against_numbers(&expr, &df_schema)?;
         let expr = thresholds::in_column_precision(expr, &df_schema).map_err(|e| explain(sql, e))?;
         // Some functions, `coalesce` among them, exist only until they are simplified into other expressions.
         let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&df_schema)).build());
-        let expr = simplifier.coerce(expr, &df_schema).and_then(|e| simplifier.simplify(e)).map_err(|e| explain(sql, e))?;
+        let expr = simplifier
+            .coerce(expr, &df_schema)
+            .and_then(|e| guard::computed_values(e, &df_schema))
+            .and_then(|e| simplifier.simplify(e))
+            .map_err(|e| explain(sql, e))?;
+        guard::no_failing_constants(&expr)?;
         match expr.get_type(&df_schema).map_err(|e| explain(sql, e))? {
             DataType::Boolean => {}
             other => {
@@ -148,8 +155,9 @@ impl Predicate {
                 return Err(PredicateError::new(None, message, Some(help)));
             }
         }
-        let expr =
-            create_physical_expr(&expr, &df_schema, &ExecutionProps::new(), &Default::default()).map_err(|e| explain(sql, e))?;
+        let expr = create_physical_expr(&expr, &df_schema, &ExecutionProps::new(), &Default::default())
+            .and_then(guard::checked_arithmetic)
+            .map_err(|e| explain(sql, e))?;
         Ok(Predicate { expr, schema })
     }
 

@@ -140,6 +140,52 @@ fn mistakes_name_their_place_and_remedy() {
 }
 
 #[test]
+fn computed_numbers_that_mean_nothing_are_unmeasured() {
+    // ln of a negative number is NaN, with either sign; it must not decide.
+    for sql in ["ln(width - 1000) < 0", "not (ln(width - 1000) > 0)", "ln(width - 1000) > 0"] {
+        assert_eq!(answers(sql), [None, None, None], "{sql}");
+    }
+    assert_eq!(answers("ln(width - 500) > 1"), [YES, None, None]);
+    assert_eq!(answers("cast('NaN' as double) > width"), [None, None, None]);
+    assert_eq!(answers("ln(-1.0) < 0 or width >= 480"), [YES, None, None]);
+    assert_eq!(answers("coalesce(ln(width - 1000), 7.0) = 7.0"), [YES, YES, YES]);
+    assert_eq!(answers("abs(score - 0.9) < 0.01"), [YES, None, NO]);
+}
+
+#[test]
+fn integers_do_not_wrap_around() {
+    let rows = batch();
+    for sql in ["width * 9223372036854775807 > 1", "9223372036854775807 + width > 0", "-9223372036854775807 - width < 0"] {
+        let predicate = Predicate::compile(sql, &rows.schema()).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let why = predicate.evaluate(&rows.slice(0, 1)).unwrap_err();
+        assert!(why.to_lowercase().contains("overflow"), "{sql}: {why}");
+    }
+    let why = Predicate::compile("9223372036854775807 * 2 > width", &rows.schema()).unwrap_err();
+    assert!(why.message.contains("64-bit"), "{why}");
+}
+
+#[test]
+fn what_must_fail_on_every_row_is_refused_at_once() {
+    let mut out = String::new();
+    let sqls = [
+        "title > 5",
+        "5 < title",
+        "title in (1, 2)",
+        "title between 1 and 2",
+        "1 / 0 > 1",
+        "width > 1 / 0",
+        "cast('x' as int) = width",
+    ];
+    for sql in sqls {
+        let e = Predicate::compile(sql, &batch().schema()).map(|_| ()).expect_err(sql);
+        out.push_str(&format!("{sql}: {e}\n"));
+    }
+    insta::assert_snapshot!(out);
+    assert_eq!(answers("cast(title as int) is null or true"), [YES, YES, YES]);
+    assert_eq!(answers("title = '5' or width > 500"), [YES, None, None]);
+}
+
+#[test]
 fn huge_conditions_are_refused_and_the_largest_allowed_ones_work() {
     let schema = batch().schema();
     let sum = |n: usize| format!("{} > 0", vec!["width"; n].join(" + "));
