@@ -16,7 +16,7 @@ export ORT_DYLIB_PATH ?= $(cache)/onnxruntime/libonnxruntime.so
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-demo: build ## Make about twenty sample videos, train a small head, curate the videos, print the funnel
+demo: build ## Make 28 sample videos, train a small head, curate the videos, print the funnel
 	$(bin)/curette-sample --out $(OUT)/sample
 	$(bin)/curette train-head --labels $(OUT)/sample/train/labels.csv --videos $(OUT)/sample/train --out $(OUT)/sample/head.safetensors
 	$(bin)/curette run pipelines/quickstart.toml
