@@ -1,9 +1,10 @@
 //! Reading and checking pipeline files; the verb `check`.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use curette_engine::check::{Options, check as check_text};
-use curette_engine::diag::{render, render_json};
+use curette_engine::diag::{Code, Diagnostic, render, render_json};
 use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
 use curette_operators::registry::ALL;
@@ -13,8 +14,16 @@ use crate::{CheckArgs, Format, complain, print};
 /// Reads and checks; mistakes are printed.
 pub(crate) fn load(args: &CheckArgs) -> Result<Graph, Exit> {
     let file = args.pipeline.display().to_string();
-    let text = std::fs::read_to_string(&args.pipeline).map_err(|e| {
-        complain(&format!("cannot read the pipeline `{file}`: {e}"));
+    let text = read(&args.pipeline).map_err(|why| {
+        let message = format!("cannot read the pipeline `{file}`: {why}");
+        match args.format {
+            Format::Json => {
+                let help = Some("name the TOML file of a pipeline, in UTF-8".to_owned());
+                let mistake = Diagnostic { code: Code::MissingFile, message, labels: Vec::new(), help };
+                let _ = print(&render_json(&file, "", &[mistake]));
+            }
+            Format::Text => complain(&message),
+        }
         Exit::Mistake
     })?;
     let options = Options { environment: !args.no_environment, onnxruntime: args.onnxruntime.clone(), ..Options::default() };
@@ -23,16 +32,19 @@ pub(crate) fn load(args: &CheckArgs) -> Result<Graph, Exit> {
             Format::Json => drop(print(&render_json(&file, &text, &mistakes))),
             Format::Text => {
                 let color = std::io::stderr().is_terminal();
-                let count = mistakes.len();
                 // Nothing is left to do if stderr is closed.
                 let _ = write!(std::io::stderr(), "{}", render(&file, &text, &mistakes, color));
-                complain(&format!(
-                    "{file}: {count} mistake{}; `curette explain CODE` says more",
-                    if count == 1 { "" } else { "s" }
-                ));
             }
         }
         Exit::Mistake
+    })
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(file).map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        format!("line {} is not UTF-8 text", good.iter().filter(|b| **b == b'\n').count() + 1)
     })
 }
 

@@ -55,12 +55,15 @@ impl Checker<'_> {
         let input = input?;
         let mut columns = operator.columns();
         if operator.kind() != Kind::Source {
+            let before = self.diagnostics.len();
             for need in &columns.needs {
                 self.need(index, need, &input);
             }
+            let precise = self.diagnostics.len();
             let mut reporter =
                 Reporter { text: self.text, places: &step.places, paths: self.paths, diagnostics: &mut *self.diagnostics };
             operator.check_input(&input, &mut reporter);
+            once(self.diagnostics, before, precise);
         }
         let output = if operator.kind() == Kind::Sink {
             self.written(step, operator, &input)
@@ -154,7 +157,7 @@ impl Checker<'_> {
             return format!("put a step of type {} before it", makers.join(" or "));
         }
         match did_you_mean(column, input.fields().iter().map(|f| f.name().as_str())) {
-            Some(near) => format!("no operator makes it; there is a column `{near}`"),
+            Some(near) => format!("did you mean `{near}`? No operator makes `{column}`"),
             None => "no operator makes it".to_owned(),
         }
     }
@@ -235,6 +238,24 @@ impl Checker<'_> {
             }
         }
         Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()))
+    }
+}
+
+/// A missing column that the operator itself names, with its exact place, is told once: there, with the help of the general finding.
+fn once(diagnostics: &mut Vec<Diagnostic>, before: usize, precise: usize) {
+    for general in (before..precise).rev().filter(|&i| diagnostics[i].code == Code::MissingColumn).collect::<Vec<_>>() {
+        let Some(name) = diagnostics[general].message.split('`').nth(3).map(|name| format!("`{name}`")) else { continue };
+        let help = diagnostics[general].help.clone();
+        let mut told = diagnostics[precise..].iter_mut().filter(|d| d.message.contains(&name)).peekable();
+        if told.peek().is_none() {
+            continue;
+        }
+        told.for_each(|d| {
+            if help.as_deref().is_some_and(|h| h.starts_with("put a step") || h.starts_with("step `")) {
+                d.help.clone_from(&help);
+            }
+        });
+        diagnostics.remove(general);
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::surroundings;
 use crate::config::Section;
 use crate::config::schema::Validator;
 use crate::diag::{Code, Diagnostic};
@@ -59,6 +60,11 @@ pub(super) fn pipeline(
         let d = Diagnostic::new(Code::OutOfRange, "`output` must not be empty", span, "no folder");
         diagnostics.push(d.help("a folder, or a URL such as s3://bucket/prefix"));
     }
+    if let Some((output, span)) = given("output")
+        && let Some(problem) = surroundings::unknown_store(&output)
+    {
+        diagnostics.push(Diagnostic::new(Code::OutOfRange, problem, span, "no known store").help(surroundings::STORES));
+    }
     parse("`[pipeline]`", text, section, unknown, diagnostics)
 }
 
@@ -106,8 +112,10 @@ fn parse<T: DeserializeOwned + JsonSchema>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<T> {
     let Section { header, mut table } = section;
+    let before = diagnostics.len();
     let found =
         Validator { text, skip: unknown, diagnostics }.table(owner, header.clone(), table.get_ref(), &schema_of::<T>(), &[]);
+    diagnostics[before..].iter_mut().filter(|d| d.code == Code::UnknownKey).for_each(belongs_elsewhere);
     found.unknown.iter().chain(&found.wrong).for_each(|key| drop(table.get_mut().remove(key.as_str())));
     match T::deserialize(deserializer(table)) {
         Ok(settings) => Some(settings),
@@ -116,6 +124,21 @@ fn parse<T: DeserializeOwned + JsonSchema>(
             diagnostics.push(from_serde(owner, &error, header));
             None
         }
+    }
+}
+
+/// A key that another settings table has is told where it belongs.
+fn belongs_elsewhere(d: &mut Diagnostic) {
+    let tables = [
+        ("pipeline", schema_of::<PipelineSettings>()),
+        ("engine", schema_of::<EngineSettings>()),
+        ("runtime", schema_of::<RuntimeSettings>()),
+    ];
+    let Some(key) = d.message.rsplit('`').nth(1) else { return };
+    if let Some((table, _)) =
+        tables.iter().find(|(_, schema)| schema.pointer("/properties").is_some_and(|p| p.get(key).is_some()))
+    {
+        d.help = Some(format!("it belongs to the table `[{table}]`"));
     }
 }
 

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::report::Reporter;
 use super::steps::Parsed;
+use crate::dataflow::tables::{ERRORS, REJECTS, STAGES};
 use crate::diag::{Code, Diagnostic};
 use crate::graph::{HashedFile, RuntimeSettings};
 use crate::operator::{Kind, Paths};
 
 /// Folders below the output that the engine itself writes.
-const RESERVED: [&str; 2] = ["rejects", "errors"];
+const RESERVED: [&str; 4] = [REJECTS, ERRORS, STAGES, "_curette"];
 
 /// No sink may write where another writes, or inside of it: each deletes files in its folder that are not its own.
 pub(super) fn locations(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) {
@@ -21,9 +22,11 @@ pub(super) fn locations(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) {
         let location = normal(given.as_deref().unwrap_or(&step.name));
         let place = |s: &Parsed| s.places.get("location").map_or_else(|| s.places.header.clone(), |p| p.value.clone());
         if let Some(name) = RESERVED.iter().find(|r| overlap(r, &location)) {
-            let message = format!("the engine writes the table `{name}` itself");
+            let message = format!("the engine itself writes to `{name}`");
             let d = Diagnostic::new(Code::SameLocation, message, place(step), "taken");
             diagnostics.push(d.help(format!("give `{}` another `location`", step.name)));
+        } else if let Some(problem) = unknown_store(&location) {
+            diagnostics.push(Diagnostic::new(Code::OutOfRange, problem, place(step), "no known store").help(STORES));
         } else if location.is_empty() || location == ".." || location.starts_with("../") {
             let message = "a sink needs a folder of its own below the output".to_owned();
             diagnostics.push(
@@ -37,6 +40,20 @@ pub(super) fn locations(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(d.help("give each sink a `location` of its own, not inside of another's"));
         }
         taken.push((location, step));
+    }
+}
+
+/// What tables can be written to.
+pub(super) const STORES: &str = "known are folders, file:// and s3://; credentials come from AWS_* variables";
+
+/// Says what is wrong with a URL that no table can be written to.
+pub(super) fn unknown_store(location: &str) -> Option<String> {
+    let (scheme, rest) = location.split_once("://")?;
+    match scheme {
+        "file" => None,
+        "s3" if rest.split('/').next().is_some_and(|bucket| !bucket.is_empty()) => None,
+        "s3" => Some("the URL names no bucket".to_owned()),
+        _ => Some(format!("tables cannot be written to `{scheme}://`")),
     }
 }
 
@@ -123,6 +140,8 @@ mod tests {
         assert_eq!(normal("/x/./y"), "/x/y");
         assert_eq!(normal("s3://bucket/a/"), "s3://bucket/a");
         assert!(overlap("a", "a/b") && overlap("a/b", "a") && overlap("a", "a"));
+        assert!(unknown_store("s3://b/x").is_none() && unknown_store("/a").is_none() && unknown_store("file:///a").is_none());
+        assert!(unknown_store("gs://b").is_some() && unknown_store("s3:///x").is_some());
         assert!(!overlap("a", "ab") && !overlap("s3://x", "x"));
     }
 }

@@ -94,6 +94,11 @@ impl Filler<'_> {
                 None => (&inside[..end], None),
             };
             let whole = &rest[at..at + 2 + end + 1];
+            if default.is_some_and(|d| d.contains("${")) {
+                let message = "a default of a variable cannot hold another variable".to_owned();
+                self.mistake(whole, span.clone(), message, "write a plain text after `:-`".into());
+                return template.to_owned();
+            }
             rest = &inside[end + 1..];
             let valid =
                 name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());

@@ -16,7 +16,7 @@ const TEXTS: &[Text] = &[
     (
         Code::UnknownSection,
         "E0002",
-        "The top level of a pipeline file has the tables `pipeline`, `engine` and `step`, and nothing else.",
+        "The top level of a pipeline file has the tables `pipeline`, `engine`, `runtime` and `step`, and nothing else.",
         "[pipelines]\nname = \"demo\"",
         "Rename the table, or move the keys to the table that they belong to.",
     ),
@@ -80,7 +80,7 @@ const TEXTS: &[Text] = &[
         Code::Contradiction,
         "E0108",
         "Two parameters exclude each other, or one has no effect here.",
-        "min_len_s = 10\nmax_len_s = 5",
+        "min_length_seconds = 10.0\nmax_length_seconds = 5.0",
         "Change or remove one of them.",
     ),
     (
@@ -130,14 +130,14 @@ const TEXTS: &[Text] = &[
         "E0206",
         "A pipeline needs at least one source and one sink, or nothing would happen.",
         "[pipeline]\nname = \"demo\"\noutput = \"out\"",
-        "Add a source such as `videos` and a sink such as `parquet`. `curette new` writes a complete file.",
+        "Add a source such as `videos` and a sink such as `parquet`. `pipelines/quickstart.toml` is a complete file.",
     ),
     (
         Code::SameLocation,
         "E0207",
         "Two sinks write to the same folder, or one inside the folder of the other, and would delete each other's files.",
         "[step.clips]\ntype = \"parquet\"\nlocation = \"out\"\n[step.videos_table]\ntype = \"parquet\"\nlocation = \"out\"",
-        "Give each sink a `location` of its own. `rejects` and `errors` belong to the engine.",
+        "Give each sink a `location` of its own. `rejects`, `errors`, `stages` and `_curette` belong to the engine.",
     ),
     (
         Code::MissingColumn,
@@ -171,7 +171,7 @@ const TEXTS: &[Text] = &[
         Code::BadPredicate,
         "E0305",
         "The SQL condition cannot be understood: its syntax, a column, a function or a type is wrong.",
-        "condition = \"widht >= 640\"",
+        "keep_if = \"widht >= 640\"",
         "Conditions are boolean SQL expressions over the columns of one row: `width >= 640 and not (fps < 10.0)`. Text goes in single quotes.",
     ),
     (

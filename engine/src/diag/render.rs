@@ -93,7 +93,12 @@ impl SourceCode for Source<'_> {
         // Without lines around it is the place that is asked for.
         let (from, to, column) = match (before, after) {
             (0, 0) => (start, end, head[line_start..].chars().count()),
-            _ => (line_start, end + tail.find('\n').unwrap_or(tail.len()), 0),
+            _ => {
+                let to = end + tail.find('\n').unwrap_or(tail.len());
+                // Not the half of a Windows line end, which would be counted as a line of its own.
+                let to = if self.text[..to].ends_with('\r') && to > end { to - 1 } else { to };
+                (line_start, to, 0)
+            }
         };
         let shown = self.text.get(from..to).unwrap_or_default();
         let (line, lines) = (head.matches('\n').count(), shown.matches('\n').count() + 1);

@@ -13,7 +13,31 @@ const KEYS: &[&str] = &["api_key", "apikey", "access_key", "private_key", "auth_
 /// True if values of this key are not to be shown.
 pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
-    key.split('_').any(|part| SECRET.contains(&part)) || KEYS.iter().any(|k| key.contains(k))
+    // Also with a slip of the finger: an unknown key is shown with its whole line.
+    let slip = |k: &&str| strsim::osa_distance(k, &key) == 1;
+    key.split('_').any(|part| SECRET.contains(&part)) || KEYS.iter().any(|k| key.contains(k)) || KEYS.iter().any(slip)
+}
+
+/// The name and password in front of the host of each URL, as stars.
+fn without_user_info(text: Cow<'_, str>) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = &*text;
+    while let Some(at) = rest.find("://") {
+        let host = at + 3;
+        let end = rest[host..].find(|c: char| c.is_whitespace() || "/?#\"'`,;".contains(c)).map_or(rest.len(), |e| host + e);
+        let (head, authority) = (&rest[..host], &rest[host..end]);
+        out.push_str(head);
+        match authority.rfind('@') {
+            Some(user) if !authority.starts_with("${") => {
+                out.push_str(&stars(&authority[..user]));
+                out.push_str(&authority[user..]);
+            }
+            _ => out.push_str(authority),
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    if out == text { text } else { Cow::Owned(out) }
 }
 
 /// The same text with the same number of bytes, where values of secret keys are stars. `${VAR}` alone stays.
@@ -64,7 +88,7 @@ pub(super) fn mask(text: &str) -> Cow<'_, str> {
         }
         out.push_str(&line[start..]);
     }
-    if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
+    without_user_info(if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) })
 }
 
 fn closing(text: &str, quote: &str) -> Option<usize> {
@@ -101,6 +125,9 @@ mod tests {
         assert_eq!(mask("token = \"${TOKEN}\""), "token = \"${TOKEN}\"");
         assert_eq!(mask("token = \"${TOKEN:-abc}\""), "token = \"*************\"");
         assert_eq!(mask("{ token = 17, n = 1 }\ntoken = 5\n"), "{ token = **, n = 1 }\ntoken = *\n");
+        assert_eq!(mask("api_kye = 'sk-1'"), "api_kye = '****'");
+        assert_eq!(mask("u = \"ftp://me:pw@host/a@b\" # s3://A:B@c"), "u = \"ftp://*****@host/a@b\" # s3://***@c");
+        assert_eq!(mask("u = \"https://host/?to=a@b\""), "u = \"https://host/?to=a@b\"");
         assert_eq!(mask("token = \"open"), "token = \"****");
     }
 }

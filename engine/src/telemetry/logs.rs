@@ -66,6 +66,16 @@ fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
         Ok(level) => format!("{},curette={level},curette_engine={level},curette_operators={level}", level.min_with_warn()),
         Err(_) => filter.to_string(),
     };
+    // A lone word would be taken for the name of a crate, and everything else would fall silent.
+    let word = filter
+        .split(',')
+        .map(str::trim)
+        .find(|part| !part.contains(['=', '[']) && part.parse::<tracing_subscriber::filter::LevelFilter>().is_err());
+    if let Some(word) = word {
+        let reason =
+            format!("`{word}` is no level: write error, warn, info, debug, trace or off, or `{word}=debug` for one crate");
+        return Err(TelemetryError::BadFilter { filter: filter.into(), reason });
+    }
     EnvFilter::builder().parse(&text).map_err(|e| TelemetryError::BadFilter { filter: filter.into(), reason: e.to_string() })
 }
 

@@ -111,9 +111,6 @@ mod tests {
             [
                 "columns E-Contradiction: column `b` is named twice",
                 "row_group_mib E-Contradiction: a row group of 2 MiB is larger than a shard of 1 MiB",
-                "columns E-MissingColumn: there is no column `b`",
-                "columns E-MissingColumn: there is no column `b`",
-                "exclude E-Contradiction: no column is left to write",
             ]
         );
         assert_eq!(found("type = 'parquet'\ncolumns = ['a']\nexclude = ['a']").len(), 2);

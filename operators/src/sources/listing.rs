@@ -79,6 +79,11 @@ fn parse_pattern(path: &str) -> Result<Option<Wild>, OperatorError> {
     Ok(Some(Wild { root: root.into(), pattern, depth }))
 }
 
+/// What is wrong with the wildcards of a path.
+pub fn pattern_problem(path: &str) -> Option<String> {
+    parse_pattern(path).err().map(|e| e.to_string())
+}
+
 /// What a `path` turned out to be.
 #[derive(Debug, PartialEq)]
 enum Meaning {

@@ -108,6 +108,16 @@ impl Operator for Videos {
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
+        for (key, given) in [("path", &self.path), ("manifest", &self.manifest)] {
+            let Some(given) = given else { continue };
+            if let Some((scheme, _)) = given.split_once("://").filter(|(scheme, _)| !matches!(*scheme, "s3" | "file")) {
+                let message = format!("videos cannot be listed at `{scheme}://`");
+                check.error(Some(key), Code::OutOfRange, message, Some("known are local paths, file:// and s3://".into()));
+            } else if given.trim().is_empty() {
+                let help = "`.` is the folder of the pipeline file".to_owned();
+                check.error(Some(key), Code::OutOfRange, format!("`{key}` is empty"), Some(help));
+            }
+        }
         match (&self.path, &self.manifest) {
             (None, None) => check.error(
                 None,
@@ -138,6 +148,8 @@ impl Operator for Videos {
             if !full.exists() && !path.contains(['*', '?', '[']) {
                 let message = format!("`{}` does not exist", full.display());
                 check.error(Some("path"), Code::NoInput, message, Some("relative paths start at the pipeline file".into()));
+            } else if let Some(problem) = (!full.exists()).then(|| super::listing::pattern_problem(path)).flatten() {
+                check.error(Some("path"), Code::OutOfRange, problem, None);
             }
         }
         let manifest = self.manifest.as_deref().filter(|p| !is_url(p)).map(|p| check.paths().resolve(p));
