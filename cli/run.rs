@@ -41,7 +41,8 @@ pub(crate) struct RunArgs {
     /// Which line of the hosts file this process is (from 0).
     #[arg(long, requires = "hosts")]
     process: Option<usize>,
-    /// If the plan has changed, begin a new version of the tables; older versions stay readable.
+    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions stay readable. Over an unchanged plan the answers that were kept are
+    /// used, so only rows with errors and what is not kept are worked out again. A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
     /// No progress.
@@ -113,7 +114,7 @@ type Done = Result<Option<(Report, Vec<(String, String)>)>, RunError>;
 
 fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
     abort_on_panic();
-    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false })?;
     go(args.quiet, prepared, Place::Alone { binary: args.binary }, threads)
 }
 
@@ -125,10 +126,15 @@ fn member(
     members: impl FnOnce(String) -> Result<Members, ClusterError>,
 ) -> Done {
     abort_on_panic();
-    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    // Only one member of a cluster decides; of a local one its parent has.
+    let follows = args.process.is_some_and(|p| p > 0);
+    let mut prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows })?;
     let members = members(prepared.plan.hash.as_str().to_string())?;
     let (index, processes) = (members.index, members.addresses.len());
     let sockets = cluster::connect(&members, CONNECT_LIMIT)?;
+    if index > 0 {
+        prepared.follow()?;
+    }
     go(quiet, prepared, Place::Member { index, processes, sockets }, threads)
 }
 
@@ -208,7 +214,7 @@ fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
 /// Starts the local cluster. Tables are made and a changed plan is refused here, once, before any child starts.
 fn parent(args: &RunArgs, graph: Graph, threads: usize, processes: usize) -> ExitCode {
     let max_restarts = graph.engine.max_restarts;
-    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version }) {
+    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false }) {
         return fail(e.exit(), &e);
     }
     let program = match std::env::current_exe() {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use curette_engine::commit::Table;
 use support::{assert_same, corpus, curette, quickstart, succeed, tables};
 
 /// Videos of the chaos runs: a few readable ones, a broken one, one split each.
@@ -206,6 +207,34 @@ fn killed_at_every_labelled_point_it_ends_as_if_nothing_had_happened() {
         assert_nothing_redone(point, &before, &opened);
         assert_same(point, &want, &results(&chaos));
     }
+}
+
+#[test]
+fn a_new_version_of_an_unchanged_plan_is_begun_once_however_often_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let chaos = chaos(dir.path(), &videos, "undisturbed");
+    let generations = || -> BTreeSet<u64> {
+        let open = |name: &str| Table::open_existing(name, &chaos.output.join(name).to_string_lossy()).unwrap().unwrap();
+        ["clips", "rejects", "errors", "stages"].map(|name| open(name).state().unwrap().generation).into()
+    };
+    let anew = |n: u64| workers(n).into_iter().chain(["--new-version".to_string()]).collect::<Vec<_>>();
+    for (i, point) in
+        ["version_begun:1", "version_begun:2", "split_complete:2", "between_tables:3", "split_complete:1"].into_iter().enumerate()
+    {
+        let (_, finished) = run(&chaos, &anew(i as u64), Some(point), None);
+        assert!(!finished, "{point} was never passed: nothing was killed");
+        assert!(generations().iter().all(|g| *g <= 1), "{point}: {:?}", generations());
+    }
+    let (_, finished) = run(&chaos, &anew(2), None, None);
+    assert!(finished);
+    assert_eq!(generations(), BTreeSet::from([1]));
+    assert_same("a new version", &want, &results(&chaos));
+    // A local cluster begins one generation more, once: its children do not decide.
+    let (opened, _) = run(&chaos, &anew(2), None, None);
+    assert_eq!((generations(), opened.is_empty()), (BTreeSet::from([2]), false));
+    assert_same("the next version", &want, &results(&chaos));
 }
 
 #[test]

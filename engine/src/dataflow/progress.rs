@@ -12,7 +12,7 @@ use super::ledger::Counts;
 use crate::exit::Exit;
 use crate::telemetry::names;
 
-/// Rows that must have entered a step before its error rate can stop the run.
+/// Rows that must have entered a step before its error rate can stop a run midway: the first few prove nothing. At the end there is no minimum.
 pub const ERROR_RATE_MIN_ROWS: u64 = 20;
 
 /// What a run is doing, for progress displays. Kept up to date on the process with the first worker.
@@ -100,9 +100,10 @@ impl RunProgress {
         for (step, count) in counts {
             let total = &mut totals[*step as usize];
             total.merge(count);
-            if let Some(why) = too_many_errors(total, self.max_error_rate) {
-                let step = &shared.program.steps[*step as usize].name;
-                let why = format!("step `{step}`: {why}");
+            if total.rows_in < ERROR_RATE_MIN_ROWS {
+                continue;
+            }
+            if let Some(why) = too_many_errors(&shared.program.steps[*step as usize].name, total, self.max_error_rate) {
                 // Other processes cannot be told to stop opening splits, so all end at once.
                 if !shared.alone {
                     shared.stop.end(Exit::ErrorRate, &format!("The run stops at {why}; what is committed stays"));
@@ -116,15 +117,19 @@ impl RunProgress {
     }
 }
 
-/// Says so when more of the rows of a step were lost to errors than allowed.
-fn too_many_errors(total: &Counts, max_rate: f64) -> Option<String> {
+/// Rounding of a product must not allow one row more.
+const ROUNDING: f64 = 1e-9;
+
+/// Says so when more of the rows of a step were lost to errors than allowed. The share is rounded up to whole rows, so that one bad file among three is
+/// no failed run; a rate of 0 allows none.
+pub fn too_many_errors(step: &str, total: &Counts, max_rate: f64) -> Option<String> {
     let errors = total.errors_total();
-    if total.rows_in < ERROR_RATE_MIN_ROWS || errors as f64 <= max_rate * total.rows_in as f64 {
+    if errors as f64 <= (max_rate * total.rows_in as f64 - ROUNDING).ceil().max(0.0) {
         return None;
     }
     let worst = total.errors.iter().max_by_key(|(_, n)| **n).map(|(code, n)| format!("{code} ({n})")).unwrap_or_default();
     Some(format!(
-        "{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
+        "step `{step}`: {errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
         total.rows_in
     ))
 }
@@ -134,15 +139,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rows_that_are_lost_count_as_errors_and_few_rows_prove_nothing() {
+    fn only_rows_that_are_lost_count_as_errors_and_the_share_is_rounded_up_to_whole_rows() {
         let counts = |rows_in, lost, kept| Counts {
             rows_in,
             errors: [("not_a_video".to_string(), lost)].into(),
             kept_errors: [("no_text".to_string(), kept)].into(),
             ..Counts::default()
         };
-        assert_eq!(too_many_errors(&counts(19, 19, 0), 0.1), None);
-        assert_eq!(too_many_errors(&counts(100, 10, 90), 0.1), None);
-        insta::assert_snapshot!(too_many_errors(&counts(100, 11, 0), 0.1).unwrap(), @"11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
+        let allowed = |rows_in, rate| {
+            (0..=rows_in).take_while(|&lost| too_many_errors("s", &counts(rows_in, lost, 0), rate).is_none()).count() - 1
+        };
+        assert_eq!([0, 1, 3, 10, 11, 19, 25, 100, 300].map(|rows| allowed(rows, 0.1)), [0, 1, 1, 1, 2, 2, 3, 10, 30]);
+        assert_eq!([0, 1, 5, 100].map(|rows| allowed(rows, 0.0)), [0, 0, 0, 0]);
+        assert_eq!([1, 5, 100].map(|rows| allowed(rows, 1.0)), [1, 5, 100]);
+        assert_eq!(allowed(100, 0.07), 7, "0.07 * 100 is a little more than 7");
+        assert_eq!(too_many_errors("s", &counts(100, 10, 90), 0.1), None);
+        insta::assert_snapshot!(too_many_errors("probe", &counts(100, 11, 0), 0.1).unwrap(), @"step `probe`: 11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
     }
 }
