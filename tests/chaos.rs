@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use curette_engine::commit::Table;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use support::{assert_same, corpus, curette, quickstart, succeed, tables};
 
 /// Videos of the chaos runs: a few readable ones, a broken one, one split each.
@@ -235,6 +236,63 @@ fn a_new_version_of_an_unchanged_plan_is_begun_once_however_often_it_is_killed()
     let (opened, _) = run(&chaos, &anew(2), None, None);
     assert_eq!((generations(), opened.is_empty()), (BTreeSet::from([2]), false));
     assert_same("the next version", &want, &results(&chaos));
+}
+
+/// Rows of all files of a folder, as a program counts them that knows nothing of the log.
+fn rows_of_files(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let parquet = files.filter(|p| p.file_name().unwrap().to_string_lossy().contains(".parquet"));
+    parquet
+        .map(|p| {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&p).unwrap());
+            let reader = reader.unwrap_or_else(|e| panic!("{}: {e}", p.display()));
+            reader.metadata().file_metadata().num_rows() as u64
+        })
+        .sum()
+}
+
+#[test]
+fn of_two_runs_at_once_the_slower_one_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let mut losers = 0;
+    // Committing all at the end, and after each split.
+    for interval in ["60", "0"] {
+        let chaos = chaos(dir.path(), &videos, &format!("two-{interval}"));
+        let text = std::fs::read_to_string(&chaos.pipeline).unwrap();
+        std::fs::write(
+            &chaos.pipeline,
+            text.replace("commit_interval_seconds = 0", &format!("commit_interval_seconds = {interval}")),
+        )
+        .unwrap();
+        let children: Vec<_> =
+            (0..2).map(|_| command(&chaos, &workers(1)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()).collect();
+        let ends: Vec<_> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        for end in &ends {
+            let said = String::from_utf8_lossy(&end.stderr);
+            match end.status.code() {
+                Some(0) => {}
+                Some(1) => {
+                    assert!(said.contains("another run has committed splits"), "{said}");
+                    losers += 1;
+                }
+                other => panic!("{other:?}: {said}"),
+            }
+        }
+        for name in ["clips", "rejects", "errors", "stages"] {
+            let folder = chaos.output.join(name);
+            let table = Table::open_existing(name, &folder.to_string_lossy()).unwrap().unwrap();
+            assert_eq!(rows_of_files(&folder), table.row_count().unwrap(), "{name}, interval {interval}: {ends:#?}");
+        }
+        let pending = std::fs::read_dir(chaos.output.join("_curette/pending")).map_or(0, |all| all.count());
+        assert_eq!(pending, 0, "interval {interval}");
+        // Each may have been faster with another split; then both gave way.
+        let (_, finished) = run(&chaos, &workers(1), None, None);
+        assert!(finished);
+        assert_same(&format!("interval {interval}"), &want, &results(&chaos));
+    }
+    assert!(losers > 0, "the runs never met");
 }
 
 #[test]

@@ -173,13 +173,13 @@ pub fn run<W>(
     let (graph, plan) = (Arc::clone(&prepared.graph), Arc::clone(&prepared.plan));
     let before = prepared.done.len();
     let progress = Arc::new(RunProgress::new(graph.steps.len(), graph.pipeline.max_error_rate));
-    let tables = prepared.tables.clone();
+    let (tables, intents) = (prepared.tables.clone(), prepared.intents.clone());
     if prepared.todo.is_empty() {
         // The rest is judged again all the same: errors are as final as rows.
         tracing::info!(splits = plan.splits.len(), "Everything is done already");
         // Members of a cluster still meet, or the others would wait for them.
         if place.processes() == 1 {
-            return finish(&graph, &plan, &tables, before, &progress, started);
+            return finish(&graph, &plan, &tables, &intents, before, &progress, started);
         }
     }
     let watching = watch(&prepared, Arc::clone(&progress));
@@ -201,19 +201,21 @@ pub fn run<W>(
     if !first {
         return Ok(None);
     }
-    finish(&graph, &plan, &tables, before, &progress, started)
+    finish(&graph, &plan, &tables, &intents, before, &progress, started)
 }
 
 fn finish(
     graph: &Graph,
     plan: &crate::plan::Plan,
     tables: &prepare::Tables,
+    intents: &dataflow::intent::Intents,
     before: u64,
     progress: &RunProgress,
     started: Instant,
 ) -> Result<Option<Report>, RunError> {
     let funnel = finish::verify(graph, plan, tables, progress.splits_committed() > 0)?;
     let orphans = finish::collect_orphans(tables)?;
+    intents.forget_readers()?;
     let limit = graph.pipeline.max_error_rate;
     let too_many = funnel.stages.iter().filter_map(|s| dataflow::too_many_errors(&s.step, &s.counts, limit));
     let too_many: Vec<String> = too_many.collect();

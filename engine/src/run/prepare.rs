@@ -127,7 +127,7 @@ pub struct Prepared {
     program: Program,
     resources: Arc<Resources>,
     stamp: PlanStamp,
-    intents: Intents,
+    pub(super) intents: Intents,
 }
 
 /// What `--new-version` and the place in the cluster say.
