@@ -1,5 +1,6 @@
 //! The verb `run`: one process, a local cluster that this process starts and watches, or one process of several machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use curette_engine::cluster::local::{Local, Seat, supervise};
 use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
-use curette_engine::dataflow::{RunProgress, Stopping};
+use curette_engine::dataflow::{RunProgress, Stopping, share_done};
 use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
 use curette_engine::operator::Kind;
@@ -166,13 +167,26 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
     let items_done: u64 =
         prepared.plan.splits.iter().filter(|s| prepared.done.contains(s.id)).map(|s| s.items.len() as u64).sum();
     let total = Total { splits, items: prepared.plan.items() as u64 };
+    let steps = &prepared.graph.steps;
+    let inputs: Vec<Vec<usize>> = steps.iter().map(|s| s.inputs.clone()).collect();
+    let sinks: Vec<(usize, String)> = sinks.into_iter().map(|i| (i, steps[i].name.clone())).collect();
+    let left = |&source: &usize| -> u64 {
+        let todo = prepared.todo.iter().map(|&s| &prepared.plan.splits[s as usize]);
+        todo.filter(|s| s.source == source).map(|s| s.items.len() as u64).sum()
+    };
+    let to_do: BTreeMap<usize, u64> = sources.iter().map(|source| (*source, left(source))).collect();
+    let all: u64 = to_do.values().sum();
     let look = move || {
         let counts = progress.totals();
-        let sum = |steps: &[usize]| steps.iter().map(|&i| counts[i].rows_in).sum::<u64>();
+        let complete = progress.items_done();
+        let share = share_done(&inputs, &to_do, &counts).map(|share| share * all as f64);
         Snapshot {
             splits: done + progress.splits_committed(),
-            items: items_done + sum(&sources),
-            kept: sum(&sinks),
+            items: items_done + complete,
+            // What is complete is done, whatever the tasks seem to say.
+            work: share.or((complete > 0).then_some(0.0)).map(|work| work.max(complete as f64)),
+            to_do: all,
+            kept: sinks.iter().map(|(sink, name)| (name.clone(), counts[*sink].rows_in)).collect(),
             rejected: counts.iter().map(|c| c.rejected_total()).sum(),
             errors: counts.iter().map(|c| c.errors_total()).sum(),
         }

@@ -82,7 +82,9 @@ pub fn commit<'s>(
                 for message in messages.drain(..) {
                     match message {
                         ToCommitter::Did(counts) => shared.progress.did(&counts, &shared),
-                        ToCommitter::Complete => shared.progress.complete(),
+                        ToCommitter::Complete(split) => {
+                            shared.progress.complete(shared.plan.splits[split as usize].items.len() as u64)
+                        }
                         ToCommitter::Finished(group) => {
                             outstanding += 1;
                             // Fails only when the commit thread is gone, and it only ends with the process or with this channel.

@@ -53,7 +53,7 @@ pub use self::commit_step::{Committed, finish_group};
 use self::compile::{Compiled, Program, Work, select};
 use self::intent::Intents;
 use self::offload::Rows;
-pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping, too_many_errors};
+pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping, share_done, too_many_errors};
 pub use self::stop::Stop;
 use self::task::TaskContext;
 use self::time::SplitTime;

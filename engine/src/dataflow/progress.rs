@@ -3,6 +3,7 @@
 //! Kept up to date on the process with the first worker, which hears of every task. What can go wrong: in a cluster other processes cannot be told to
 //! open no more splits, so too many errors end all processes at once there; what was not committed is done again.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub const ERROR_RATE_MIN_ROWS: u64 = 20;
 pub struct RunProgress {
     totals: Mutex<Vec<Counts>>,
     splits_done: AtomicU64,
+    items_done: AtomicU64,
     splits_committed: AtomicU64,
     max_error_rate: f64,
     stopping: Mutex<Option<Stopping>>,
@@ -41,6 +43,7 @@ impl RunProgress {
         RunProgress {
             totals: Mutex::new(vec![Counts::default(); steps]),
             splits_done: AtomicU64::new(0),
+            items_done: AtomicU64::new(0),
             splits_committed: AtomicU64::new(0),
             max_error_rate,
             stopping: Mutex::new(None),
@@ -52,6 +55,11 @@ impl RunProgress {
     /// Splits that are complete, in this run.
     pub fn splits_done(&self) -> u64 {
         self.splits_done.load(Ordering::Relaxed)
+    }
+
+    /// Inputs of the splits that are complete, in this run.
+    pub fn items_done(&self) -> u64 {
+        self.items_done.load(Ordering::Relaxed)
     }
 
     /// Splits that are committed, in this run.
@@ -90,8 +98,9 @@ impl RunProgress {
         metrics::gauge!(names::SPLITS_DONE).increment(splits as f64);
     }
 
-    pub(super) fn complete(&self) {
+    pub(super) fn complete(&self, items: u64) {
         self.splits_done.fetch_add(1, Ordering::Relaxed);
+        self.items_done.fetch_add(items, Ordering::Relaxed);
     }
 
     pub(super) fn did(&self, counts: &[(u32, Counts)], shared: &Shared) {
@@ -117,6 +126,29 @@ impl RunProgress {
     }
 }
 
+/// The share (0 to 1) of a run's work that is done, also in splits that are open: time that tasks took against the time that all rows will take, if those to come
+/// are like those that were. `inputs` are the steps that feed each step, in the order of the graph; `items` the inputs that each source will read.
+/// `None` while a step that will have rows has seen none: nobody knows what its rows cost.
+pub fn share_done(inputs: &[Vec<usize>], items: &BTreeMap<usize, u64>, counts: &[Counts]) -> Option<f64> {
+    let (mut done, mut all) = (0.0, 0.0);
+    let mut rows_out: Vec<f64> = Vec::with_capacity(inputs.len());
+    for (step, feeding) in inputs.iter().enumerate() {
+        let (seen, micros) = (counts[step].rows_in as f64, counts[step].micros as f64);
+        let rows_in = match items.get(&step) {
+            Some(items) => *items as f64,
+            None => feeding.iter().map(|&i| rows_out[i]).sum(),
+        };
+        if seen == 0.0 && rows_in >= 1.0 {
+            return None;
+        }
+        let per_row = |sum: f64| if seen > 0.0 { sum / seen } else { 0.0 };
+        rows_out.push(rows_in * per_row(counts[step].rows_out as f64));
+        done += micros;
+        all += per_row(micros) * rows_in.max(seen);
+    }
+    (all > 0.0).then(|| (done / all).min(1.0))
+}
+
 /// Rounding of a product must not allow one row more.
 const ROUNDING: f64 = 1e-9;
 
@@ -137,6 +169,28 @@ pub fn too_many_errors(step: &str, total: &Counts, max_rate: f64) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_of_the_work_is_known_also_while_every_split_is_open() {
+        let counts = |rows_in, rows_out, micros| Counts { rows_in, rows_out, micros, ..Counts::default() };
+        // A source, a costly measure, a filter that drops half, an expanding step with three children for each row, a sink.
+        let inputs = [vec![], vec![0], vec![1], vec![2], vec![3]];
+        let items = BTreeMap::from([(0, 20)]);
+        let share = |counts: &[Counts]| share_done(&inputs, &items, counts).map(|share| (share * 1000.0).round() / 1000.0);
+        let nothing = || counts(0, 0, 0);
+        assert_eq!(share(&[nothing(), nothing(), nothing(), nothing(), nothing()]), None);
+        // All inputs are opened; a quarter was measured; what the last step costs is not known yet.
+        assert_eq!(share(&[counts(20, 20, 20), counts(5, 5, 500), counts(4, 2, 0), nothing(), nothing()]), None);
+        // 20 rows at 1, 20 at 100, 10 at 50: 2520 in all; 20 + 500 + 100 are done.
+        let midway = [counts(20, 20, 20), counts(5, 5, 500), counts(4, 2, 0), counts(2, 6, 100), counts(6, 6, 0)];
+        assert_eq!(share(&midway), Some(0.246));
+        let end = [counts(20, 20, 20), counts(20, 20, 2000), counts(20, 10, 0), counts(10, 30, 500), counts(30, 30, 0)];
+        assert_eq!(share(&end), Some(1.0));
+        // Everything was dropped early: the rest has no rows and costs nothing.
+        let dropped = [counts(10, 10, 10), counts(10, 0, 100), nothing(), nothing(), nothing()];
+        assert_eq!(share(&dropped), Some(0.5));
+        assert_eq!(share_done(&[], &BTreeMap::new(), &[]), None);
+    }
 
     #[test]
     fn only_rows_that_are_lost_count_as_errors_and_the_share_is_rounded_up_to_whole_rows() {
