@@ -23,6 +23,8 @@ use crate::{CheckArgs, Format, fail, pipeline, print};
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// `/healthz` says that a run is stuck when no task has ended for this long.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// Environment variable with a name of the run, the same for all machines of a cluster.
+const RUN_ID_VARIABLE: &str = "CURETTE_RUN_ID";
 /// Environment variable with the secret that the machines of a cluster share.
 const SECRET_VARIABLE: &str = "CURETTE_CLUSTER_SECRET";
 
@@ -36,7 +38,9 @@ pub(crate) struct RunArgs {
     /// Start this many processes on this machine, watch them, and start them again if one dies.
     #[arg(long, conflicts_with_all = ["hosts", "process"], value_parser = clap::value_parser!(u64).range(1..=256))]
     processes: Option<u64>,
-    /// Be one process of a cluster: a file with one host:port per line, the same on every machine.
+    /// Be one process of a cluster: a file with one host:port per line, the same on every machine. Processes of different pipelines end at once and say so. To
+    /// keep apart runs of the same pipeline (a process left over from an earlier one, say), set CURETTE_RUN_ID alike for all processes of a run, for example to the
+    /// job's number; CURETTE_CLUSTER_SECRET is a secret that all must know.
     #[arg(long, requires = "process")]
     hosts: Option<PathBuf>,
     /// Which line of the hosts file this process is (from 0).
@@ -79,12 +83,12 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
             (Some(hosts), Some(process)) => member(args, graph, threads, args.quiet || process > 0, |hash| {
                 let addresses = read_hosts(hosts, process).map_err(|e| ClusterError::BadMembers(e.to_string()))?;
                 let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
-                // A run is named by its plan: processes of another pipeline are refused.
                 Ok(Members {
                     index: process,
                     addresses,
                     threads,
-                    run_id: hash.clone(),
+                    // Two runs of one plan look alike unless somebody names them.
+                    run_id: std::env::var(RUN_ID_VARIABLE).unwrap_or_default(),
                     plan_hash: hash,
                     secret,
                     listen: Listen::OwnAddress,

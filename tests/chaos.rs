@@ -295,6 +295,50 @@ fn of_two_runs_at_once_the_slower_one_leaves_no_file_behind() {
     assert!(losers > 0, "the runs never met");
 }
 
+/// Two members of a cluster as two machines would start them; gives the exit code and the log of each.
+fn on_hosts(folder: &Path, of: [&Chaos; 2], args: &[&str]) -> [(Option<i32>, String); 2] {
+    // The ports are free now; that somebody takes one before the members listen is unlikely, and would be told.
+    let ports: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let hosts: String = ports.iter().map(|port| format!("{}\n", port.local_addr().unwrap())).collect();
+    let file = folder.join("hosts.txt");
+    std::fs::write(&file, hosts).unwrap();
+    drop(ports);
+    let children = [0, 1].map(|process| {
+        let mut command = command(of[process], &workers(0));
+        command.arg("--hosts").arg(&file).args(["--process", &process.to_string()]).args(args);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    children.map(|child| {
+        let end = child.wait_with_output().unwrap();
+        (end.status.code(), String::from_utf8_lossy(&end.stderr).into_owned())
+    })
+}
+
+#[test]
+fn members_on_hosts_agree_on_the_plan_and_on_the_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let all = chaos(dir.path(), &videos, "hosts");
+    for generation in 0..2 {
+        // The second time everything is done: the first process decides to begin again, and the other one follows.
+        let args: &[&str] = if generation == 0 { &[] } else { &["--new-version"] };
+        for (code, said) in on_hosts(dir.path(), [&all, &all], args) {
+            assert_eq!(code, Some(0), "{said}");
+        }
+        assert_same("hosts", &want, &results(&all));
+        let stages = Table::open_existing("stages", &all.output.join("stages").to_string_lossy()).unwrap().unwrap();
+        assert_eq!(stages.state().unwrap().generation, generation);
+    }
+    let other = chaos(dir.path(), &videos, "other");
+    let text = std::fs::read_to_string(&other.pipeline).unwrap();
+    std::fs::write(&other.pipeline, text.replace("split_max_items = 1", "split_max_items = 2")).unwrap();
+    for (code, said) in on_hosts(dir.path(), [&all, &other], &[]) {
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("their plans differ") && said.contains("give every process the same pipeline file"), "{said}");
+    }
+}
+
 #[test]
 fn a_killed_process_of_a_local_cluster_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
