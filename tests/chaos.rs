@@ -340,6 +340,32 @@ fn members_on_hosts_agree_on_the_plan_and_on_the_version() {
 }
 
 #[test]
+fn a_limit_on_file_sizes_is_an_error_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let chaos = Chaos { pipeline: dir.path().join("small-files.toml"), output: dir.path().join("small-files") };
+    let steps = "[step.probe]\ntype = \"probe\"\ninputs = [\"videos\"]\n\n[step.all]\ntype = \"parquet\"\ninputs = [\"probe\"]\n";
+    let text = format!(
+        "[pipeline]\nname = \"small\"\noutput = {:?}\n\n[step.videos]\ntype = \"videos\"\npath = {:?}\n\n{steps}",
+        chaos.output.display().to_string(),
+        videos.display().to_string()
+    );
+    std::fs::write(&chaos.pipeline, text).unwrap();
+    let mut limited = command(&chaos, &workers(1));
+    // SAFETY: between fork and exec one async-signal-safe call.
+    unsafe {
+        limited.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 4 << 10, rlim_max: 4 << 10 };
+            if libc::setrlimit(libc::RLIMIT_FSIZE, &limit) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    let end = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(1), "{}: {said}", end.status);
+    assert!(said.contains("File too large"), "{said}");
+}
+
+#[test]
 fn a_killed_process_of_a_local_cluster_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let videos = videos(dir.path());

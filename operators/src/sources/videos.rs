@@ -39,7 +39,7 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 /// instead of mixing addresses that are dead with new ones. Folders that cannot be read are left out, with a warning and their number.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
-/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address`, `bad_info_json`, `bad_transcript`, `file_too_large` (an info
+/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`, `bad_transcript`, `file_too_large` (an info
 /// file above 64 MiB, a transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
