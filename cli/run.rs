@@ -282,6 +282,7 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
             "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
             "reused": report.reused.iter().cloned().collect::<std::collections::BTreeMap<String, u64>>(),
+            "notes": report.notes,
             "peak_memory_bytes": peak_memory_bytes(),
         })
         .to_string();
@@ -300,6 +301,9 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             (files, bytes) => format!("; {files} files of killed attempts removed ({bytes} bytes)"),
         }
     );
+    for note in &report.notes {
+        let _ = writeln!(out, "{note}");
+    }
     if !report.reused.is_empty() {
         let reused: Vec<_> = report.reused.iter().map(|(step, rows)| format!("{step} {rows}")).collect();
         let _ = writeln!(out, "rows whose answer had been kept: {}", reused.join(", "));

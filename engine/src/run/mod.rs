@@ -155,6 +155,8 @@ pub struct Report {
     pub orphans: (u64, u64),
     /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
     pub reused: Vec<(String, u64)>,
+    /// What the sources say of their listings: files that were left out, say.
+    pub notes: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -172,6 +174,9 @@ pub fn run<W>(
     let peers = threads * place.processes();
     let (graph, plan) = (Arc::clone(&prepared.graph), Arc::clone(&prepared.plan));
     let before = prepared.done.len();
+    if first {
+        plan.notes.iter().for_each(|note| tracing::info!("{note}"));
+    }
     let progress = Arc::new(RunProgress::new(graph.steps.len(), graph.pipeline.max_error_rate));
     let (tables, intents) = (prepared.tables.clone(), prepared.intents.clone());
     if prepared.todo.is_empty() {
@@ -225,5 +230,6 @@ fn finish(
     let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
     let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
     let splits_done = progress.splits_committed();
-    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, elapsed: started.elapsed() }))
+    let notes = plan.notes.clone();
+    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, notes, elapsed: started.elapsed() }))
 }

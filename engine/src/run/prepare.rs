@@ -143,14 +143,15 @@ pub struct PrepareOptions {
 pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
     resources.get(|| OutputPlace(absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy())));
     let program = compile(graph, resources)?;
-    let mut listings = Vec::new();
+    let (mut listings, mut notes) = (Vec::new(), Vec::new());
     for step in &program.steps {
         if let crate::dataflow::compile::Work::Source(source) = &step.work {
             let items = source.list().map_err(|e| crate::plan::PlanError::List { step: step.name.to_string(), source: e })?;
             listings.push((step.index, items));
+            notes.extend(source.notes().into_iter().map(|note| format!("step `{}`: {note}", step.name)));
         }
     }
-    let plan = plan(graph, listings)?;
+    let plan = Plan { notes, ..plan(graph, listings)? };
     Ok((program, plan))
 }
 
