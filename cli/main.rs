@@ -120,6 +120,7 @@ enum Picture {
 
 fn main() -> ExitCode {
     curette_engine::memory::one_heap_per_core();
+    a_file_too_large_is_an_error();
     let cli = Cli::parse();
     let format = if cli.logs.log == LogStyle::Json { LogFormat::Json } else { LogFormat::Human };
     if let Err(e) = init_logs(&LogOptions { format, filter: cli.logs.log_level.clone(), color: true }) {
@@ -141,6 +142,12 @@ fn main() -> ExitCode {
         Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
     };
     exit.into()
+}
+
+/// Beyond a limit on file sizes (`ulimit -f`) a write ends the process without a word, unless the signal is ignored: then it fails, and what failed is said.
+fn a_file_too_large_is_an_error() {
+    // SAFETY: to ignore a signal installs no handler and touches no memory of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn graph(args: &GraphArgs) -> Exit {

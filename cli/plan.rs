@@ -64,7 +64,7 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         return Ok(json!({
             "plan": plan.hash.as_str(), "made_by_another_plan": other.as_ref().map(|h| h.as_str()), "changes": changes,
             "redo": redone.iter().flatten().map(|r| json!({"step": r.step, "rows": if r.why.is_some() { "differ" } else { "same" }, "why": r.why, "answers_kept": keeps.contains(&r.step)})).collect::<Vec<_>>(),
-            "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
+            "notes": plan.notes, "inputs": plan.items(), "cost_bytes": total, "cost_left_bytes": left, "splits": splits,
         })
         .to_string());
     }
@@ -79,6 +79,9 @@ fn show(args: &PlanArgs, graph: &curette_engine::graph::Graph) -> Result<String,
         plan.splits.len(),
         mib(total)
     );
+    for note in &plan.notes {
+        let _ = writeln!(out, "{note}");
+    }
     let _ = writeln!(
         out,
         "done: {} splits; left: {} splits, {:.1} MiB",

@@ -1,5 +1,6 @@
 //! The verb `run`: one process, a local cluster that this process starts and watches, or one process of several machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use curette_engine::cluster::local::{Local, Seat, supervise};
 use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
-use curette_engine::dataflow::{RunProgress, Stopping};
+use curette_engine::dataflow::{RunProgress, Stopping, share_done};
 use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
 use curette_engine::operator::Kind;
@@ -22,6 +23,8 @@ use crate::{CheckArgs, Format, fail, pipeline, print};
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// `/healthz` says that a run is stuck when no task has ended for this long.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// Environment variable with a name of the run, the same for all machines of a cluster.
+const RUN_ID_VARIABLE: &str = "CURETTE_RUN_ID";
 /// Environment variable with the secret that the machines of a cluster share.
 const SECRET_VARIABLE: &str = "CURETTE_CLUSTER_SECRET";
 
@@ -35,13 +38,16 @@ pub(crate) struct RunArgs {
     /// Start this many processes on this machine, watch them, and start them again if one dies.
     #[arg(long, conflicts_with_all = ["hosts", "process"], value_parser = clap::value_parser!(u64).range(1..=256))]
     processes: Option<u64>,
-    /// Be one process of a cluster: a file with one host:port per line, the same on every machine.
+    /// Be one process of a cluster: a file with one host:port per line, the same on every machine. Processes of different pipelines end at once and say so. To
+    /// keep apart runs of the same pipeline (a process left over from an earlier one, say), set CURETTE_RUN_ID alike for all processes of a run, for example to the
+    /// job's number; CURETTE_CLUSTER_SECRET is a secret that all must know.
     #[arg(long, requires = "process")]
     hosts: Option<PathBuf>,
     /// Which line of the hosts file this process is (from 0).
     #[arg(long, requires = "hosts")]
     process: Option<usize>,
-    /// If the plan has changed, begin a new version of the tables; older versions stay readable.
+    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions stay readable. Over an unchanged plan the answers that were kept are
+    /// used, so only rows with errors and what is not kept are worked out again. A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
     /// No progress.
@@ -77,12 +83,12 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
             (Some(hosts), Some(process)) => member(args, graph, threads, args.quiet || process > 0, |hash| {
                 let addresses = read_hosts(hosts, process).map_err(|e| ClusterError::BadMembers(e.to_string()))?;
                 let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
-                // A run is named by its plan: processes of another pipeline are refused.
                 Ok(Members {
                     index: process,
                     addresses,
                     threads,
-                    run_id: hash.clone(),
+                    // Two runs of one plan look alike unless somebody names them.
+                    run_id: std::env::var(RUN_ID_VARIABLE).unwrap_or_default(),
                     plan_hash: hash,
                     secret,
                     listen: Listen::OwnAddress,
@@ -113,7 +119,7 @@ type Done = Result<Option<(Report, Vec<(String, String)>)>, RunError>;
 
 fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
     abort_on_panic();
-    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false })?;
     go(args.quiet, prepared, Place::Alone { binary: args.binary }, threads)
 }
 
@@ -125,10 +131,15 @@ fn member(
     members: impl FnOnce(String) -> Result<Members, ClusterError>,
 ) -> Done {
     abort_on_panic();
-    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version })?;
+    // Only one member of a cluster decides; of a local one its parent has.
+    let follows = args.process.is_some_and(|p| p > 0);
+    let mut prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows })?;
     let members = members(prepared.plan.hash.as_str().to_string())?;
     let (index, processes) = (members.index, members.addresses.len());
     let sockets = cluster::connect(&members, CONNECT_LIMIT)?;
+    if index > 0 {
+        prepared.follow()?;
+    }
     go(quiet, prepared, Place::Member { index, processes, sockets }, threads)
 }
 
@@ -160,13 +171,26 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
     let items_done: u64 =
         prepared.plan.splits.iter().filter(|s| prepared.done.contains(s.id)).map(|s| s.items.len() as u64).sum();
     let total = Total { splits, items: prepared.plan.items() as u64 };
+    let steps = &prepared.graph.steps;
+    let inputs: Vec<Vec<usize>> = steps.iter().map(|s| s.inputs.clone()).collect();
+    let sinks: Vec<(usize, String)> = sinks.into_iter().map(|i| (i, steps[i].name.clone())).collect();
+    let left = |&source: &usize| -> u64 {
+        let todo = prepared.todo.iter().map(|&s| &prepared.plan.splits[s as usize]);
+        todo.filter(|s| s.source == source).map(|s| s.items.len() as u64).sum()
+    };
+    let to_do: BTreeMap<usize, u64> = sources.iter().map(|source| (*source, left(source))).collect();
+    let all: u64 = to_do.values().sum();
     let look = move || {
         let counts = progress.totals();
-        let sum = |steps: &[usize]| steps.iter().map(|&i| counts[i].rows_in).sum::<u64>();
+        let complete = progress.items_done();
+        let share = share_done(&inputs, &to_do, &counts).map(|share| share * all as f64);
         Snapshot {
             splits: done + progress.splits_committed(),
-            items: items_done + sum(&sources),
-            kept: sum(&sinks),
+            items: items_done + complete,
+            // What is complete is done, whatever the tasks seem to say.
+            work: share.or((complete > 0).then_some(0.0)).map(|work| work.max(complete as f64)),
+            to_do: all,
+            kept: sinks.iter().map(|(sink, name)| (name.clone(), counts[*sink].rows_in)).collect(),
             rejected: counts.iter().map(|c| c.rejected_total()).sum(),
             errors: counts.iter().map(|c| c.errors_total()).sum(),
         }
@@ -208,7 +232,7 @@ fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
 /// Starts the local cluster. Tables are made and a changed plan is refused here, once, before any child starts.
 fn parent(args: &RunArgs, graph: Graph, threads: usize, processes: usize) -> ExitCode {
     let max_restarts = graph.engine.max_restarts;
-    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version }) {
+    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false }) {
         return fail(e.exit(), &e);
     }
     let program = match std::env::current_exe() {
@@ -258,6 +282,7 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
             "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
             "reused": report.reused.iter().cloned().collect::<std::collections::BTreeMap<String, u64>>(),
+            "notes": report.notes,
             "peak_memory_bytes": peak_memory_bytes(),
         })
         .to_string();
@@ -276,6 +301,9 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             (files, bytes) => format!("; {files} files of killed attempts removed ({bytes} bytes)"),
         }
     );
+    for note in &report.notes {
+        let _ = writeln!(out, "{note}");
+    }
     if !report.reused.is_empty() {
         let reused: Vec<_> = report.reused.iter().map(|(step, rows)| format!("{step} {rows}")).collect();
         let _ = writeln!(out, "rows whose answer had been kept: {}", reused.join(", "));

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use curette_engine::commit::Table;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use support::{assert_same, corpus, curette, quickstart, succeed, tables};
 
 /// Videos of the chaos runs: a few readable ones, a broken one, one split each.
@@ -206,6 +208,161 @@ fn killed_at_every_labelled_point_it_ends_as_if_nothing_had_happened() {
         assert_nothing_redone(point, &before, &opened);
         assert_same(point, &want, &results(&chaos));
     }
+}
+
+#[test]
+fn a_new_version_of_an_unchanged_plan_is_begun_once_however_often_it_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let chaos = chaos(dir.path(), &videos, "undisturbed");
+    let generations = || -> BTreeSet<u64> {
+        let open = |name: &str| Table::open_existing(name, &chaos.output.join(name).to_string_lossy()).unwrap().unwrap();
+        ["clips", "rejects", "errors", "stages"].map(|name| open(name).state().unwrap().generation).into()
+    };
+    let anew = |n: u64| workers(n).into_iter().chain(["--new-version".to_string()]).collect::<Vec<_>>();
+    for (i, point) in
+        ["version_begun:1", "version_begun:2", "split_complete:2", "between_tables:3", "split_complete:1"].into_iter().enumerate()
+    {
+        let (_, finished) = run(&chaos, &anew(i as u64), Some(point), None);
+        assert!(!finished, "{point} was never passed: nothing was killed");
+        assert!(generations().iter().all(|g| *g <= 1), "{point}: {:?}", generations());
+    }
+    let (_, finished) = run(&chaos, &anew(2), None, None);
+    assert!(finished);
+    assert_eq!(generations(), BTreeSet::from([1]));
+    assert_same("a new version", &want, &results(&chaos));
+    // A local cluster begins one generation more, once: its children do not decide.
+    let (opened, _) = run(&chaos, &anew(2), None, None);
+    assert_eq!((generations(), opened.is_empty()), (BTreeSet::from([2]), false));
+    assert_same("the next version", &want, &results(&chaos));
+}
+
+/// Rows of all files of a folder, as a program counts them that knows nothing of the log.
+fn rows_of_files(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let parquet = files.filter(|p| p.file_name().unwrap().to_string_lossy().contains(".parquet"));
+    parquet
+        .map(|p| {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&p).unwrap());
+            let reader = reader.unwrap_or_else(|e| panic!("{}: {e}", p.display()));
+            reader.metadata().file_metadata().num_rows() as u64
+        })
+        .sum()
+}
+
+#[test]
+fn of_two_runs_at_once_the_slower_one_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let mut losers = 0;
+    // Committing all at the end, and after each split.
+    for interval in ["60", "0"] {
+        let chaos = chaos(dir.path(), &videos, &format!("two-{interval}"));
+        let text = std::fs::read_to_string(&chaos.pipeline).unwrap();
+        std::fs::write(
+            &chaos.pipeline,
+            text.replace("commit_interval_seconds = 0", &format!("commit_interval_seconds = {interval}")),
+        )
+        .unwrap();
+        let children: Vec<_> =
+            (0..2).map(|_| command(&chaos, &workers(1)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()).collect();
+        let ends: Vec<_> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        for end in &ends {
+            let said = String::from_utf8_lossy(&end.stderr);
+            match end.status.code() {
+                Some(0) => {}
+                Some(1) => {
+                    assert!(said.contains("another run has committed splits"), "{said}");
+                    losers += 1;
+                }
+                other => panic!("{other:?}: {said}"),
+            }
+        }
+        for name in ["clips", "rejects", "errors", "stages"] {
+            let folder = chaos.output.join(name);
+            let table = Table::open_existing(name, &folder.to_string_lossy()).unwrap().unwrap();
+            assert_eq!(rows_of_files(&folder), table.row_count().unwrap(), "{name}, interval {interval}: {ends:#?}");
+        }
+        let pending = std::fs::read_dir(chaos.output.join("_curette/pending")).map_or(0, |all| all.count());
+        assert_eq!(pending, 0, "interval {interval}");
+        // Each may have been faster with another split; then both gave way.
+        let (_, finished) = run(&chaos, &workers(1), None, None);
+        assert!(finished);
+        assert_same(&format!("interval {interval}"), &want, &results(&chaos));
+    }
+    assert!(losers > 0, "the runs never met");
+}
+
+/// Two members of a cluster as two machines would start them; gives the exit code and the log of each.
+fn on_hosts(folder: &Path, of: [&Chaos; 2], args: &[&str]) -> [(Option<i32>, String); 2] {
+    // The ports are free now; that somebody takes one before the members listen is unlikely, and would be told.
+    let ports: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let hosts: String = ports.iter().map(|port| format!("{}\n", port.local_addr().unwrap())).collect();
+    let file = folder.join("hosts.txt");
+    std::fs::write(&file, hosts).unwrap();
+    drop(ports);
+    let children = [0, 1].map(|process| {
+        let mut command = command(of[process], &workers(0));
+        command.arg("--hosts").arg(&file).args(["--process", &process.to_string()]).args(args);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    children.map(|child| {
+        let end = child.wait_with_output().unwrap();
+        (end.status.code(), String::from_utf8_lossy(&end.stderr).into_owned())
+    })
+}
+
+#[test]
+fn members_on_hosts_agree_on_the_plan_and_on_the_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let (want, _) = undisturbed(dir.path(), &videos);
+    let all = chaos(dir.path(), &videos, "hosts");
+    for generation in 0..2 {
+        // The second time everything is done: the first process decides to begin again, and the other one follows.
+        let args: &[&str] = if generation == 0 { &[] } else { &["--new-version"] };
+        for (code, said) in on_hosts(dir.path(), [&all, &all], args) {
+            assert_eq!(code, Some(0), "{said}");
+        }
+        assert_same("hosts", &want, &results(&all));
+        let stages = Table::open_existing("stages", &all.output.join("stages").to_string_lossy()).unwrap().unwrap();
+        assert_eq!(stages.state().unwrap().generation, generation);
+    }
+    let other = chaos(dir.path(), &videos, "other");
+    let text = std::fs::read_to_string(&other.pipeline).unwrap();
+    std::fs::write(&other.pipeline, text.replace("split_max_items = 1", "split_max_items = 2")).unwrap();
+    for (code, said) in on_hosts(dir.path(), [&all, &other], &[]) {
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("their plans differ") && said.contains("give every process the same pipeline file"), "{said}");
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = videos(dir.path());
+    let chaos = Chaos { pipeline: dir.path().join("small-files.toml"), output: dir.path().join("small-files") };
+    let steps = "[step.probe]\ntype = \"probe\"\ninputs = [\"videos\"]\n\n[step.all]\ntype = \"parquet\"\ninputs = [\"probe\"]\n";
+    let text = format!(
+        "[pipeline]\nname = \"small\"\noutput = {:?}\n\n[step.videos]\ntype = \"videos\"\npath = {:?}\n\n{steps}",
+        chaos.output.display().to_string(),
+        videos.display().to_string()
+    );
+    std::fs::write(&chaos.pipeline, text).unwrap();
+    let mut limited = command(&chaos, &workers(1));
+    // SAFETY: between fork and exec one async-signal-safe call.
+    unsafe {
+        limited.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 4 << 10, rlim_max: 4 << 10 };
+            if libc::setrlimit(libc::RLIMIT_FSIZE, &limit) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    let end = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(1), "{}: {said}", end.status);
+    assert!(said.contains("File too large"), "{said}");
 }
 
 #[test]

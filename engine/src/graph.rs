@@ -39,7 +39,9 @@ pub struct PipelineSettings {
     pub description: String,
     /// Folder or URL (`s3://bucket/prefix`) for tables, from the pipeline file's folder if relative.
     pub output: String,
-    /// The run stops when more than this share of the rows that entered a step ended as errors there (0 to 1), once at least 20 rows entered it.
+    /// The run fails (exit code 4) when more than this share of the rows that entered a step ended as errors there (0 to 1). The share is rounded up to
+    /// whole rows: 0.1 allows one bad file among three, and three among 25; 0 allows none. Midway it stops the run once at least 20 rows entered the step; at the
+    /// end it is held against all rows that the tables stand for, those of earlier runs included, however few they are.
     #[serde(default = "default_max_error_rate")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_error_rate: f64,

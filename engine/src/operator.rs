@@ -229,6 +229,10 @@ pub struct InputItem {
 pub trait Source: Send + Sync {
     /// Lists all inputs, in any order. An input that cannot be looked at must still be listed (its read gives the problem).
     fn list(&self) -> Result<Vec<InputItem>, OperatorError>;
+    /// What people should know of the last listing, a sentence each: what it left out, say. Shown by `curette plan` and by the report of a run.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Reads items into rows: like a measure whose input rows are the items. The first added column is the id; the id must be given for every item,
     /// also unmeasured ones.
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError>;

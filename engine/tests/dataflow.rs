@@ -6,6 +6,7 @@ mod toy;
 
 use std::path::Path;
 
+use curette_engine::commit::Table;
 use curette_engine::graph::Graph;
 use curette_engine::run::{self, Place, PrepareOptions, Report};
 
@@ -108,9 +109,51 @@ fn a_changed_plan_is_refused_and_a_new_version_keeps_the_old_one_readable() {
     to go on, either run again with --new-version (the old rows stay readable as older versions of the tables),
     or give the pipeline another output than `DIR`
     ");
-    let prepared = run::prepare(toy::graph(dir.path(), 31), PrepareOptions { new_version: true }).unwrap();
+    let prepared = run::prepare(toy::graph(dir.path(), 31), PrepareOptions { new_version: true, ..Default::default() }).unwrap();
     let report = run::run(prepared, Place::Alone { binary: false }, 2, |_, _| ()).unwrap().unwrap();
     check(dir.path(), &report, 31);
+}
+
+fn end(graph: Graph, new_version: bool) -> Result<Report, String> {
+    let prepared = run::prepare(graph, PrepareOptions { new_version, ..Default::default() }).unwrap();
+    run::run(prepared, Place::Alone { binary: false }, 2, |_, _| ())
+        .map(Option::unwrap)
+        .map_err(|e| format!("{:?}: {e}", e.exit()))
+}
+
+#[test]
+fn too_many_errors_fail_the_run_however_few_rows_there_are_and_fail_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = |rate| {
+        let mut graph = toy::graph(dir.path(), 13);
+        graph.pipeline.max_error_rate = rate;
+        graph
+    };
+    let first = end(graph(0.0), false).unwrap_err();
+    insta::assert_snapshot!(first, @"ErrorRate: step `numbers`: 1 of 13 rows could not be measured, more than max_error_rate = 0 allows; most often: bad_luck (1); what was done is committed. `curette ops` explains the codes. All splits are done, so running again ends like this: mend the cause and run once with --new-version, which works the rows with errors out again (answers that were kept are used), or raise max_error_rate");
+    assert_eq!(end(graph(0.0), false).unwrap_err(), first, "nothing was left to do");
+    let report = end(graph(0.01), false).unwrap();
+    check(dir.path(), &report, 13);
+    assert_eq!(report.splits_done, 0, "another rate is no other plan");
+}
+
+#[test]
+fn a_new_version_of_an_unchanged_plan_works_out_again_only_what_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    end(toy::graph(dir.path(), 40), false).unwrap();
+    for generation in [1, 2] {
+        let report = end(toy::graph(dir.path(), 40), true).unwrap();
+        check(dir.path(), &report, 40);
+        assert_eq!((report.splits_done, report.splits_before), (6, 0));
+        // All but the rows with errors.
+        let square = (0..40).filter(|n| n % 13 != 12 && n % 11 != 3).count() as u64;
+        let divide = (0..40).filter(|n| n % 13 != 12 && n % 5 != 0).count() as u64;
+        assert_eq!(report.reused, [("square".to_string(), square), ("divide".to_string(), divide)]);
+        for table in ["parts", "kept", "rejects", "errors", "stages"] {
+            let table = Table::open_existing(table, &dir.path().join(table).to_string_lossy()).unwrap().unwrap();
+            assert_eq!(table.state().unwrap().generation, generation);
+        }
+    }
 }
 
 /// Hashes change with the format of plans; their place in the sentence does not.
@@ -120,7 +163,8 @@ fn a_new_version_works_out_only_what_it_has_not_seen() {
         let dir = tempfile::tempdir().unwrap();
         let first = go(toy::graph(dir.path(), 40), threads, binary);
         assert!(first.reused.is_empty(), "{:?}", first.reused);
-        let prepared = run::prepare(toy::graph(dir.path(), 50), PrepareOptions { new_version: true }).unwrap();
+        let prepared =
+            run::prepare(toy::graph(dir.path(), 50), PrepareOptions { new_version: true, ..Default::default() }).unwrap();
         let second = run::run(prepared, Place::Alone { binary }, threads, |_, _| ()).unwrap().unwrap();
         check(dir.path(), &second, 50);
         // What could not be measured is tried again.
@@ -129,7 +173,7 @@ fn a_new_version_works_out_only_what_it_has_not_seen() {
         assert_eq!(second.reused, [("square".to_string(), square), ("divide".to_string(), divide)]);
         let mut off = toy::graph(dir.path(), 51);
         off.engine.reuse = false;
-        let prepared = run::prepare(off, PrepareOptions { new_version: true }).unwrap();
+        let prepared = run::prepare(off, PrepareOptions { new_version: true, ..Default::default() }).unwrap();
         let third = run::run(prepared, Place::Alone { binary }, threads, |_, _| ()).unwrap().unwrap();
         check(dir.path(), &third, 51);
         assert!(third.reused.is_empty());

@@ -12,7 +12,7 @@
 //!
 //! Why both hellos always travel: each side compares them by itself and can say in its own log in what they differ. Why a last word from
 //! the dialer: the listener counts a peer as there only when the peer does so too. Why `ready`: nobody sends data to a process that still waits
-//! for a third one. With a shared secret both prove that they know it, over both hellos and fresh nonces, so a replay proves nothing.
+//! for a third one. Who has another plan proves the secret all the same before it hangs up, so that the listener can end, too, and no stranger can make it. With a shared secret both prove that they know it, over both hellos and fresh nonces, so a replay proves nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,9 @@ pub(super) enum Rejected {
     Mismatch(Mismatch),
     #[error("it says that process {0} is connected already; was the same --process given twice?")]
     TheySayDuplicate(usize),
+    /// A member of this very run, by its run id and the secret, that is about to do something else.
+    #[error("{mismatch}")]
+    OtherPlan { peer: usize, mismatch: Mismatch },
     #[error("process {0} is connected already; was the same --process given twice?")]
     Duplicate(usize),
     #[error("it said something unexpected")]
@@ -172,8 +175,14 @@ pub(super) fn dial(talk: &mut Talk<'_>, members: &Members, peer: usize) -> Resul
     let ours = hello(members);
     let our_bytes = talk.send(&Message::Hello(ours.clone()))?;
     let (theirs, their_bytes) = receive_hello(talk)?;
-    compare(&ours, &theirs, |index| index == peer).map_err(Rejected::Mismatch)?;
-    talk.send(&Message::Proof { mac: prove(members, b"dial", &our_bytes, &their_bytes) })?;
+    let compared = compare(&ours, &theirs, |index| index == peer);
+    if let Ok(()) | Err(Mismatch::Plan { .. }) = compared {
+        let sent = talk.send(&Message::Proof { mac: prove(members, b"dial", &our_bytes, &their_bytes) });
+        compared.map_err(Rejected::Mismatch)?;
+        sent?;
+    } else {
+        compared.map_err(Rejected::Mismatch)?;
+    }
     match talk.receive::<Message>()?.0 {
         Message::Proof { mac } if agrees(&mac, &prove(members, b"listen", &our_bytes, &their_bytes)) => {}
         Message::Proof { .. } | Message::Refused { why: Refused::Secret } => return Err(Rejected::Mismatch(Mismatch::Secret)),
@@ -197,11 +206,19 @@ pub(super) fn answer(talk: &mut Talk<'_>, members: &Members, claim: impl FnOnce(
         other => other?,
     };
     let our_bytes = talk.send(&Message::Hello(ours.clone()))?;
-    compare(&ours, &theirs, |index| index > ours.index && index < ours.processes).map_err(Rejected::Mismatch)?;
+    let is_caller = |index| index > ours.index && index < ours.processes;
+    let other_plan = match compare(&ours, &theirs, is_caller) {
+        Ok(()) => None,
+        Err(mismatch @ Mismatch::Plan { .. }) if is_caller(theirs.index) => Some(mismatch),
+        Err(mismatch) => return Err(Rejected::Mismatch(mismatch)),
+    };
     let Message::Proof { mac } = talk.receive::<Message>()?.0 else { return Err(Rejected::OutOfTurn) };
     if !agrees(&mac, &prove(members, b"dial", &their_bytes, &our_bytes)) {
         talk.send(&Message::Refused { why: Refused::Secret })?;
         return Err(Rejected::Mismatch(Mismatch::Secret));
+    }
+    if let Some(mismatch) = other_plan {
+        return Err(Rejected::OtherPlan { peer: theirs.index, mismatch });
     }
     if !claim(theirs.index) {
         talk.send(&Message::Refused { why: Refused::Duplicate })?;

@@ -46,7 +46,7 @@ pub struct Members {
     pub addresses: Vec<String>,
     /// Worker threads of each process.
     pub threads: usize,
-    /// Same for all processes of one run, different for any other run.
+    /// Same for all processes of one run, different for any other run; empty where nobody can tell.
     pub run_id: String,
     /// Hash of what all processes are about to do.
     pub plan_hash: String,

@@ -1,8 +1,8 @@
 //! Connects this process with all others: it listens for higher indices, dials lower ones, and gives up at a deadline.
 //!
 //! Why threads: each dial and each caller has its own small exchange with its own deadline, so that a slow stranger delays nobody. Who does not
-//! pass the handshake is turned away and logged, and listening goes on. What can go wrong: a peer that can never fit (another plan) ends the
-//! wait at once on the side that dialled it; everything else is tried again until the deadline, and the error then says what was seen last.
+//! pass the handshake is turned away and logged, and listening goes on. What can go wrong: a peer that can never fit ends the wait at once on the side that
+//! dialled it, and if it is of this run and has another plan, on both; everything else is tried again until the deadline, and the error then says what was seen last.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -147,6 +147,10 @@ fn hear(stream: TcpStream, from: SocketAddr, state: &State<'_>) {
     match result {
         Ok(index) => state.take(index, stream),
         Err(Rejected::Frame(FrameError::Stopped)) => {}
+        Err(Rejected::OtherPlan { peer, mismatch }) => {
+            let (index, address) = (state.members.index, state.members.addresses[peer].clone());
+            state.fail(ClusterError::Differs { index, peer, address, mismatch });
+        }
         Err(why) => {
             if let Some(index) = claimed {
                 state.release(index);

@@ -8,6 +8,7 @@
 //! a process could still commit would be refused as done already.
 
 use std::collections::HashSet;
+use std::sync::PoisonError;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -34,11 +35,22 @@ pub struct Orphans {
 impl Table {
     /// Deletes the files that no log entry names. See the module for when it is safe.
     pub fn collect_orphans(&self) -> std::result::Result<Orphans, CommitError> {
+        self.delete_unnamed(|_| true)
+    }
+
+    /// Ends the writing of shards by this process, for a run that another one was faster than, and deletes those files that `mine` names and no log entry. Shards
+    /// that are being completed are waited for; all others of this process fail from now on.
+    pub fn give_up(&self, mine: impl Fn(&str) -> bool) -> std::result::Result<Orphans, CommitError> {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.delete_unnamed(|name| mine(name.strip_suffix(TEMPORARY).unwrap_or(name)))
+    }
+
+    fn delete_unnamed(&self, which: impl Fn(&str) -> bool) -> std::result::Result<Orphans, CommitError> {
         // The files first: one that is committed in between is then named by the log that is read after.
         let ours = self.our_files()?;
         let named = self.named_files()?;
         let orphans: Vec<(Path, u64)> =
-            ours.into_iter().filter(|(path, _)| path.filename().is_none_or(|n| !named.contains(n))).collect();
+            ours.into_iter().filter(|(path, _)| path.filename().is_some_and(|n| which(n) && !named.contains(n))).collect();
         let total = Orphans { files: orphans.len() as u64, bytes: orphans.iter().map(|(_, bytes)| bytes).sum() };
         let deleted = block_on(
             stream::iter(orphans.iter().map(|(path, _)| self.location.store.delete(path)))

@@ -8,6 +8,7 @@
 //! store (told as [`CommitError::Shard`]); rows that do not have the table's columns.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -65,12 +66,21 @@ pub struct ShardWriter {
     writer: Option<ArrowWriter<Upload>>,
     stats: Collector,
     rows: u64,
+    /// See [`super::table::Table::give_up`].
+    closed: Arc<RwLock<bool>>,
 }
 
 impl ShardWriter {
-    pub(crate) fn new(table: &str, file: String, location: Location, schema: SchemaRef, options: ShardOptions) -> Self {
+    pub(crate) fn new(
+        table: &str,
+        file: String,
+        location: Location,
+        schema: SchemaRef,
+        options: ShardOptions,
+        closed: Arc<RwLock<bool>>,
+    ) -> Self {
         let stats = Collector::new(&schema);
-        ShardWriter { table: table.to_owned(), file, location, schema, options, writer: None, stats, rows: 0 }
+        ShardWriter { table: table.to_owned(), file, location, schema, options, writer: None, stats, rows: 0, closed }
     }
 
     /// The file name that the shard will have.
@@ -116,6 +126,10 @@ impl ShardWriter {
     pub fn finish(mut self) -> Result<Shard, CommitError> {
         kill_point("before_shard_finish");
         let empty = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
+        self.writer(&empty)?;
+        let closed = Arc::clone(&self.closed);
+        let _until_it_is_there = self.open(&closed)?;
+        // Made above: it is not opened, and the lock not taken, a second time.
         let writer = self.writer(&empty)?;
         let finished = writer.finish().map_err(|e| e.to_string());
         let finished = finished.and_then(|_| writer.inner_mut().finish().map_err(|e| e.to_string()));
@@ -139,6 +153,8 @@ impl ShardWriter {
 
     fn writer(&mut self, first: &RecordBatch) -> Result<&mut ArrowWriter<Upload>, CommitError> {
         if self.writer.is_none() {
+            let closed = Arc::clone(&self.closed);
+            let _until_it_is_there = self.open(&closed)?;
             let upload = Upload::start(&self.location, &self.file).map_err(|e| self.error(e.to_string()))?;
             let properties = properties(&self.schema, &self.options, first).map_err(|e| self.error(e.to_string()))?;
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
@@ -149,6 +165,12 @@ impl ShardWriter {
             Some(writer) => Ok(writer),
             None => unreachable!("made above"),
         }
+    }
+
+    /// Held while a file appears: none may after [`super::table::Table::give_up`] has looked.
+    fn open<'a>(&self, closed: &'a RwLock<bool>) -> Result<RwLockReadGuard<'a, bool>, CommitError> {
+        let guard = closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *guard { Err(self.error("another run was faster".into())) } else { Ok(guard) }
     }
 
     fn error(&self, reason: String) -> CommitError {

@@ -5,7 +5,7 @@
 //! reading the entry back: the commit id in it tells whose it is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -129,6 +129,8 @@ pub struct Table {
     snapshot: Mutex<Option<SnapshotRef>>,
     /// One commit at a time per process: threads would only race each other.
     committing: Mutex<()>,
+    /// True when this process must write no more shards.
+    pub(crate) closed: Arc<RwLock<bool>>,
     next_shard: AtomicU64,
 }
 
@@ -204,6 +206,7 @@ impl Table {
             options,
             snapshot: Mutex::default(),
             committing: Mutex::default(),
+            closed: Arc::default(),
             next_shard: AtomicU64::new(0),
         }
     }
@@ -244,7 +247,8 @@ impl Table {
     pub fn shard_writer(&self, attempt: &str) -> ShardWriter {
         let number = self.next_shard.fetch_add(1, Ordering::Relaxed);
         let file = format!("part-{attempt}-{number:05}.parquet");
-        ShardWriter::new(&self.name, file, self.location.clone(), SchemaRef::clone(&self.schema), self.options.clone())
+        let (location, schema, closed) = (self.location.clone(), SchemaRef::clone(&self.schema), Arc::clone(&self.closed));
+        ShardWriter::new(&self.name, file, location, schema, self.options.clone(), closed)
     }
 
     /// Makes shards part of the table and records their splits as done, both or neither. A split without rows is committed by being in

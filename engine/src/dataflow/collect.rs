@@ -32,8 +32,8 @@ use super::writer::{Finished, FromWriter, ToWriter};
 pub enum ToCommitter {
     /// What steps did since the last message, by step; for people who watch.
     Did(Vec<(u32, Counts)>),
-    /// A split is complete and adds up.
-    Complete,
+    /// This split is complete and adds up.
+    Complete(u32),
     /// A group of splits may be committed.
     Finished(Finished),
 }
@@ -111,7 +111,7 @@ pub fn collect<'s>(
                 let Some(state) = open.remove(&key) else { continue };
                 close(&shared, &link.commands, key.1, state);
                 if let Some(cap) = &alive {
-                    out.activate().session(cap).give(ToCommitter::Complete);
+                    out.activate().session(cap).give(ToCommitter::Complete(key.1));
                 }
             }
             if !told && frontiers.iter().all(|f| f.is_empty()) && open.is_empty() {

@@ -3,10 +3,10 @@
 //! Commits happen on a thread of their own; groups that wait meanwhile are committed together. It also watches the error rate, because it
 //! hears of every task.
 //!
-//! What can go wrong: another run writes to the same tables. The commit finds out (`Delta` versions are put-if-absent) and this run stops; whatever the
-//! other one committed stays valid.
+//! What can go wrong: another run writes to the same tables. The commit finds out (`Delta` versions are put-if-absent), this run deletes what it wrote for
+//! nothing (`give_way`) and stops; whatever the other one committed stays valid.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use timely::dataflow::channels::pact::Exchange;
@@ -15,6 +15,7 @@ use timely::dataflow::{Scope, Stream};
 
 use super::Shared;
 use super::collect::ToCommitter;
+use super::give_way::{self, Announced};
 use super::time::SplitTime;
 use super::writer::Finished;
 use crate::commit::{CommitError, Outcome, PlanStamp, SplitSet, Table, kill_point};
@@ -36,6 +37,13 @@ pub enum CommitStepError {
         /// The splits.
         splits: SplitSet,
     },
+}
+
+impl CommitStepError {
+    /// Whether the group can never be committed any more. After a failure of the store it is: the next run carries it out.
+    fn is_final(&self) -> bool {
+        matches!(self, CommitStepError::OtherRun { .. } | CommitStepError::Commit(CommitError::ChangedPlan { .. }))
+    }
 }
 
 /// A table as the committer sees it, in the order of the writer's targets; `None` for targets that are not tables.
@@ -74,7 +82,9 @@ pub fn commit<'s>(
                 for message in messages.drain(..) {
                     match message {
                         ToCommitter::Did(counts) => shared.progress.did(&counts, &shared),
-                        ToCommitter::Complete => shared.progress.complete(),
+                        ToCommitter::Complete(split) => {
+                            shared.progress.complete(shared.plan.splits[split as usize].items.len() as u64)
+                        }
                         ToCommitter::Finished(group) => {
                             outstanding += 1;
                             // Fails only when the commit thread is gone, and it only ends with the process or with this channel.
@@ -105,13 +115,20 @@ fn commit_all(shared: &Shared, queue: &Receiver<Finished>, ack: &Sender<usize>, 
                 all.shards.entry(*target).or_default().extend(shards.iter().cloned());
             }
         }
+        let mut tried = shared.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        *tried = tried.union(&all.splits);
         let carried_out = shared.intents.write(&shared.stamp, &all).map_err(CommitStepError::from).and_then(|name| {
-            commit_group(&shared.tables, &shared.stamp, &all)?;
+            commit_group(&shared.tables, &shared.stamp, &all).inspect_err(|e| {
+                if e.is_final() {
+                    give_way::clear(shared, Some(Announced { intent: &name, group: &all }));
+                }
+            })?;
             Ok(shared.intents.remove(&name)?)
         });
         if let Err(e) = carried_out {
             shared.stop.commit_failed(&e);
         }
+        drop(tried);
         shared.progress.committed(all.splits.len());
         tracing::info!(splits = all.splits.len(), "Committed");
         if ack.send(groups.len()).is_ok() {

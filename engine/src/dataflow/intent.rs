@@ -4,6 +4,8 @@
 //! them again could give other rows (captions are not repeatable), and the tables would contradict each other for ever. So the shards of all
 //! tables are named in one file first, and whoever finds that file finishes the commits instead of doing the splits again.
 //!
+//! Who carries out what another run wrote down says so in a file first: that run may be alive, and must then not delete the shards (see `give_way`).
+//!
 //! What can go wrong: the file of a run of another version; it is of no use and removed, its shards are orphans.
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,10 @@ use crate::commit::{CommitError, Folder, PlanStamp};
 
 /// Where the files are, below the pipeline's output.
 const FOLDER: &str = "_curette/pending";
+/// Ending of an intent.
+const INTENT: &str = ".json";
+/// Ending of the file that says that somebody reads intents.
+const READER: &str = ".reader";
 
 /// The intents below an output.
 #[derive(Debug, Clone)]
@@ -34,7 +40,7 @@ impl Intents {
 
     /// Writes an intent down and gives its name.
     pub fn write(&self, stamp: &PlanStamp, group: &Finished) -> Result<String, CommitError> {
-        let name = format!("{FOLDER}/{}.json", ulid::Ulid::generate());
+        let name = format!("{FOLDER}/{}{INTENT}", ulid::Ulid::generate());
         let intent = Intent { stamp: stamp.clone(), group: group.clone() };
         let text = serde_json::to_vec(&intent).map_err(|e| self.folder.error("write", &name, &e))?;
         self.folder.put(&name, text).map_err(|e| self.folder.error("write", &name, &e))?;
@@ -48,8 +54,14 @@ impl Intents {
 
     /// Carries out what a killed run had written down: calls `commit` for each group of this stamp. Gives the number of groups.
     pub fn finish(&self, stamp: &PlanStamp, commit: impl Fn(&Finished) -> Result<(), CommitError>) -> Result<usize, CommitError> {
+        if !self.list()?.iter().any(|name| name.ends_with(INTENT)) {
+            return Ok(0);
+        }
+        let reader = format!("{FOLDER}/{}{READER}", ulid::Ulid::generate());
+        self.folder.put(&reader, Vec::new()).map_err(|e| self.folder.error("write", &reader, &e))?;
         let mut finished = 0;
-        for name in self.folder.list(FOLDER).map_err(|e| self.folder.error("list", FOLDER, &e))? {
+        // Again: what was listed before somebody could know of this reader may be gone.
+        for name in self.list()?.into_iter().filter(|name| name.ends_with(INTENT)) {
             let bytes = match self.folder.get(&name) {
                 Ok(bytes) => bytes,
                 // Another process of the cluster was faster.
@@ -65,7 +77,23 @@ impl Intents {
             }
             self.remove(&name)?;
         }
+        self.remove(&reader)?;
         Ok(finished)
+    }
+
+    /// Whether somebody may be carrying out intents. One that was killed at it counts until a run is finished.
+    pub fn has_readers(&self) -> Result<bool, CommitError> {
+        Ok(self.list()?.iter().any(|name| name.ends_with(READER)))
+    }
+
+    /// Forgets readers that were killed. To be called when a run is finished: nothing is pending any more.
+    pub fn forget_readers(&self) -> Result<(), CommitError> {
+        let names = self.list()?;
+        names.iter().filter(|name| name.ends_with(READER)).try_for_each(|name| self.remove(name))
+    }
+
+    fn list(&self) -> Result<Vec<String>, CommitError> {
+        self.folder.list(FOLDER).map_err(|e| self.folder.error("list", FOLDER, &e))
     }
 }
 
@@ -86,10 +114,16 @@ mod tests {
         let seen = std::cell::RefCell::new(Vec::new());
         let count = intents.finish(&stamp(1), |g| {
             seen.borrow_mut().push(g.splits.to_string());
+            assert!(intents.has_readers().unwrap(), "while intents are carried out, a run that is alive can know");
             Ok(())
         });
         assert_eq!((count.unwrap(), seen.into_inner()), (1, vec!["1".to_string()]));
         assert_eq!(std::fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 0);
         assert_eq!(intents.finish(&stamp(1), |_| panic!("nothing is left")).unwrap(), 0);
+        std::fs::write(dir.path().join(FOLDER).join("killed.reader"), "").unwrap();
+        assert_eq!(intents.finish(&stamp(1), |_| panic!("a reader is no intent")).unwrap(), 0);
+        assert!(intents.has_readers().unwrap());
+        intents.forget_readers().unwrap();
+        assert!(!intents.has_readers().unwrap());
     }
 }

@@ -12,6 +12,7 @@
 //! | `collect` | gathers a split's results and closes it when progress tracking says so |
 //! | `writer` | rows become shards |
 //! | `commit_step` | shards become true |
+//! | `give_way` | removes what a run wrote that another one was faster than |
 //! | `intent` | all tables of a split, or none |
 //! | `progress` | what a run is doing, and whether it is being stopped |
 //! | `tables` | the `rejects`, `errors` and `stages` tables |
@@ -24,6 +25,7 @@ mod batch;
 mod collect;
 mod commit_step;
 pub mod compile;
+mod give_way;
 pub mod intent;
 pub mod ledger;
 mod offload;
@@ -51,7 +53,7 @@ pub use self::commit_step::{Committed, finish_group};
 use self::compile::{Compiled, Program, Work, select};
 use self::intent::Intents;
 use self::offload::Rows;
-pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping};
+pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping, share_done, too_many_errors};
 pub use self::stop::Stop;
 use self::task::TaskContext;
 use self::time::SplitTime;
@@ -79,6 +81,10 @@ pub struct Shared {
     tables: Vec<Committed>,
     stamp: PlanStamp,
     intents: Intents,
+    /// ULID of this attempt of this process.
+    attempt: String,
+    /// Held while commits are carried out: the splits that this process has tried to commit.
+    settling: Mutex<SplitSet>,
     progress: Arc<RunProgress>,
     /// Rows that wait or are worked on in this process, by step.
     waiting: Vec<AtomicU64>,
@@ -183,6 +189,8 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         tables: job.tables,
         stamp: job.stamp,
         intents: job.intents,
+        attempt: job.attempt,
+        settling: Mutex::default(),
         progress,
         waiting: (0..steps).map(|_| AtomicU64::new(0)).collect(),
         behind,
@@ -235,7 +243,7 @@ fn write(
     wake: &dyn Fn(),
 ) {
     if let Err(e) = writer::run(targets, settings, pools, queue, answer, wake) {
-        shared.stop.commit_failed(&e);
+        give_way::writer_failed(shared, &e);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Kept up to date on the process with the first worker, which hears of every task. What can go wrong: in a cluster other processes cannot be told to
 //! open no more splits, so too many errors end all processes at once there; what was not committed is done again.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use super::ledger::Counts;
 use crate::exit::Exit;
 use crate::telemetry::names;
 
-/// Rows that must have entered a step before its error rate can stop the run.
+/// Rows that must have entered a step before its error rate can stop a run midway: the first few prove nothing. At the end there is no minimum.
 pub const ERROR_RATE_MIN_ROWS: u64 = 20;
 
 /// What a run is doing, for progress displays. Kept up to date on the process with the first worker.
 pub struct RunProgress {
     totals: Mutex<Vec<Counts>>,
     splits_done: AtomicU64,
+    items_done: AtomicU64,
     splits_committed: AtomicU64,
     max_error_rate: f64,
     stopping: Mutex<Option<Stopping>>,
@@ -41,6 +43,7 @@ impl RunProgress {
         RunProgress {
             totals: Mutex::new(vec![Counts::default(); steps]),
             splits_done: AtomicU64::new(0),
+            items_done: AtomicU64::new(0),
             splits_committed: AtomicU64::new(0),
             max_error_rate,
             stopping: Mutex::new(None),
@@ -52,6 +55,11 @@ impl RunProgress {
     /// Splits that are complete, in this run.
     pub fn splits_done(&self) -> u64 {
         self.splits_done.load(Ordering::Relaxed)
+    }
+
+    /// Inputs of the splits that are complete, in this run.
+    pub fn items_done(&self) -> u64 {
+        self.items_done.load(Ordering::Relaxed)
     }
 
     /// Splits that are committed, in this run.
@@ -90,8 +98,9 @@ impl RunProgress {
         metrics::gauge!(names::SPLITS_DONE).increment(splits as f64);
     }
 
-    pub(super) fn complete(&self) {
+    pub(super) fn complete(&self, items: u64) {
         self.splits_done.fetch_add(1, Ordering::Relaxed);
+        self.items_done.fetch_add(items, Ordering::Relaxed);
     }
 
     pub(super) fn did(&self, counts: &[(u32, Counts)], shared: &Shared) {
@@ -100,9 +109,10 @@ impl RunProgress {
         for (step, count) in counts {
             let total = &mut totals[*step as usize];
             total.merge(count);
-            if let Some(why) = too_many_errors(total, self.max_error_rate) {
-                let step = &shared.program.steps[*step as usize].name;
-                let why = format!("step `{step}`: {why}");
+            if total.rows_in < ERROR_RATE_MIN_ROWS {
+                continue;
+            }
+            if let Some(why) = too_many_errors(&shared.program.steps[*step as usize].name, total, self.max_error_rate) {
                 // Other processes cannot be told to stop opening splits, so all end at once.
                 if !shared.alone {
                     shared.stop.end(Exit::ErrorRate, &format!("The run stops at {why}; what is committed stays"));
@@ -116,15 +126,42 @@ impl RunProgress {
     }
 }
 
-/// Says so when more of the rows of a step were lost to errors than allowed.
-fn too_many_errors(total: &Counts, max_rate: f64) -> Option<String> {
+/// The share (0 to 1) of a run's work that is done, also in splits that are open: time that tasks took against the time that all rows will take, if those to come
+/// are like those that were. `inputs` are the steps that feed each step, in the order of the graph; `items` the inputs that each source will read.
+/// `None` while a step that will have rows has seen none: nobody knows what its rows cost.
+pub fn share_done(inputs: &[Vec<usize>], items: &BTreeMap<usize, u64>, counts: &[Counts]) -> Option<f64> {
+    let (mut done, mut all) = (0.0, 0.0);
+    let mut rows_out: Vec<f64> = Vec::with_capacity(inputs.len());
+    for (step, feeding) in inputs.iter().enumerate() {
+        let (seen, micros) = (counts[step].rows_in as f64, counts[step].micros as f64);
+        let rows_in = match items.get(&step) {
+            Some(items) => *items as f64,
+            None => feeding.iter().map(|&i| rows_out[i]).sum(),
+        };
+        if seen == 0.0 && rows_in >= 1.0 {
+            return None;
+        }
+        let per_row = |sum: f64| if seen > 0.0 { sum / seen } else { 0.0 };
+        rows_out.push(rows_in * per_row(counts[step].rows_out as f64));
+        done += micros;
+        all += per_row(micros) * rows_in.max(seen);
+    }
+    (all > 0.0).then(|| (done / all).min(1.0))
+}
+
+/// Rounding of a product must not allow one row more.
+const ROUNDING: f64 = 1e-9;
+
+/// Says so when more of the rows of a step were lost to errors than allowed. The share is rounded up to whole rows, so that one bad file among three is
+/// no failed run; a rate of 0 allows none.
+pub fn too_many_errors(step: &str, total: &Counts, max_rate: f64) -> Option<String> {
     let errors = total.errors_total();
-    if total.rows_in < ERROR_RATE_MIN_ROWS || errors as f64 <= max_rate * total.rows_in as f64 {
+    if errors as f64 <= (max_rate * total.rows_in as f64 - ROUNDING).ceil().max(0.0) {
         return None;
     }
     let worst = total.errors.iter().max_by_key(|(_, n)| **n).map(|(code, n)| format!("{code} ({n})")).unwrap_or_default();
     Some(format!(
-        "{errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
+        "step `{step}`: {errors} of {} rows could not be measured, more than max_error_rate = {max_rate} allows; most often: {worst}",
         total.rows_in
     ))
 }
@@ -134,15 +171,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rows_that_are_lost_count_as_errors_and_few_rows_prove_nothing() {
+    fn the_share_of_the_work_is_known_also_while_every_split_is_open() {
+        let counts = |rows_in, rows_out, micros| Counts { rows_in, rows_out, micros, ..Counts::default() };
+        // A source, a costly measure, a filter that drops half, an expanding step with three children for each row, a sink.
+        let inputs = [vec![], vec![0], vec![1], vec![2], vec![3]];
+        let items = BTreeMap::from([(0, 20)]);
+        let share = |counts: &[Counts]| share_done(&inputs, &items, counts).map(|share| (share * 1000.0).round() / 1000.0);
+        let nothing = || counts(0, 0, 0);
+        assert_eq!(share(&[nothing(), nothing(), nothing(), nothing(), nothing()]), None);
+        // All inputs are opened; a quarter was measured; what the last step costs is not known yet.
+        assert_eq!(share(&[counts(20, 20, 20), counts(5, 5, 500), counts(4, 2, 0), nothing(), nothing()]), None);
+        // 20 rows at 1, 20 at 100, 10 at 50: 2520 in all; 20 + 500 + 100 are done.
+        let midway = [counts(20, 20, 20), counts(5, 5, 500), counts(4, 2, 0), counts(2, 6, 100), counts(6, 6, 0)];
+        assert_eq!(share(&midway), Some(0.246));
+        let end = [counts(20, 20, 20), counts(20, 20, 2000), counts(20, 10, 0), counts(10, 30, 500), counts(30, 30, 0)];
+        assert_eq!(share(&end), Some(1.0));
+        // Everything was dropped early: the rest has no rows and costs nothing.
+        let dropped = [counts(10, 10, 10), counts(10, 0, 100), nothing(), nothing(), nothing()];
+        assert_eq!(share(&dropped), Some(0.5));
+        assert_eq!(share_done(&[], &BTreeMap::new(), &[]), None);
+    }
+
+    #[test]
+    fn only_rows_that_are_lost_count_as_errors_and_the_share_is_rounded_up_to_whole_rows() {
         let counts = |rows_in, lost, kept| Counts {
             rows_in,
             errors: [("not_a_video".to_string(), lost)].into(),
             kept_errors: [("no_text".to_string(), kept)].into(),
             ..Counts::default()
         };
-        assert_eq!(too_many_errors(&counts(19, 19, 0), 0.1), None);
-        assert_eq!(too_many_errors(&counts(100, 10, 90), 0.1), None);
-        insta::assert_snapshot!(too_many_errors(&counts(100, 11, 0), 0.1).unwrap(), @"11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
+        let allowed = |rows_in, rate| {
+            (0..=rows_in).take_while(|&lost| too_many_errors("s", &counts(rows_in, lost, 0), rate).is_none()).count() - 1
+        };
+        assert_eq!([0, 1, 3, 10, 11, 19, 25, 100, 300].map(|rows| allowed(rows, 0.1)), [0, 1, 1, 1, 2, 2, 3, 10, 30]);
+        assert_eq!([0, 1, 5, 100].map(|rows| allowed(rows, 0.0)), [0, 0, 0, 0]);
+        assert_eq!([1, 5, 100].map(|rows| allowed(rows, 1.0)), [1, 5, 100]);
+        assert_eq!(allowed(100, 0.07), 7, "0.07 * 100 is a little more than 7");
+        assert_eq!(too_many_errors("s", &counts(100, 10, 90), 0.1), None);
+        insta::assert_snapshot!(too_many_errors("probe", &counts(100, 11, 0), 0.1).unwrap(), @"step `probe`: 11 of 100 rows could not be measured, more than max_error_rate = 0.1 allows; most often: not_a_video (11)");
     }
 }

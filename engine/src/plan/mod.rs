@@ -76,6 +76,8 @@ pub struct Plan {
     pub meaning: Value,
     /// Splits by number.
     pub splits: Vec<Split>,
+    /// What the sources say of their listings, for people; not in the hash.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -128,7 +130,7 @@ pub fn plan(graph: &Graph, listings: Vec<(usize, Vec<InputItem>)>) -> Result<Pla
     }
     let meaning = graph.meaning();
     let hash = hash(graph, &meaning, &splits);
-    Ok(Plan { hash, meaning, splits })
+    Ok(Plan { hash, meaning, splits, notes: Vec::new() })
 }
 
 /// Consecutive runs of items: a split closes before it would exceed either limit, and holds at least one item.

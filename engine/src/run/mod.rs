@@ -62,16 +62,26 @@ pub enum RunError {
         all: u64,
     },
     /// Too many rows could not be measured.
-    #[error(
-        "{0}; what was done is committed. `curette ops` explains the codes; mend the cause and use --new-version, or raise max_error_rate"
-    )]
-    ErrorRate(String),
+    #[error("{why}; what was done is committed. `curette ops` explains the codes. {}", what_to_do_about_errors(*left))]
+    ErrorRate {
+        /// Step, numbers and the most frequent code.
+        why: String,
+        /// Splits that were not begun; 0: the run is complete, and its errors are final.
+        left: u64,
+    },
     /// The tables do not agree with the sums.
     #[error("the run is finished but its tables do not add up, which is a bug: {0}")]
     Mismatch(String),
     /// A name or setting of the output is not possible.
     #[error("{0}")]
     Output(String),
+}
+
+fn what_to_do_about_errors(left: u64) -> String {
+    match left {
+        0 => "All splits are done, so running again ends like this: mend the cause and run once with --new-version, which works the rows with errors out again (answers that were kept are used), or raise max_error_rate".into(),
+        left => format!("Splits that are left: {left}. Mend the cause, or raise max_error_rate; the same command goes on with them, and when all are done, one with --new-version works the rows with errors out again"),
+    }
 }
 
 impl RunError {
@@ -85,7 +95,7 @@ impl RunError {
             RunError::PlanChanged(_) => Exit::PlanChanged,
             RunError::Interrupted { signal: libc::SIGTERM, .. } => Exit::Terminated,
             RunError::Interrupted { .. } => Exit::Interrupted,
-            RunError::ErrorRate(_) => Exit::ErrorRate,
+            RunError::ErrorRate { .. } => Exit::ErrorRate,
             RunError::Mismatch(_) => Exit::Internal,
         }
     }
@@ -145,6 +155,8 @@ pub struct Report {
     pub orphans: (u64, u64),
     /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
     pub reused: Vec<(String, u64)>,
+    /// What the sources say of their listings: files that were left out, say.
+    pub notes: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -162,13 +174,17 @@ pub fn run<W>(
     let peers = threads * place.processes();
     let (graph, plan) = (Arc::clone(&prepared.graph), Arc::clone(&prepared.plan));
     let before = prepared.done.len();
+    if first {
+        plan.notes.iter().for_each(|note| tracing::info!("{note}"));
+    }
     let progress = Arc::new(RunProgress::new(graph.steps.len(), graph.pipeline.max_error_rate));
-    let tables = prepared.tables.clone();
+    let (tables, intents) = (prepared.tables.clone(), prepared.intents.clone());
     if prepared.todo.is_empty() {
+        // The rest is judged again all the same: errors are as final as rows.
         tracing::info!(splits = plan.splits.len(), "Everything is done already");
         // Members of a cluster still meet, or the others would wait for them.
         if place.processes() == 1 {
-            return finish(&graph, &plan, &tables, before, &progress, started);
+            return finish(&graph, &plan, &tables, &intents, before, &progress, started);
         }
     }
     let watching = watch(&prepared, Arc::clone(&progress));
@@ -178,31 +194,42 @@ pub fn run<W>(
     dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
     drop(watching);
     let all = plan.splits.len() as u64;
+    let done = before + progress.splits_committed();
     match progress.stopping() {
-        Some(Stopping::ErrorRate(why)) => return Err(RunError::ErrorRate(why)),
-        Some(Stopping::Signal(signal)) if !first || before + progress.splits_committed() < all => {
-            return Err(RunError::Interrupted { signal, done: before + progress.splits_committed(), all });
+        Some(Stopping::ErrorRate(why)) if !first || done < all => {
+            return Err(RunError::ErrorRate { why, left: all.saturating_sub(done) });
         }
-        Some(Stopping::Signal(_)) | None => {}
+        Some(Stopping::Signal(signal)) if !first || done < all => return Err(RunError::Interrupted { signal, done, all }),
+        // Nothing was left to stop: the whole is judged below.
+        Some(_) | None => {}
     }
     if !first {
         return Ok(None);
     }
-    finish(&graph, &plan, &tables, before, &progress, started)
+    finish(&graph, &plan, &tables, &intents, before, &progress, started)
 }
 
 fn finish(
     graph: &Graph,
     plan: &crate::plan::Plan,
     tables: &prepare::Tables,
+    intents: &dataflow::intent::Intents,
     before: u64,
     progress: &RunProgress,
     started: Instant,
 ) -> Result<Option<Report>, RunError> {
     let funnel = finish::verify(graph, plan, tables, progress.splits_committed() > 0)?;
     let orphans = finish::collect_orphans(tables)?;
+    intents.forget_readers()?;
+    let limit = graph.pipeline.max_error_rate;
+    let too_many = funnel.stages.iter().filter_map(|s| dataflow::too_many_errors(&s.step, &s.counts, limit));
+    let too_many: Vec<String> = too_many.collect();
+    if !too_many.is_empty() {
+        return Err(RunError::ErrorRate { why: too_many.join("; "), left: 0 });
+    }
     let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
     let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
     let splits_done = progress.splits_committed();
-    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, elapsed: started.elapsed() }))
+    let notes = plan.notes.clone();
+    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, notes, elapsed: started.elapsed() }))
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, kill_point};
+use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState, kill_point};
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
@@ -87,6 +87,24 @@ impl Tables {
         sets.fold(first, |all, one| all.intersection(one))
     }
 
+    /// Notes which splits each table has in this generation.
+    fn look(&mut self, stamp: &PlanStamp) -> Result<(), CommitError> {
+        for open in &mut self.all {
+            if let OpenKind::Table { table, done, .. } = &mut open.kind {
+                let state = table.state()?;
+                let current = state.plan_hash.as_ref() == Some(&stamp.plan_hash) && state.generation == stamp.generation;
+                *done = if current { state.done } else { SplitSet::new() };
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest generation of this plan that a table is in.
+    fn generation(&self, plan: &PlanHash) -> Result<u64, CommitError> {
+        let states: Vec<TableState> = self.all.iter().filter_map(|t| t.table()).map(|t| t.state()).collect::<Result<_, _>>()?;
+        Ok(states.iter().filter(|s| s.plan_hash.as_deref() == Some(plan.as_str())).map(|s| s.generation).max().unwrap_or(0))
+    }
+
     /// The system table of this name.
     pub fn system(&self, name: &str) -> Option<&Arc<Table>> {
         let from = self.all.len().saturating_sub(system::SYSTEM_TABLES.len());
@@ -109,28 +127,31 @@ pub struct Prepared {
     program: Program,
     resources: Arc<Resources>,
     stamp: PlanStamp,
-    intents: Intents,
+    pub(super) intents: Intents,
 }
 
 /// What `--new-version` and the place in the cluster say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PrepareOptions {
-    /// Begin a new version of the tables when the plan has changed.
+    /// Begin a new version of the tables when the plan has changed, or when all of it is done.
     pub new_version: bool,
+    /// Another process decides whether a finished plan begins again: this one calls [`Prepared::follow`] when the two are connected.
+    pub follows: bool,
 }
 
 /// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
 pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, Plan), RunError> {
     resources.get(|| OutputPlace(absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy())));
     let program = compile(graph, resources)?;
-    let mut listings = Vec::new();
+    let (mut listings, mut notes) = (Vec::new(), Vec::new());
     for step in &program.steps {
         if let crate::dataflow::compile::Work::Source(source) = &step.work {
             let items = source.list().map_err(|e| crate::plan::PlanError::List { step: step.name.to_string(), source: e })?;
             listings.push((step.index, items));
+            notes.extend(source.notes().into_iter().map(|note| format!("step `{}`: {note}", step.name)));
         }
     }
-    let plan = plan(graph, listings)?;
+    let plan = Plan { notes, ..plan(graph, listings)? };
     Ok((program, plan))
 }
 
@@ -140,8 +161,17 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let (program, plan) = plan_only(&graph, &resources)?;
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
-    let standings = standings(&wanted)?;
+    let standings = standings(&wanted, &plan)?;
     let mut version = decide(&standings, &plan.hash, options.new_version);
+    if let (Version::Begin(_), true) = (&version, options.follows) {
+        // Over the same plan; a changed one is begun by whoever comes first, and the others find it begun.
+        let anew = decide(&standings, &plan.hash, false);
+        version = if let Version::Continue(_) = anew { anew } else { version };
+    }
+    let asked = options.new_version && !options.follows && standings.iter().any(|s| s.stamp.is_some());
+    if let (Version::Continue(_), true) = (&version, asked) {
+        tracing::info!("--new-version begins nothing: the newest version is of this plan and not finished, so it is continued");
+    }
     let mut tables = match open_all(&wanted, &version) {
         // Tables that were made for other columns but never held a row bind nobody.
         Err(RunError::Commit(CommitError::SchemaMismatch { .. })) if standings.iter().all(|s| s.stamp.is_none()) => {
@@ -175,13 +205,7 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     if groups > 0 {
         tracing::info!(groups, "Finished the commits that a killed run had begun");
     }
-    for open in &mut tables.all {
-        if let OpenKind::Table { table, done, .. } = &mut open.kind {
-            let state = table.state()?;
-            let current = state.plan_hash.as_deref() == Some(plan.hash.as_str()) && state.generation == generation;
-            *done = if current { state.done } else { SplitSet::new() };
-        }
-    }
+    tables.look(&stamp)?;
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
     Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents })
@@ -243,14 +267,17 @@ fn normalized(path: &std::path::Path) -> String {
 }
 
 /// What each table and folder says, in commit order.
-fn standings(wanted: &[(String, String, Wanted)]) -> Result<Vec<Standing>, RunError> {
+fn standings(wanted: &[(String, String, Wanted)], plan: &Plan) -> Result<Vec<Standing>, RunError> {
     let look = |(name, location, kind): &(String, String, Wanted)| -> Result<Standing, RunError> {
         Ok(match kind {
-            Wanted::Jsonl(_) => Standing { stamp: JsonlDir::open(name, location)?.plan()?, committed: false },
+            Wanted::Jsonl(_) => Standing { stamp: JsonlDir::open(name, location)?.plan()?, ..Standing::default() },
             Wanted::Table(..) => {
                 let state = Table::open_existing(name, location)?.map(|table| table.state()).transpose()?;
+                let all = plan.splits.len() as u64;
+                let whole = |s: &TableState| s.plan_hash.as_deref() == Some(plan.hash.as_str()) && s.done.len() == all;
+                let complete = all > 0 && state.as_ref().is_some_and(whole);
                 let stamp = state.and_then(|s| s.plan_hash.map(|plan_hash| PlanStamp { plan_hash, generation: s.generation }));
-                Standing { stamp, committed: true }
+                Standing { stamp, committed: true, complete }
             }
         })
     };
@@ -269,7 +296,7 @@ pub struct Found {
 /// Looks at the tables of a pipeline's output, without making any.
 pub fn look(graph: &Graph, program: &Program, plan: &Plan) -> Result<Found, RunError> {
     let wanted = targets(graph, program)?;
-    Ok(match decide(&standings(&wanted)?, &plan.hash, false) {
+    Ok(match decide(&standings(&wanted, plan)?, &plan.hash, false) {
         Version::Refuse(other) => Found { other: Some(other), done: SplitSet::new() },
         Version::Begin(_) => Found { other: None, done: SplitSet::new() },
         Version::Continue(generation) => {
@@ -432,6 +459,16 @@ pub fn what_is_redone(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanH
 }
 
 impl Prepared {
+    /// Looks at the tables again, when the first process of the cluster is known to be ready: it may have begun a generation, or finished the commits of a killed
+    /// run, after this process had looked. All members then agree on what is left.
+    pub fn follow(&mut self) -> Result<(), RunError> {
+        self.stamp.generation = self.tables.generation(&self.plan.hash)?.max(self.stamp.generation);
+        self.tables.look(&self.stamp)?;
+        self.done = self.tables.done();
+        self.todo = crate::dataflow::todo(&self.plan, &self.done);
+        Ok(())
+    }
+
     pub(super) fn into_job(self, threads: usize, peers: usize, first: bool) -> Result<Job, RunError> {
         let kept = kept(&self.graph, &self.program, peers / threads.max(1))?.map(Arc::new);
         if let Some(kept) = &kept {

@@ -1,7 +1,8 @@
 //! Which generation of the tables a run belongs to. Pure.
 //!
 //! Each `--new-version` gives all tables a new generation. A run may be killed while it begins one, so tables can stand in different
-//! generations: the highest one says what was meant, and the others follow.
+//! generations: the highest one says what was meant, and the others follow. Over a finished run of the very same plan `--new-version` begins a generation, too:
+//! that is how rows with errors come again. An unfinished one is continued, so a command that is killed and repeated begins one generation and not many.
 
 use crate::commit::PlanStamp;
 use crate::plan::PlanHash;
@@ -13,6 +14,8 @@ pub struct Standing {
     pub stamp: Option<PlanStamp>,
     /// A committed table, which vouches for its rows; a folder of files does not.
     pub committed: bool,
+    /// Every split of the plan in `stamp` stands in it.
+    pub complete: bool,
 }
 
 /// What a run may do.
@@ -31,7 +34,12 @@ pub fn decide(standings: &[Standing], plan: &PlanHash, new_version: bool) -> Ver
     let stamps = standings.iter().filter_map(|s| s.stamp.as_ref());
     let Some(newest) = stamps.max_by_key(|s| s.generation) else { return Version::Continue(0) };
     let something_is_committed = standings.iter().any(|s| s.committed && s.stamp.is_some());
+    // One that was begun but did not reach every table is not.
+    let newest_is_complete = standings.iter().filter(|s| s.committed).all(|s| s.complete && s.stamp.as_ref() == Some(newest));
     match () {
+        () if newest.plan_hash == plan.as_str() && new_version && something_is_committed && newest_is_complete => {
+            Version::Begin(newest.generation + 1)
+        }
         // Also when older plans are there: then this plan's version was begun and the process killed before all tables knew.
         () if newest.plan_hash == plan.as_str() => Version::Continue(newest.generation),
         () if new_version || !something_is_committed => Version::Begin(newest.generation + 1),
@@ -44,7 +52,11 @@ mod tests {
     use super::*;
 
     fn table(plan: &str, generation: u64) -> Standing {
-        Standing { stamp: Some(PlanStamp { plan_hash: plan.into(), generation }), committed: true }
+        Standing { stamp: Some(PlanStamp { plan_hash: plan.into(), generation }), committed: true, complete: false }
+    }
+
+    fn whole(plan: &str, generation: u64) -> Standing {
+        Standing { complete: true, ..table(plan, generation) }
     }
 
     fn version(standings: &[Standing], new_version: bool) -> Version {
@@ -53,12 +65,26 @@ mod tests {
 
     #[test]
     fn a_run_goes_on_in_its_own_generation_only() {
-        let empty = Standing { stamp: None, committed: true };
+        let empty = Standing { committed: true, ..Standing::default() };
         assert_eq!(version(&[empty.clone(), empty.clone()], false), Version::Continue(0));
         assert_eq!(version(&[table("mine", 2), empty], false), Version::Continue(2));
-        assert_eq!(version(&[table("mine", 2)], true), Version::Continue(2), "the same plan is no new version");
+        assert_eq!(version(&[table("mine", 2)], true), Version::Continue(2), "it is not finished");
         assert_eq!(version(&[table("other", 2)], true), Version::Begin(3));
         assert_eq!(version(&[table("other", 2)], false), Version::Refuse(PlanHash::from_hex("other")));
+    }
+
+    #[test]
+    fn a_finished_run_of_the_same_plan_is_begun_again_once() {
+        let files = |generation| Standing { committed: false, ..table("mine", generation) };
+        assert_eq!(version(&[whole("mine", 2), whole("mine", 2)], false), Version::Continue(2), "nobody asked");
+        assert_eq!(version(&[files(2), whole("mine", 2), whole("mine", 2)], true), Version::Begin(3), "files vouch for nothing");
+        // Killed at any moment of the beginning, and repeated.
+        assert_eq!(version(&[files(3), whole("mine", 2), whole("mine", 2)], true), Version::Continue(3));
+        assert_eq!(version(&[files(3), table("mine", 3), whole("mine", 2)], true), Version::Continue(3));
+        assert_eq!(version(&[files(3), table("mine", 3), table("mine", 3)], true), Version::Continue(3));
+        // Killed between the last commits of two tables.
+        assert_eq!(version(&[files(3), whole("mine", 3), table("mine", 3)], true), Version::Continue(3));
+        assert_eq!(version(&[files(3), whole("mine", 3), whole("mine", 3)], true), Version::Begin(4));
     }
 
     #[test]
@@ -72,7 +98,7 @@ mod tests {
 
     #[test]
     fn files_that_no_commit_vouches_for_bind_nobody() {
-        let files = Standing { stamp: Some(PlanStamp { plan_hash: "other".into(), generation: 0 }), committed: false };
+        let files = Standing { stamp: Some(PlanStamp { plan_hash: "other".into(), generation: 0 }), ..Standing::default() };
         assert_eq!(version(std::slice::from_ref(&files), false), Version::Begin(1));
         assert_eq!(version(&[files, table("other", 0)], false), Version::Refuse(PlanHash::from_hex("other")));
     }

@@ -20,6 +20,9 @@ const BAR_EVERY: Duration = Duration::from_millis(200);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// The rate counts parts of inputs: a video may take an hour.
+const PARTS: f64 = 1e6;
+
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// All bars of this process; logs suspend them.
@@ -36,15 +39,19 @@ pub struct Total {
     pub items: u64,
 }
 
-/// What is done so far, work of earlier runs included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is done so far. Splits and inputs include those of earlier runs, rows are of this one.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// Splits that are committed.
     pub splits: u64,
-    /// Inputs whose fate is known.
+    /// Inputs of complete splits: nothing of them is left to do.
     pub items: u64,
-    /// Rows that reached a sink.
-    pub kept: u64,
+    /// Inputs of this run's work that are as good as done, those in open splits in part; `None` while that cannot be told.
+    pub work: Option<f64>,
+    /// Inputs that this run had to do when it began.
+    pub to_do: u64,
+    /// Rows that reached each sink, by name, the first of the pipeline first.
+    pub kept: Vec<(String, u64)>,
     /// Rows that a rule dropped.
     pub rejected: u64,
     /// Rows that ended in an error.
@@ -155,7 +162,9 @@ impl View {
     }
 
     fn note(&mut self, now: Instant, seen: &Snapshot) {
-        self.rate.sample(now, seen.items);
+        if let Some(work) = seen.work {
+            self.rate.sample(now, (work * PARTS) as u64);
+        }
     }
 
     fn update(&mut self, now: Instant, seen: &Snapshot) {
@@ -180,10 +189,12 @@ impl View {
                 splits_total = self.total.splits,
                 items = seen.items,
                 items_total = self.total.items,
-                kept = seen.kept,
+                kept = seen.kept.first().map_or(0, |(_, rows)| *rows),
+                kept_by_table = tables(seen),
                 rejected = seen.rejected,
                 errors = seen.errors,
-                items_per_second = self.rate.per_second(),
+                items_per_second = self.rate.per_second().map(|parts| parts / PARTS),
+                seconds_left = time_left(seen, &self.rate).map(|left| left.as_secs()),
                 "Progress"
             ),
         }
@@ -211,10 +222,26 @@ impl View {
     }
 }
 
+/// A row may reach several sinks, so their rows are never summed up.
+fn tables(seen: &Snapshot) -> String {
+    let all: Vec<String> = seen.kept.iter().map(|(name, rows)| format!("{rows} in {name}")).collect();
+    if all.is_empty() { "no table".into() } else { all.join(", ") }
+}
+
+fn time_left(seen: &Snapshot, rate: &Rate) -> Option<Duration> {
+    let left = seen.to_do as f64 - seen.work?;
+    rate.time_left((left * PARTS) as u64).filter(|_| left > 0.0)
+}
+
 fn counts(total: &Total, seen: &Snapshot) -> String {
     let mut text = format!(
-        "{}/{} inputs, {}/{} splits, {} kept, {} rejected",
-        seen.items, total.items, seen.splits, total.splits, seen.kept, seen.rejected
+        "{}/{} inputs, {}/{} splits, {}, {} rejected",
+        seen.items,
+        total.items,
+        seen.splits,
+        total.splits,
+        tables(seen),
+        seen.rejected
     );
     if seen.errors > 0 {
         text += &format!(", {} errors", seen.errors);
@@ -233,10 +260,10 @@ fn per_time(per_second: f64) -> String {
 
 fn line(total: &Total, seen: &Snapshot, rate: &Rate) -> String {
     let mut text = counts(total, seen);
-    if let Some(speed) = rate.per_second() {
-        text += &format!(", {}", per_time(speed));
+    if let Some(parts) = rate.per_second() {
+        text += &format!(", {}", per_time(parts / PARTS));
     }
-    if let Some(left) = rate.time_left(total.items.saturating_sub(seen.items)).filter(|_| seen.items < total.items) {
+    if let Some(left) = time_left(seen, rate) {
         text += &format!(", {} left", human(left));
     }
     text
@@ -256,12 +283,16 @@ mod tests {
         let start = Instant::now();
         let mut rate = Rate::default();
         rate.sample(start, 0);
-        let seen = Snapshot { splits: 1, items: 25, kept: 40, rejected: 7, errors: 0 };
-        insta::assert_snapshot!(line(&TOTAL, &seen, &rate), @"25/100 inputs, 1/4 splits, 40 kept, 7 rejected");
-        rate.sample(start + Duration::from_secs(10), 25);
-        insta::assert_snapshot!(line(&TOTAL, &seen, &rate), @"25/100 inputs, 1/4 splits, 40 kept, 7 rejected, 2.5/s, 30 s left");
-        let done = Snapshot { splits: 4, items: 100, errors: 2, ..seen };
-        insta::assert_snapshot!(line(&TOTAL, &done, &rate), @"100/100 inputs, 4/4 splits, 40 kept, 7 rejected, 2 errors, 2.5/s");
+        let kept = vec![("clips".to_string(), 40), ("preview".to_string(), 41)];
+        // A quarter was done by an earlier run; of this run's 75 nothing is complete, but a third of the work is done.
+        let seen = Snapshot { splits: 1, items: 25, work: Some(25.0), to_do: 75, kept, rejected: 7, errors: 0 };
+        insta::assert_snapshot!(line(&TOTAL, &seen, &rate), @"25/100 inputs, 1/4 splits, 40 in clips, 41 in preview, 7 rejected");
+        rate.sample(start + Duration::from_secs(10), (25.0 * PARTS) as u64);
+        insta::assert_snapshot!(line(&TOTAL, &seen, &rate), @"25/100 inputs, 1/4 splits, 40 in clips, 41 in preview, 7 rejected, 2.5/s, 20 s left");
+        let unknown = Snapshot { work: None, ..seen.clone() };
+        insta::assert_snapshot!(line(&TOTAL, &unknown, &rate), @"25/100 inputs, 1/4 splits, 40 in clips, 41 in preview, 7 rejected, 2.5/s");
+        let done = Snapshot { splits: 4, items: 100, work: Some(75.0), errors: 2, ..seen };
+        insta::assert_snapshot!(line(&TOTAL, &done, &rate), @"100/100 inputs, 4/4 splits, 40 in clips, 41 in preview, 7 rejected, 2 errors, 2.5/s");
     }
 
     #[test]

@@ -25,8 +25,9 @@ fn role() {
         crate::cluster::abort_on_panic();
         panic!("boom \"quoted\"");
     }
-    let seen = Snapshot { splits: 1, items: 3, kept: 2, rejected: 1, errors: 0 };
-    let progress = Progress::start_every(Duration::from_millis(100), Total { splits: 2, items: 6 }, mode, move || seen);
+    let kept = vec![("clips".to_string(), 2)];
+    let seen = Snapshot { splits: 1, items: 3, work: Some(4.5), to_do: 6, kept, rejected: 1, errors: 0 };
+    let progress = Progress::start_every(Duration::from_millis(100), Total { splits: 2, items: 6 }, mode, move || seen.clone());
     tracing::info!(step = "probe", "Opened a split");
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -75,8 +76,8 @@ fn human_logs_have_no_colour_codes_in_a_file() {
         assert!(output.status.success(), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
         assert_eq!(text.lines().filter(|l| l.contains("A line of its own thread=")).count(), 400, "whole lines");
-        let updates = text.lines().filter(|l| l.starts_with("3/6 inputs, 1/2 splits, 2 kept, 1 rejected, 0.0/s")).count();
+        let updates = text.lines().filter(|l| l.starts_with("3/6 inputs, 1/2 splits, 2 in clips, 1 rejected, 0.0/s")).count();
         assert_eq!(updates > 0, role == "human", "lines where there is no terminal, and only there: {text}");
-        assert!(text.lines().last().unwrap().starts_with("3/6 inputs, 1/2 splits, 2 kept, 1 rejected in "), "{text}");
+        assert!(text.lines().last().unwrap().starts_with("3/6 inputs, 1/2 splits, 2 in clips, 1 rejected in "), "{text}");
     }
 }

@@ -275,8 +275,17 @@ fn local(uri: &str) -> &LocalPath {
     LocalPath::new(uri.strip_prefix("file://").unwrap_or(uri))
 }
 
+/// Names are text everywhere behind the listing: in ids, in the plan and in tables.
+fn not_utf8(shown: &str) -> FileError {
+    let reason =
+        "the file's name is not UTF-8 (`\u{fffd}` stands for what is not), and only such files can be read; rename it".into();
+    FileError::BadAddress { uri: shown.into(), reason }
+}
+
 fn io_error(uri: &str, error: &std::io::Error) -> FileError {
     match error.kind() {
+        // The listing's way to write a name that is not UTF-8 is the name of no file.
+        std::io::ErrorKind::NotFound if uri.contains(char::REPLACEMENT_CHARACTER) => not_utf8(uri),
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileError::Missing { uri: uri.into() },
         _ => FileError::Unreadable { uri: uri.into(), reason: error.to_string() },
     }
@@ -326,8 +335,7 @@ impl<O: Fn(&LocalPath) -> std::io::Result<std::fs::ReadDir>> Walk<O> {
             }
             let key = format!("{prefix}{name}");
             if os_name.to_str().is_none() {
-                let reason = "its name is not UTF-8; rename it".to_string();
-                self.found.insert(key, Err(FileError::Unreadable { uri: shown, reason }));
+                self.found.insert(key, Err(not_utf8(&shown)));
                 continue;
             }
             match std::fs::metadata(&path) {

@@ -28,6 +28,43 @@ pub struct Listing {
     pub files: BTreeMap<String, Result<FileStat, FileError>>,
     /// Names of the inputs, sorted.
     pub keys: Vec<String>,
+    /// Of a folder, what was not taken because of its extension: how many files of which extension (lower case, `""` without any). Sidecars are not among them.
+    pub left_out: BTreeMap<String, u64>,
+}
+
+/// Extensions that a sentence names; the rest are counted.
+const EXTENSIONS_NAMED: usize = 8;
+
+impl Listing {
+    /// What was left out, for people, if anything was.
+    pub fn note(&self) -> Option<String> {
+        let all: u64 = self.left_out.values().sum();
+        let mut kinds: Vec<(&String, &u64)> = self.left_out.iter().collect();
+        kinds.sort_by_key(|(extension, files)| (std::cmp::Reverse(**files), extension.is_empty(), extension.as_str()));
+        let name = |extension: &str| if extension.is_empty() { "without extension".into() } else { format!(".{extension}") };
+        let mut parts: Vec<String> =
+            kinds.iter().take(EXTENSIONS_NAMED).map(|(e, files)| format!("{} {files}", name(e))).collect();
+        if let Some(rest) = kinds.get(EXTENSIONS_NAMED..).filter(|rest| !rest.is_empty()) {
+            parts.push(format!("others {}", rest.iter().map(|(_, files)| **files).sum::<u64>()));
+        }
+        let files = if all == 1 { "1 file is".into() } else { format!("{all} files are") };
+        (all > 0).then(|| {
+            format!("{files} left out because of the extension: {} (`extensions` says which are taken)", parts.join(", "))
+        })
+    }
+}
+
+fn extension(name: &str) -> Option<String> {
+    name.rsplit('/').next().and_then(|n| n.rsplit_once('.')).map(|(_, e)| e.to_ascii_lowercase())
+}
+
+/// Counts by extension what a folder's selection does not take.
+fn left_out<'a>(names: impl Iterator<Item = &'a String>, select: &Select) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for name in names.filter(|name| !select.takes(name) && Select::Everything.takes(name)) {
+        *counts.entry(extension(name).unwrap_or_default()).or_default() += 1;
+    }
+    counts
 }
 
 /// Which names of a listing are inputs.
@@ -43,7 +80,7 @@ enum Select<'a> {
 
 impl Select<'_> {
     fn takes(&self, name: &str) -> bool {
-        let extension = name.rsplit('/').next().and_then(|n| n.rsplit_once('.')).map(|(_, e)| e.to_ascii_lowercase());
+        let extension = extension(name);
         match self {
             Select::Extensions(list) => {
                 extension.is_some_and(|e| list.iter().any(|x| x.trim_start_matches('.').eq_ignore_ascii_case(&e)))
@@ -132,10 +169,12 @@ pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing,
     let found = files.list(if root.is_empty() { "/" } else { &root }, depth).map_err(|e| fail(&e))?;
     let select = |default| if extensions.is_empty() { default } else { Select::Extensions(extensions) };
     let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+    let mut not_taken = BTreeMap::new();
     let (keys, why): (Vec<String>, _) = match meaning {
         Meaning::File(name) => (vec![name], ""),
         Meaning::Folder => {
             let select = select(Select::Videos);
+            not_taken = left_out(found.keys(), &select);
             (found.keys().filter(|k| select.takes(k)).cloned().collect(), "none of them has a video extension")
         }
         Meaning::Pattern(pattern, _) => {
@@ -149,7 +188,7 @@ pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing,
         return Err(OperatorError::new(format!("`{path}` holds no video: {} files lie below {root}{why}", found.len()))
             .help("set `path` to a video, a folder or a pattern; `extensions` says which files of a folder are taken"));
     }
-    Ok(Listing { root, files: found, keys })
+    Ok(Listing { root, files: found, keys, left_out: not_taken })
 }
 
 #[cfg(test)]
@@ -193,6 +232,19 @@ mod tests {
         assert_eq!(keys(&dir, "a/*", &[]).unwrap(), ["c.MKV", "notes.txt"]);
         assert_eq!(keys(&dir, "s.mp3", &[]).unwrap(), ["s.mp3"]);
         assert_eq!(keys(&dir, "**/*", &["vtt"]).unwrap(), ["b.en.vtt"]);
+    }
+
+    #[test]
+    fn what_a_folder_leaves_out_is_counted_by_extension() {
+        let names: Vec<String> =
+            ["a.mp4", "s.mp3", "t.MP3", "README", "a.info.json", "a.en.vtt", "d.dir/x"].map(String::from).into();
+        let listing = |left_out| Listing { root: String::new(), files: BTreeMap::new(), keys: Vec::new(), left_out };
+        let note = |select: &Select| listing(left_out(names.iter(), select)).note();
+        insta::assert_snapshot!(note(&Select::Videos).unwrap(), @"4 files are left out because of the extension: .mp3 2, without extension 2 (`extensions` says which are taken)");
+        insta::assert_snapshot!(note(&Select::Extensions(&["mp3".into()])).unwrap(), @"3 files are left out because of the extension: without extension 2, .mp4 1 (`extensions` says which are taken)");
+        assert_eq!(note(&Select::Everything), None);
+        let many = (0..12).map(|i| (format!("x{i:02}"), 12 - i)).collect();
+        insta::assert_snapshot!(listing(many).note().unwrap(), @"78 files are left out because of the extension: .x00 12, .x01 11, .x02 10, .x03 9, .x04 8, .x05 7, .x06 6, .x07 5, others 10 (`extensions` says which are taken)");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! [`Videos`]), never of the run. Only what makes the list itself impossible ends the run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field};
@@ -36,10 +36,14 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 /// sidecar or field is null.
 ///
 /// The address of each video (`video_uri`) is part of the plan, however `path` spells it: after a corpus was moved, a run is refused (or begins a new version)
-/// instead of mixing addresses that are dead with new ones. Folders that cannot be read are left out, with a warning and their number.
+/// instead of mixing addresses that are dead with new ones. So is each file's size and time of last change (in a store: size and etag), and that of its sidecars: what
+/// tells content apart without reading it. A file that was only touched, or copied without its times (`cp -p` and `rsync -a` keep them), counts as changed.
+///
+/// Of a folder, files without a video extension are left out; `curette plan` and the report of a run count them by extension. Folders that cannot be read are left out,
+/// with a warning and their number.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
-/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address`, `bad_info_json`, `bad_transcript`, `file_too_large` (an info
+/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`, `bad_transcript`, `file_too_large` (an info
 /// file above 64 MiB, a transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +177,7 @@ impl Operator for Videos {
             location: absolute(context.paths, given)?,
             config: self.clone(),
             files: context.resources.get(Files::default),
+            notes: Mutex::default(),
         })))
     }
 }
@@ -213,6 +218,8 @@ struct VideoSource {
     location: String,
     config: Videos,
     files: Arc<Files>,
+    /// Of the last listing.
+    notes: Mutex<Vec<String>>,
 }
 
 impl Source for VideoSource {
@@ -224,6 +231,10 @@ impl Source for VideoSource {
             items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
         Ok(items)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
@@ -245,6 +256,7 @@ impl Source for VideoSource {
 impl VideoSource {
     fn list_path(&self) -> Result<Vec<InputItem>, OperatorError> {
         let listing = listing::list(&self.files, &self.location, &self.config.extensions)?;
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = listing.note().into_iter().collect();
         let is_video = |name: &str| listing::is_video(name) || listing.keys.binary_search_by(|k| k.as_str().cmp(name)).is_ok();
         listing
             .keys

@@ -118,6 +118,24 @@ fn what_vanishes_changes_or_is_damaged_is_a_problem_of_its_row() {
     assert_eq!(text(&batch, "title", 6).as_deref(), Some("T"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_not_text_is_said_so_and_what_is_left_out_is_counted() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.mp4", "v");
+    write(dir.path(), "b.mp3", "v");
+    std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp4")), "v").unwrap();
+    let source = source(dir.path(), "path = '.'");
+    let items = source.list().unwrap();
+    assert_eq!(items.iter().map(|i| i.key.as_str()).collect::<Vec<_>>(), ["a.mp4", "caf\u{fffd}.mp4"]);
+    assert_eq!(source.notes(), ["1 file is left out because of the extension: .mp3 1 (`extensions` says which are taken)"]);
+    let processed = testing::with_task(|task| source.read(&items, task)).unwrap();
+    assert_eq!(testing::codes(&processed), ["pass", "unmeasured bad_address"]);
+    let Verdict::Unmeasured(problem) = &processed.verdicts[1] else { panic!("it cannot be read") };
+    assert!(problem.message.contains("name is not UTF-8"), "{}", problem.message);
+}
+
 #[test]
 fn sidecars_enter_the_identity_and_can_be_switched_off() {
     let dir = tempfile::tempdir().unwrap();

@@ -179,26 +179,48 @@ fn a_silent_caller_is_cut_off_while_the_wait_goes_on() {
 }
 
 #[test]
-fn another_plan_is_reported_at_once_by_the_dialer_and_refused_by_the_listener() {
-    let mut members = cluster(2);
-    let mut wrong = other(&members[1]);
-    wrong.plan_hash = "plan-b".into();
-    let zero = start(members.remove(0), LONG);
-    let started = Instant::now();
-    let e = connect(&wrong, LONG).unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(e.exit(), Exit::PlanChanged);
-    let text = e.to_string();
-    assert!(text.starts_with("process 1 and process 0 at 127.0.0.1:"), "{text}");
-    assert!(text.contains("their plans differ (plan-b here, plan-a there); give every process the same pipeline file"), "{text}");
-    assert_meshed(&[zero, start(members.remove(0), LONG)].map(|w| w.join().unwrap().unwrap()));
+fn another_plan_is_reported_at_once_by_both_sides() {
+    for secret in [None, Some(Secret::new("s3cret"))] {
+        let mut members = cluster(2);
+        members.iter_mut().for_each(|m| m.secret = secret.clone());
+        let mut wrong = other(&members[1]);
+        wrong.plan_hash = "plan-b".into();
+        let zero = start(members.remove(0), LONG);
+        for (e, me, you, here, there) in
+            [(connect(&wrong, LONG).unwrap_err(), 1, 0, 'b', 'a'), (zero.join().unwrap().unwrap_err(), 0, 1, 'a', 'b')]
+        {
+            // A wait to the limit would be another error.
+            assert_eq!(e.exit(), Exit::PlanChanged);
+            let text = e.to_string();
+            assert!(text.starts_with(&format!("process {me} and process {you} at 127.0.0.1:")), "{text}");
+            let says =
+                format!("their plans differ (plan-{here} here, plan-{there} there); give every process the same pipeline file");
+            assert!(text.contains(&says), "{text}");
+        }
+    }
+}
+
+#[test]
+fn another_plan_of_another_run_or_without_the_secret_ends_nothing() {
+    type Change = fn(&mut Members);
+    let changes: [Change; 2] = [|m| m.run_id = "run-0".into(), |m| m.secret = Some(Secret::new("guessed"))];
+    for change in changes {
+        let mut members = cluster(2);
+        members.iter_mut().for_each(|m| m.secret = Some(Secret::new("s3cret")));
+        let mut wrong = other(&members[1]);
+        wrong.plan_hash = "plan-b".into();
+        change(&mut wrong);
+        let zero = start(members.remove(0), LONG);
+        connect(&wrong, SHORT).unwrap_err();
+        assert_meshed(&[zero, start(members.remove(0), LONG)].map(|w| w.join().unwrap().unwrap()));
+    }
 }
 
 #[test]
 fn the_listener_says_at_its_deadline_whom_it_refused() {
     let mut members = cluster(2);
     let mut wrong = other(&members[1]);
-    wrong.plan_hash = "plan-b".into();
+    wrong.threads = 3;
     let zero = start(members.remove(0), SHORT);
     connect(&wrong, LONG).unwrap_err();
     let e = zero.join().unwrap().unwrap_err();
@@ -206,7 +228,7 @@ fn the_listener_says_at_its_deadline_whom_it_refused() {
     let text = e.to_string();
     assert!(text.starts_with("process 0 waited 2 s for the others; process 1 at 127.0.0.1:"), "{text}");
     assert!(text.contains("is missing (has not called); refused meanwhile: 127.0.0.1:"), "{text}");
-    assert!(text.contains("their plans differ (plan-a here, plan-b there)"), "{text}");
+    assert!(text.contains("2 worker threads here and 3 there"), "{text}");
 }
 
 #[test]

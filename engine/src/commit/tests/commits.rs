@@ -2,6 +2,34 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+
+#[test]
+fn who_gives_up_deletes_its_own_files_that_no_commit_names_and_writes_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    let other = open(dir.path());
+    let (mine, theirs) = ("01JD0000000000000000000000", "01JD0000000000000000000001");
+    let committed = shard(&table, mine, &set("0"));
+    table.commit(&stamp("p", 0), &set("0"), &[committed]).unwrap();
+    let for_nothing = shard(&table, mine, &set("1"));
+    let not_yet = shard(&other, theirs, &set("2"));
+    let mut half = table.shard_writer(mine);
+    half.write(&rows(3)).unwrap();
+    let files = || {
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with("part-")).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(files().contains(&for_nothing.file) && files().len() == 4);
+    let found = table.give_up(|name| name.starts_with(&format!("part-{mine}-"))).unwrap();
+    assert_eq!(found.files, 2);
+    assert_eq!(files().len(), 2);
+    let late = half.finish().unwrap_err().to_string();
+    assert!(late.contains("another run was faster"), "{late}");
+    assert!(table.shard_writer(mine).write(&rows(4)).is_err());
+    assert_eq!(files().len(), 2, "nothing came back");
+    other.commit(&stamp("p", 0), &set("2"), &[not_yet]).unwrap();
+    assert_rows(&other, &set("0,2"));
+}
 use crate::commit::{CommitError, Outcome};
 
 #[test]
