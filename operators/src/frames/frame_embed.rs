@@ -10,7 +10,9 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
 };
 use arrow::datatypes::{DataType, Field};
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
+use curette_engine::operator::{
+    BuildContext, Columns, Kind, MODEL_METADATA, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform,
+};
 use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,7 @@ impl Operator for FrameEmbed {
             .add("frame_pts", list(DataType::Int64), "the same times in ticks of `pts_timescale` per second")
             .add("pts_timescale", DataType::Int64, "ticks per second of `frame_pts`")
             .add("frame_embeddings", list(vector), "one vector of length 1 per sampled frame")
+            .note(MODEL_METADATA, NAME)
             .add("embedding_model", DataType::Utf8, "what made the vectors")
             .add("decoded_duration_us", DataType::Int64, "end of the last frame that was decoded, microseconds")
             .add(

@@ -24,7 +24,7 @@ use super::per_clip::mean;
 use super::regression_head::RegressionHead;
 use crate::media::{Frame, MediaContext, shown, uniform_frames};
 use crate::models;
-use crate::models::identity_of;
+use crate::models::{FOREIGN_HELP, identity_of};
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
 
@@ -122,11 +122,28 @@ min_score = 3.0
     }
 
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
-        models::check("encoder", &self.encoder, runtime, check);
+        let encoder = models::check("encoder", &self.encoder, runtime, check);
+        let all = Models::new(models::settings(runtime));
         if !self.head.ends_with(".safetensors")
-            && let Err(e) = Models::new(models::settings(runtime)).find(&models::reference(&self.head, check.paths()))
+            && let Err(e) = all.find(&models::reference(&self.head, check.paths()))
         {
-            check.error(Some("head"), Code::MissingFile, e.message, e.help);
+            return check.error(Some("head"), Code::MissingFile, e.message, e.help);
+        }
+        // A head file that is missing is reported by the check of `files`.
+        if self.head.ends_with(".safetensors") && !check.paths().resolve(&self.head).is_file() {
+            return;
+        }
+        match (RegressionHead::open(&all, &self.head, &check.paths().base), encoder) {
+            (Err(e), _) => check.error(Some("head"), Code::BadModel, e.message, e.help),
+            (Ok(head), Some(located)) => {
+                let foreign = models::encoder_of_located(&located)
+                    .ok()
+                    .and_then(|encoder| models::foreign(&head.head, &encoder, models::width_of_located(&located)));
+                if let Some(why) = foreign {
+                    check.error(Some("head"), Code::BadModel, why, Some(FOREIGN_HELP.into()));
+                }
+            }
+            (Ok(_), None) => {}
         }
     }
 
@@ -155,21 +172,9 @@ impl Scorer {
     fn open(models: &Models, encoder: &str, head: &str, paths: &Paths) -> Result<Scorer, ModelError> {
         let head = RegressionHead::open(models, head, &paths.base)?;
         let encoder = models.image_encoder(&models::reference(encoder, paths))?;
-        let id = encoder.model().identity();
-        let refuse = |what: String| {
-            let message = format!("head `{}` does not belong to encoder `{}`: {what}", head.identity, id.name);
-            ModelError::new(ErrorKind::Contract, message).help("name the encoder that the head was trained on")
-        };
-        if head.head.dim() != encoder.width() {
-            return Err(refuse(format!("it reads {} numbers, the encoder gives {}", head.head.dim(), encoder.width())));
-        }
-        match &head.head.encoder.sha256 {
-            Some(wanted) if *wanted != id.sha256 => {
-                Err(refuse(format!("it names the graph {wanted}, the encoder's is {}", id.sha256)))
-            }
-            // A head that does not know the file still knows the name.
-            None if head.head.encoder.name != id.name => Err(refuse(format!("it was made for `{}`", head.head.encoder.name))),
-            _ => Ok(Scorer { encoder, head }),
+        match models::foreign(&head.head, &models::encoder_of(encoder.model()), Some(encoder.width())) {
+            Some(why) => Err(ModelError::new(ErrorKind::Contract, format!("head `{}`: {why}", head.identity)).help(FOREIGN_HELP)),
+            None => Ok(Scorer { encoder, head }),
         }
     }
 
@@ -265,7 +270,7 @@ mod tests {
         let Some(goldens) = goldens() else { return };
         for (head, said) in [
             ("narrow-head.safetensors", "it reads 5 numbers, the encoder gives 8"),
-            ("foreign-head.safetensors", "it names the graph 00"),
+            ("foreign-head.safetensors", "it was trained on graph 00"),
         ] {
             let refused = open(&goldens, head).err().unwrap();
             assert_eq!(refused.kind, ErrorKind::Contract);

@@ -16,6 +16,6 @@ pub mod sharpness;
 pub mod technical;
 
 #[cfg(test)]
-mod model_tests;
+pub(crate) mod model_tests;
 #[cfg(test)]
 mod tests;
