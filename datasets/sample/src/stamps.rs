@@ -15,8 +15,8 @@ pub fn mark_rotation(file: &mut [u8], coded_height: u32) {
     });
 }
 
-/// Sets creation and modification times of an MP4 to zero ("unknown").
-pub fn clear_mp4(file: &mut [u8]) {
+/// Sets creation and modification times of an MP4 to zero ("unknown"). True: nothing of the run is left.
+pub fn clear_mp4(file: &mut [u8]) -> bool {
     each_box(file, 0, usize::MAX, &mut |kind, body| {
         if matches!(&kind, b"mvhd" | b"tkhd" | b"mdhd") {
             let width = if body.first() == Some(&1) { 16 } else { 8 };
@@ -25,6 +25,7 @@ pub fn clear_mp4(file: &mut [u8]) {
             }
         }
     });
+    true
 }
 
 fn each_box(file: &mut [u8], start: usize, end: usize, visit: &mut impl FnMut([u8; 4], &mut [u8])) {
@@ -61,9 +62,11 @@ const EBML_MASTERS: [u32; 8] = [
     0x1A45_DFA3, // EBML header
 ];
 
-/// Replaces the random ids of a Matroska or WebM file by fixed ones and its date by the epoch.
-pub fn clear_matroska(file: &mut [u8]) {
+/// Replaces the random ids of a Matroska or WebM file by fixed ones and its date by the epoch. False: an id happened to begin with a zero byte, which is
+/// not written, so that this file is shorter than others of the same content.
+pub fn clear_matroska(file: &mut [u8]) -> bool {
     let mut known: Vec<Vec<u8>> = Vec::new();
+    let mut full = true;
     let end = file.len();
     each_element(file, 0, end, &mut |id, body| match id {
         0x73A4 => body.iter_mut().enumerate().for_each(|(i, b)| *b = i as u8 + 1), // SegmentUID
@@ -74,6 +77,7 @@ pub fn clear_matroska(file: &mut [u8]) {
                 known.push(body.to_vec());
                 known.len() - 1
             });
+            full &= body.len() == 8;
             body.fill(0);
             if let Some(last) = body.last_mut() {
                 *last = number as u8 + 1;
@@ -81,6 +85,7 @@ pub fn clear_matroska(file: &mut [u8]) {
         }
         _ => {}
     });
+    full
 }
 
 fn each_element(file: &mut [u8], start: usize, end: usize, visit: &mut impl FnMut(u32, &mut [u8])) {
@@ -107,5 +112,25 @@ fn each_element(file: &mut [u8], start: usize, end: usize, visit: &mut impl FnMu
             visit(id, &mut file[body..stop]);
         }
         at = stop;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clear_matroska;
+
+    /// A segment with one track whose id has these bytes.
+    fn file(id: &[u8]) -> Vec<u8> {
+        let element = |name: &[u8], body: &[u8]| [name, &[0x80 | body.len() as u8], body].concat();
+        let track = element(&[0xAE], &element(&[0x73, 0xC5], id));
+        element(&[0x18, 0x53, 0x80, 0x67], &element(&[0x16, 0x54, 0xAE, 0x6B], &track))
+    }
+
+    #[test]
+    fn a_short_random_id_is_told_apart() {
+        let (mut usual, mut other, mut short) = (file(&[9; 8]), file(&[7; 8]), file(&[9; 7]));
+        assert!(clear_matroska(&mut usual) && clear_matroska(&mut other));
+        assert_eq!(usual, other);
+        assert!(!clear_matroska(&mut short));
     }
 }

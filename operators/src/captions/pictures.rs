@@ -10,7 +10,7 @@ use std::time::Duration;
 use curette_engine::operator::Task;
 use curette_engine::verdict::Problem;
 
-use crate::media::{MediaContext, to_jpeg, uniform_frames};
+use crate::media::{MediaContext, plane_of, problem, to_jpeg, uniform_frames};
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,10 +38,11 @@ pub struct Look {
 pub fn pictures(uri: &str, (start_us, end_us): (i64, i64), look: &Look, task: &Task) -> Result<Vec<Picture>, Problem> {
     let slots = task.resources.get(Slots::default);
     let _slot = slots.take(task.cancelled).ok_or_else(|| Problem::new("cancelled", "the run is being stopped"))?;
-    let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout: look.timeout };
-    let frames = uniform_frames(uri, start_us, end_us, look.frames, Some(look.longest_side_px), &context)?;
+    let plane = plane_of(task);
+    let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout: look.timeout };
+    let frames = uniform_frames(uri, start_us, end_us, look.frames, Some(look.longest_side_px), &context).map_err(problem)?;
     let picture = |frame| Ok(Picture { at_us: frame_us(frame), jpeg: to_jpeg(frame, look.jpeg_quality)? });
-    frames.iter().map(picture).collect()
+    frames.iter().map(picture).collect::<Result<_, _>>().map_err(problem)
 }
 
 fn frame_us(frame: &crate::media::Frame) -> i64 {

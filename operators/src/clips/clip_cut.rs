@@ -17,7 +17,7 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Clip, CutSettings, Encoder, MediaContext, SpeedPreset, cut, missing_encoders, put_object};
+use crate::media::{Clip, CutSettings, Encoder, MediaContext, SpeedPreset, cut, missing_encoders, plane_of, problem, put_object};
 use crate::span::{Spans, text_column};
 use crate::video::report_missing;
 
@@ -194,11 +194,11 @@ impl Cutter {
             audio: self.config.keep_audio,
             max_bytes: self.config.max_clip_bytes,
         };
-        let mut clip = cut(span.uri, span.start_us, span.end_us, &settings, context)?;
+        let mut clip = cut(span.uri, span.start_us, span.end_us, &settings, context).map_err(problem)?;
         let Some(location) = &self.location else {
             return Ok(Stored { clip, path: file_name(id), uri: None });
         };
-        let uri = put_object(location, &format!("{}.mp4", clip.blake3), &clip.bytes)?;
+        let uri = put_object(location, &format!("{}.mp4", clip.blake3), &clip.bytes).map_err(problem)?;
         clip.bytes = Vec::new(); // they are in the object now
         Ok(Stored { clip, path: uri.clone(), uri: Some(uri) })
     }
@@ -216,7 +216,8 @@ impl Transform for Cutter {
         let spans = Spans::of(rows)?;
         let ids = text_column(rows, &self.id_column)?;
         let timeout = Duration::from_secs(self.config.timeout_seconds);
-        let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
+        let plane = plane_of(task);
+        let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
         let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
         for row in 0..rows.num_rows() {
             let stored = self.cut_row(&spans, row, ids.value(row), &context);

@@ -15,7 +15,7 @@ use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::media::{MediaContext, MediaError, shown, uniform_frames};
+use crate::media::{MediaContext, MediaError, plane_of, problem, shown, uniform_frames};
 use crate::pixels::borders::{Borders, canny_hough, cropdetect};
 use crate::pixels::luma::Luma;
 use crate::span::{Span, Spans};
@@ -170,16 +170,14 @@ impl BlackBorder {
 impl Transform for BlackBorder {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let spans = Spans::of(rows)?;
-        let context = MediaContext {
-            cancelled: task.cancelled,
-            resources: task.resources,
-            timeout: Duration::from_secs(self.timeout_seconds),
-        };
+        let plane = plane_of(task);
+        let context =
+            MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let mut sides: [Int32Builder; 4] = Default::default();
         let (mut share, mut method) = (Float32Builder::new(), StringBuilder::new());
         for row in 0..rows.num_rows() {
-            let measured = spans.row(row).and_then(|span| self.measure(span, &context).map_err(Into::into));
+            let measured = spans.row(row).and_then(|span| self.measure(span, &context).map_err(problem));
             let found = measured.as_ref().ok();
             let Borders { left, right, top, bottom } = found.map(|m| m.borders).unwrap_or_default();
             for (side, px) in sides.iter_mut().zip([left, right, top, bottom]) {

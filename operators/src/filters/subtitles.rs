@@ -18,7 +18,7 @@ use curette_ocr::DetectSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::media::{MediaContext, MediaError, shown, uniform_frames};
+use crate::media::{MediaContext, MediaError, plane_of, problem, shown, uniform_frames};
 use crate::models;
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
@@ -215,7 +215,7 @@ struct Found {
 
 impl Counter {
     fn measure(&self, span: Span, reader: &mut Reader, context: &MediaContext) -> Result<Found, Failure> {
-        let row = |e: MediaError| Failure::Row(e.into());
+        let row = |e: MediaError| Failure::Row(problem(e));
         let frames = uniform_frames(span.uri, span.start_us, span.end_us, self.settings.frames, Some(READ_SIDE_PX), context)
             .map_err(row)?;
         if frames.is_empty() {
@@ -240,7 +240,8 @@ impl Transform for Counter {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let spans = Spans::of(rows)?;
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
-        let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
+        let plane = plane_of(task);
+        let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
         let settings = curette_ocr::Settings {
             detect_size: DetectSize::LongestAtMost(self.settings.longest_side_px),
             min_line_score: self.settings.min_line_score,

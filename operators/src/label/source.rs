@@ -1,17 +1,15 @@
 //! What can be labelled: frames of the videos below a folder, or the rows of a table.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
-use curette_engine::resources::Resources;
 
 use super::choose::Candidate;
 use super::{LabelError, failed};
-use crate::media::{Frame, MediaContext, MediaError, probe, uniform_frames};
+use crate::media::{Frame, MediaContext, MediaError, MediaPlane, probe, uniform_frames};
 use crate::train_head::labels::batches;
 
 /// More candidates than this are refused.
@@ -26,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// The videos below a folder.
 pub struct Videos {
     folder: PathBuf,
-    resources: Arc<Resources>,
+    plane: MediaPlane,
     running: AtomicBool,
 }
 
@@ -45,11 +43,11 @@ pub type FrameCandidate = (FrameId, Candidate);
 impl Videos {
     /// Of this folder.
     pub fn of(folder: &Path) -> Videos {
-        Videos { folder: folder.to_owned(), resources: Arc::default(), running: AtomicBool::new(false) }
+        Videos { folder: folder.to_owned(), plane: MediaPlane::default(), running: AtomicBool::new(false) }
     }
 
     fn context(&self) -> MediaContext<'_> {
-        MediaContext { cancelled: &self.running, resources: &self.resources, timeout: TIMEOUT }
+        MediaContext { cancelled: &self.running, plane: &self.plane, timeout: TIMEOUT }
     }
 
     /// One candidate per whole second of each video. The group is the first folder below the root (a channel, say), for videos directly in it the video.

@@ -9,7 +9,7 @@ pub mod dover_views;
 pub mod exposure;
 pub mod freeze;
 pub mod jitter;
-mod models;
+pub(crate) mod models;
 mod per_clip;
 mod regression_head;
 pub mod sharpness;

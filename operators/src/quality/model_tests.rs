@@ -22,7 +22,7 @@ pub struct Goldens {
 impl Goldens {
     /// Its models.
     pub fn models(&self) -> Arc<Models> {
-        crate::models::of(self.bench.context().resources)
+        crate::models::of(&self.bench.resources)
     }
 }
 
@@ -49,7 +49,7 @@ pub fn goldens() -> Option<Goldens> {
     let library = library()?;
     let bench = Bench::new();
     let settings = Settings { onnxruntime: Some(library), ..Settings::from_environment() };
-    bench.context().resources.get(|| Models::new(settings));
+    bench.resources.get(|| Models::new(settings));
     Some(Goldens { golden: crate::pixels::goldens::read("quality_models.json"), bench })
 }
 

@@ -24,7 +24,7 @@ impl From<Problem> for Failure {
 
 impl From<MediaError> for Failure {
     fn from(e: MediaError) -> Self {
-        Failure::Row(e.into())
+        Failure::Row(crate::media::problem(e))
     }
 }
 

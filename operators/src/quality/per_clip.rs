@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use curette_engine::operator::{Columns, OperatorError, Task, Transform};
 use curette_engine::verdict::{Problem, Processed, Verdict};
 
-use crate::media::{Frame, MediaContext, shown, uniform_frames};
+use crate::media::{Frame, MediaContext, plane_of, problem, shown, uniform_frames};
 use crate::pixels::luma::Luma;
 use crate::span::{Span, Spans};
 
@@ -109,9 +109,10 @@ pub struct PerClip<M>(pub M);
 
 impl<M: Measure> PerClip<M> {
     fn row(&self, span: Span, context: &MediaContext) -> Result<Vec<Option<f32>>, Problem> {
-        context.check_cancelled()?;
+        context.check_cancelled().map_err(problem)?;
         let request = self.0.request();
-        let frames = uniform_frames(span.uri, span.start_us, span.end_us, request.frames, request.longest_side, context)?;
+        let frames = uniform_frames(span.uri, span.start_us, span.end_us, request.frames, request.longest_side, context)
+            .map_err(problem)?;
         let size = |f: &Frame| (f.width, f.height);
         let Some(first) = frames.first().map(size) else {
             return Err(Problem::new("no_frames", format!("{}: no frame in the span", shown(span.uri))));
@@ -154,7 +155,8 @@ impl<M: Measure> Transform for PerClip<M> {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let spans = Spans::of(rows)?;
         let timeout = Duration::from_secs(self.0.request().timeout_seconds);
-        let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
+        let plane = plane_of(task);
+        let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
         let limits = self.0.limits();
         let mut builders: Vec<Float32Builder> = M::VALUES.iter().map(|_| Float32Builder::new()).collect();
         let mut verdicts = Vec::with_capacity(rows.num_rows());

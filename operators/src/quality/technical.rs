@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dover_views::{Choice, Constants, FRAMES, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
 use super::models::{Failure, one_number_each};
-use crate::media::{Frame, MediaContext, MediaError, chosen_frames, shown};
+use crate::media::{Frame, MediaContext, MediaError, chosen_frames, plane_of, shown};
 use crate::models;
 use crate::models::identity_of;
 use crate::span::{Span, Spans, text_column};
@@ -350,7 +350,8 @@ impl Transform for Started {
         let spans = Spans::of(rows)?;
         let ids = text_column(rows, &self.id_column)?;
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
-        let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout };
+        let plane = plane_of(task);
+        let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
         let constants = if self.settings.constants == Constants::Upstream { "upstream" } else { "corrected" };
         let [technical, aesthetic] = [&self.networks.technical, &self.networks.aesthetic].map(|m| identity_of(m));
         let name = format!("{technical} + {aesthetic}, {constants} constants");

@@ -15,7 +15,7 @@ use super::freeze::Freeze;
 use super::jitter::Jitter;
 use super::per_clip::Measure;
 use super::sharpness::Sharpness;
-use crate::media::{Frame, span_decodes, to_jpeg};
+use crate::media::{Frame, plane, to_jpeg};
 use crate::pixels::luma::Luma;
 use crate::testing;
 
@@ -65,7 +65,7 @@ fn measures_of_one_clip_share_a_decode() {
         for name in family {
             let toml = format!("type = '{name}'");
             let together = run(&toml, &rows, &shared);
-            assert_eq!(span_decodes(&shared), decodes, "after {name}");
+            assert_eq!(plane(&shared).span_decodes(), decodes, "after {name}");
             let alone = run(&toml, &rows, &Arc::new(Resources::default()));
             assert_eq!((together.verdicts, together.columns), (alone.verdicts, alone.columns), "{name}");
             before += 1;

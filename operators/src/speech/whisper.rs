@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::captions::binding::texts_blake3;
-use crate::media::{MediaContext, limits::SPEECH_RATE, speech, wav};
+use crate::media::{MediaContext, limits::SPEECH_RATE, plane_of, problem, speech, wav};
 use crate::remote::cache::{Cache, Keyed};
 use crate::remote::call::{Codes, Failure, Judged, Outcome, Reply, Request, Service, call, refused};
 use crate::remote::http::Http;
@@ -79,10 +79,11 @@ impl Whisper {
         let mut at = start_us;
         while at < end_us {
             let until = at.saturating_add(self.piece_us).min(end_us);
-            let context = MediaContext { cancelled: task.cancelled, resources: task.resources, timeout: self.timeout };
+            let plane = plane_of(task);
+            let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout: self.timeout };
             let samples = match speech(uri, at, until, &context) {
                 Err(e) if e.code == "no_audio" => return Ok(None),
-                other => other.map_err(|e| Failure::Problem(e.into()))?,
+                other => other.map_err(|e| Failure::Problem(problem(e)))?,
             };
             if samples.len() >= MIN_SAMPLES {
                 let heard = self.hear(&samples, http, task)?;

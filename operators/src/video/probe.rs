@@ -101,17 +101,15 @@ pub(crate) fn report_missing(check: &mut dyn StepCheck) {
 impl Transform for Probe {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let uris = text_column(rows, "video_uri")?;
-        let context = MediaContext {
-            cancelled: task.cancelled,
-            resources: task.resources,
-            timeout: Duration::from_secs(self.timeout_seconds),
-        };
+        let plane = media::plane_of(task);
+        let context =
+            MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
         let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
         for row in 0..rows.num_rows() {
             let uri = if uris.is_null(row) { "" } else { uris.value(row) };
             let found = media::probe(uri, &context).and_then(|info| self.accept(uri, info));
             out.append(found.as_ref().ok());
-            verdicts.push(found.map_or_else(|e| Verdict::Unmeasured(e.into()), |_| Verdict::Pass));
+            verdicts.push(found.map_or_else(|e| Verdict::Unmeasured(media::problem(e)), |_| Verdict::Pass));
         }
         Ok(Processed::rows(verdicts, out.finish()))
     }

@@ -8,8 +8,8 @@ use curette_engine::operator::Paths;
 use curette_engine::resources::Resources;
 
 use super::*;
-use crate::media::tests::{Bench, all_times, media_folder, process};
-use crate::media::{MediaError, probe, uniform_frames};
+use crate::media::tests::{Bench, media_folder, process};
+use crate::media::{MediaError, decoded_times, probe, uniform_frames};
 
 fn settings() -> CutSettings {
     CutSettings { encoder: Encoder::X264, quality: 18, speed_preset: SpeedPreset::Ultrafast, audio: true, max_bytes: 100_000_000 }
@@ -33,8 +33,8 @@ fn checked(folder: &Path, name: &str, start_us: i64, end_us: i64, least_psnr: f6
     let clip_uri = file.path().to_string_lossy().into_owned();
 
     let span: Vec<i64> =
-        all_times(&uri, &context)?.into_iter().filter(|t| (start_us * 1000..end_us * 1000).contains(t)).collect();
-    let there = all_times(&clip_uri, &context)?;
+        decoded_times(&uri, &context)?.into_iter().filter(|t| (start_us * 1000..end_us * 1000).contains(t)).collect();
+    let there = decoded_times(&clip_uri, &context)?;
     assert_eq!(there.len(), span.len(), "{name}");
     assert_eq!(clip.frames as usize, span.len(), "{name}");
     for (t, s) in there.iter().zip(&span) {

@@ -102,7 +102,9 @@ impl Converter {
             let stride = target.plane_stride()[0] as usize;
             let data = target.plane_data(0).map_err(|_| damaged("without planes"))?;
             let row = wanted.0 as usize * 3;
-            data.chunks(stride).take(wanted.1 as usize).flat_map(|r| &r[..row]).copied().collect::<Vec<u8>>()
+            let mut rgb = Vec::with_capacity(row * wanted.1 as usize);
+            data.chunks(stride).take(wanted.1 as usize).for_each(|r| rgb.extend_from_slice(&r[..row]));
+            rgb
         };
         let frame = Frame { pts_ns, width: wanted.0, height: wanted.1, rgb };
         Ok(turn(frame, orientation))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use curette_engine::resources::Resources;
 use gst::prelude::*;
 use gstreamer as gst;
 
@@ -24,10 +23,10 @@ fn grid(uri: &str, context: &MediaContext) -> Result<GridStats, MediaError> {
 fn a_cancelled_or_late_call_ends_at_once_with_its_own_code() {
     let Some(folder) = media_folder() else { return };
     let uri = folder.join("nature-1080p.mp4").to_string_lossy().into_owned();
-    let resources = Arc::new(Resources::default());
+    let plane = MediaPlane::default();
     for (cancelled, timeout, want) in [(true, 60, "cancelled"), (false, 0, "timeout")] {
         let cancelled = AtomicBool::new(cancelled);
-        let context = MediaContext { cancelled: &cancelled, resources: &resources, timeout: Duration::from_secs(timeout) };
+        let context = MediaContext { cancelled: &cancelled, plane: &plane, timeout: Duration::from_secs(timeout) };
         let begun = Instant::now();
         assert_eq!(code(probe(&uri, &context)), want);
         assert_eq!(code(grid(&uri, &context)), want);
@@ -55,8 +54,8 @@ fn the_caller_s_own_work_between_frames_is_no_stall() {
 fn cancelling_in_the_middle_of_a_file_ends_the_pass() {
     let Some(folder) = media_folder() else { return };
     let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
-    let (cancelled, resources) = (AtomicBool::new(false), Arc::default());
-    let context = MediaContext { cancelled: &cancelled, resources: &resources, timeout: Duration::from_secs(60) };
+    let (cancelled, plane) = (AtomicBool::new(false), MediaPlane::default());
+    let context = MediaContext { cancelled: &cancelled, plane: &plane, timeout: Duration::from_secs(60) };
     let mut seen = 0;
     let result = sample_grid(&uri, 1.0, 64, 64, &context, &mut |_| {
         seen += 1;

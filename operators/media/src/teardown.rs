@@ -40,7 +40,7 @@ pub(crate) fn take_down(pipeline: &gst::Pipeline, what: &str) {
         let _ = owned.set_state(gst::State::Null);
     });
     if !ended {
-        metrics::counter!(curette_engine::telemetry::names::STUCK_PIPELINES).increment(1);
+        metrics::counter!("curette_media_stuck_pipelines_total").increment(1);
         let waited = TEARDOWN_WAIT.as_secs();
         tracing::error!(file = what, "A decoder did not stop within {waited} s; it is left behind");
     }

@@ -8,38 +8,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use curette_engine::resources::Resources;
 use gstreamer_video::VideoOrientationMethod;
 
-use curette_engine::telemetry::names;
-
 use super::fetch::localize;
-use super::limits::{FRAME_STORE_BYTES, MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
+use super::limits::{MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
 use super::packets::packets;
 use super::picture::{Converter, Geometry, fit, shrink};
 use super::reader::{Decoded, Reader, Track};
 use super::sniff::{Kind, sniff};
-use super::store::Store;
 use super::{Frame, MediaContext, MediaError};
-
-struct FrameStore {
-    frames: Store<Vec<Frame>>,
-    /// Requests that the store could not answer, so that the span was decoded.
-    decodes: AtomicU64,
-}
-
-fn frame_store(resources: &Resources) -> Arc<FrameStore> {
-    resources.get(|| FrameStore { frames: Store::new(FRAME_STORE_BYTES), decodes: AtomicU64::new(0) })
-}
-
-/// How often this process has decoded a span for [`uniform_frames`].
-#[cfg(test)]
-pub(crate) fn span_decodes(resources: &Resources) -> u64 {
-    frame_store(resources).decodes.load(Ordering::Relaxed)
-}
 
 /// `count` uniformly spaced frames of `[start_us, end_us)`, first and last included (fewer if the span has fewer frames; one: the first), with the
 /// longest side at most `longest_side` (`None`: native). Kept in the frame store for the next operator on the same span.
@@ -53,22 +33,22 @@ pub fn uniform_frames(
 ) -> Result<Arc<Vec<Frame>>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let store = frame_store(context.resources);
+    let store = &context.plane.frames;
     // Native frames serve every size; very large pictures are only kept at the size that was asked for.
     let native_key = format!("{}|{start_us}|{end_us}|{count}", local.identity);
     let sized_key = format!("{native_key}|{}", longest_side.unwrap_or(0));
-    if let Some(frames) = store.frames.get(&sized_key) {
+    if let Some(frames) = store.get(&sized_key) {
         return Ok(frames);
     }
     // Scaled once for all that ask for this size.
     let keep = |native: &Arc<Vec<Frame>>| {
         let frames = scaled(native, longest_side)?;
         if !Arc::ptr_eq(native, &frames) {
-            store.frames.put(&sized_key, Arc::clone(&frames), bytes_of(&frames));
+            store.put(&sized_key, Arc::clone(&frames), bytes_of(&frames));
         }
         Ok(frames)
     };
-    if let Some(native) = store.frames.get(&native_key) {
+    if let Some(native) = store.get(&native_key) {
         return keep(&native);
     }
     let kind = sniff(&local.path)?;
@@ -81,17 +61,17 @@ pub fn uniform_frames(
         deadline,
         context,
     };
-    store.decodes.fetch_add(1, Ordering::Relaxed);
-    metrics::counter!(names::SPAN_DECODES).increment(1);
+    context.plane.span_decodes.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!("curette_media_span_decodes_total").increment(1);
     let (frames, native) = span.pick(count, longest_side)?;
     let bytes = bytes_of(&frames);
     let frames = Arc::new(frames);
-    metrics::gauge!(names::FRAME_STORE_BYTES).set(store.frames.bytes() as f64);
+    metrics::gauge!("curette_frame_store_bytes").set(store.bytes() as f64);
     if native {
-        store.frames.put(&native_key, Arc::clone(&frames), bytes);
+        store.put(&native_key, Arc::clone(&frames), bytes);
         return keep(&frames);
     }
-    store.frames.put(&sized_key, Arc::clone(&frames), bytes);
+    store.put(&sized_key, Arc::clone(&frames), bytes);
     Ok(frames)
 }
 

@@ -1,7 +1,7 @@
 //! Files on other machines: copied to the temporary folder before decoding, and single objects written back.
 //!
 //! Why a copy: demuxers seek; a local file makes every format work and every read time bounded. Copies are kept for the next operator on the same
-//! video, few and bounded in bytes, and deleted with the process's resources.
+//! video, few and bounded in bytes, and deleted with the plane.
 //!
 //! What can go wrong: the temporary folder is too small; point `TMPDIR` at a larger disk.
 
@@ -16,7 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempPath;
 
 use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES, POLL, UPLOAD_WAIT};
-use super::{MediaContext, MediaError, scratch};
+use super::{MediaContext, MediaError};
 
 /// A file that can be opened here, and what names its content.
 pub(crate) struct Local {
@@ -62,7 +62,7 @@ struct Copy {
 
 /// All copies of this process: kept, in use, and being fetched.
 #[derive(Default)]
-struct Copies {
+pub(crate) struct Copies {
     kept: Mutex<VecDeque<Arc<Copy>>>,
     fetching: Mutex<HashSet<String>>,
     bytes: Arc<Mutex<u64>>,
@@ -135,7 +135,7 @@ impl Copies {
 }
 
 fn fetched(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Arc<Copy>, MediaError> {
-    let copies = context.resources.get(Copies::default);
+    let copies = &context.plane.copies;
     let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", shown(uri)));
     let fetch = async {
         // Several rows of one video come at the same time: the first one fetches, the others wait for its copy.
@@ -151,8 +151,8 @@ fn fetched(uri: &str, deadline: Instant, context: &MediaContext) -> Result<Arc<C
         if let Some(copy) = copies.find(uri) {
             return Ok(copy);
         }
-        let mut file = scratch::file(context.resources, "fetched-", "").map_err(failed)?;
-        let (identity, room) = download(uri, file.as_file_mut(), &copies).await?;
+        let mut file = context.plane.scratch.file("fetched-", "").map_err(failed)?;
+        let (identity, room) = download(uri, file.as_file_mut(), copies).await?;
         let copy = Arc::new(Copy { uri: uri.to_owned(), path: file.into_temp_path(), identity, _room: room });
         copies.keep(&copy);
         Ok(copy)

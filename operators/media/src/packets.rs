@@ -13,9 +13,10 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, PACKET_STORE_BYTES, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::plan::Unit;
 use super::reader::{clock_time, make, pixels_of};
-use super::store::Store;
+use super::structure::{Shape, Syntax, orderly};
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
@@ -33,6 +34,10 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// Number of video streams in the file.
+    pub video_streams: usize,
+    /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
+    pub units: Vec<Unit>,
 }
 
 impl Packets {
@@ -42,6 +47,10 @@ impl Packets {
             [first, .., last] => ((last - first) / (self.times_ns.len() as i64 - 1)).max(1),
             _ => 40_000_000,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.times_ns.len() * size_of::<i64>() + self.units.len() * size_of::<Unit>() + 256
     }
 
     /// True when the data ends clearly before the stated end.
@@ -65,6 +74,61 @@ struct Stream {
     times: Vec<i64>,
     end: i64,
     overflow: bool,
+    syntax: Option<Syntax>,
+    /// Something in the stream is not understood: no units.
+    unclear: bool,
+    units: Vec<(Unit, Shape)>,
+}
+
+impl Stream {
+    /// Notes one packet for the planner.
+    fn note(&mut self, buffer: &gst::BufferRef) {
+        if self.unclear || !self.is_video {
+            return;
+        }
+        match self.unit(buffer) {
+            Some(unit) if self.units.len() < MAX_FRAMES => self.units.push(unit),
+            _ => {
+                self.unclear = true;
+                self.units = Vec::new();
+            }
+        }
+    }
+
+    fn unit(&self, buffer: &gst::BufferRef) -> Option<(Unit, Shape)> {
+        let shape = self.syntax?.shape(&buffer.map_readable().ok()?)?;
+        let (pts, segment) = (buffer.pts(), self.segment.as_ref()?);
+        let time_ns = match pts {
+            None if shape.shown => return None,
+            Some(pts) if shape.shown => {
+                // As decoders do it: a frame that begins before the segment and reaches into it begins where the segment does.
+                let clipped = segment.clip(pts, buffer.duration().map(|d| pts + d));
+                clipped.and_then(|(from, _)| segment.to_stream_time(from?)).map(|t| t.nseconds() as i64)
+            }
+            _ => None,
+        };
+        let unit = Unit {
+            time_ns,
+            raw_pts: pts.map(|t| t.nseconds()),
+            size: u32::try_from(buffer.size()).ok()?,
+            key: shape.key,
+            alone: shape.alone,
+            sync: shape.sync,
+            reference: shape.reference,
+        };
+        Some((unit, shape))
+    }
+
+    /// What was noted. Of temporal layers, only the highest one's are free of references from above.
+    fn take_units(&mut self) -> Vec<Unit> {
+        let top = self.units.iter().map(|(_, shape)| shape.layer).max().unwrap_or(0);
+        let units = std::mem::take(&mut self.units);
+        let timed = units.iter().filter(|(_, shape)| shape.shown).filter_map(|(unit, shape)| Some((*shape, unit.raw_pts?)));
+        if !self.syntax.is_some_and(|syntax| orderly(syntax, timed)) {
+            return Vec::new();
+        }
+        units.into_iter().map(|(unit, shape)| Unit { reference: unit.reference || shape.layer < top, ..unit }).collect()
+    }
 }
 
 /// Reads all packets, or takes them from the process's store.
@@ -74,16 +138,17 @@ pub(crate) fn packets(
     deadline: Instant,
     context: &MediaContext,
 ) -> Result<Arc<Packets>, MediaError> {
-    let store = context.resources.get(|| PacketStore(Store::new(PACKET_STORE_BYTES)));
-    if let Some(known) = store.0.get(identity) {
+    let store = &context.plane.packets;
+    if let Some(known) = store.get(identity) {
         return Ok(known);
     }
     let packets = Arc::new(scan(path, deadline, context)?);
-    store.0.put(identity, Arc::clone(&packets), packets.times_ns.len() * size_of::<i64>() + 256);
+    if packets.units.is_empty() {
+        tracing::debug!(file = %path.display(), "Structure unknown: every frame will be decoded");
+    }
+    store.put(identity, Arc::clone(&packets), packets.bytes());
     Ok(packets)
 }
-
-struct PacketStore(Store<Packets>);
 
 /// The pipeline of a scan; taken down whichever way the scan ends.
 struct Scan(gst::Pipeline, String);
@@ -166,6 +231,8 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
             Some(gst::PadProbeData::Event(event)) => match event.view() {
                 gst::EventView::Segment(s) => {
                     if let Some(time) = s.segment().downcast_ref::<gst::ClockTime>() {
+                        // A second segment gives times a second meaning.
+                        stream.unclear |= stream.segment.as_ref().is_some_and(|known| known != time) && !stream.units.is_empty();
                         stream.segment = Some(time.clone());
                     }
                 }
@@ -174,11 +241,13 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
                     let name = caps.structure(0).map(|s| s.name().to_string()).unwrap_or_default();
                     stream.is_video = name.starts_with("video/") || name.starts_with("image/");
                     stream.is_audio = name.starts_with("audio/");
+                    stream.syntax = Syntax::of(&caps);
                     stream.caps = Some(caps);
                 }
                 _ => {}
             },
             Some(gst::PadProbeData::Buffer(buffer)) => {
+                stream.note(buffer);
                 let time = buffer.pts().or_else(|| buffer.dts());
                 let time = time.and_then(|t| stream.segment.as_ref()?.to_stream_time(t));
                 if let Some(time) = time {
@@ -219,7 +288,11 @@ fn summarise(
         times_ns.dedup();
         overflow = stream.overflow;
         let caps = stream.caps.clone();
-        best = Some((pixels, Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps }));
+        let units = if stream.unclear { Vec::new() } else { stream.take_units() };
+        best = Some((
+            pixels,
+            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, units },
+        ));
     }
     let found_any = !list.is_empty();
     let Some((_, mut packets)) = best else {
@@ -238,6 +311,7 @@ fn summarise(
     }
     packets.any_end_ns = any_end_ns.max(packets.end_ns);
     packets.has_audio = has_audio;
+    packets.video_streams = list.iter().filter(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_video).count();
     if overflow || packets.any_end_ns > MAX_DURATION_NS || packets.stated_ns.is_some_and(|s| s > MAX_DURATION_NS) {
         return Err(MediaError::new("too_long", format!("{shown}: longer than {} h", MAX_DURATION_NS / 3_600_000_000_000)));
     }

@@ -21,7 +21,7 @@ use super::picture::Geometry;
 use super::reader::{Decoded, Reader, Track};
 use super::sniff::{Kind, sniff};
 use super::uniform::{open_at, open_track_at};
-use super::{MediaContext, MediaError, mp4, scratch};
+use super::{MediaContext, MediaError, mp4};
 
 /// How a clip is encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +124,7 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
         deadline,
         context,
     };
-    let file = scratch::file(context.resources, "clip-", ".mp4");
+    let file = context.plane.scratch.file("clip-", ".mp4");
     let file = file.map_err(|e| MediaError::new("encode_failed", format!("no temporary file for the clip: {e}; set TMPDIR")))?;
     let written = span.encode(file.path(), settings, packets.has_audio && settings.audio)?;
     let size = file.path().metadata().map_or(0, |m| m.len());

@@ -1,4 +1,4 @@
-//! Temporary files of this process, in one folder that is removed with the process's resources.
+//! Temporary files of this process, in one folder that is removed with the plane.
 //!
 //! Why a folder with a lock: a killed process removes nothing. Its folder stays behind, but the lock in it is free, so that the next process that
 //! makes temporary files can tell it from a living one and removes it. A folder without a lock file is not known to be ours, whatever its name, and stays.
@@ -6,14 +6,16 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use curette_engine::resources::Resources;
 use tempfile::NamedTempFile;
 
 const PREFIX: &str = "curette-media-";
 const LOCK: &str = "lock";
 
-struct Scratch(Result<Folder, String>);
+/// The folder, made on first use.
+#[derive(Default)]
+pub(crate) struct Scratch(OnceLock<Result<Folder, String>>);
 
 struct Folder {
     path: PathBuf,
@@ -26,16 +28,18 @@ impl Drop for Folder {
     }
 }
 
-/// A new temporary file, removed when dropped.
-pub(crate) fn file(resources: &Resources, prefix: &str, suffix: &str) -> Result<NamedTempFile, String> {
-    let scratch = resources.get(|| {
-        let parent = std::env::temp_dir();
-        sweep(&parent);
-        Scratch(create(&parent).map_err(|e| format!("no folder in {}: {e}", parent.display())))
-    });
-    let folder = scratch.0.as_ref().map_err(Clone::clone)?;
-    let file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(&folder.path);
-    file.map_err(|e| format!("no file in {}: {e}", folder.path.display()))
+impl Scratch {
+    /// A new temporary file, removed when dropped.
+    pub fn file(&self, prefix: &str, suffix: &str) -> Result<NamedTempFile, String> {
+        let folder = self.0.get_or_init(|| {
+            let parent = std::env::temp_dir();
+            sweep(&parent);
+            create(&parent).map_err(|e| format!("no folder in {}: {e}", parent.display()))
+        });
+        let folder = folder.as_ref().map_err(Clone::clone)?;
+        let file = tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile_in(&folder.path);
+        file.map_err(|e| format!("no file in {}: {e}", folder.path.display()))
+    }
 }
 
 fn create(parent: &Path) -> std::io::Result<Folder> {
@@ -108,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn files_lie_in_the_folder_of_their_resources() {
-        let resources = Resources::default();
-        let (a, b) = (file(&resources, "clip-", ".mp4").unwrap(), file(&resources, "clip-", ".mp4").unwrap());
+    fn files_lie_in_the_folder_of_their_plane() {
+        let scratch = Scratch::default();
+        let (a, b) = (scratch.file("clip-", ".mp4").unwrap(), scratch.file("clip-", ".mp4").unwrap());
         assert_eq!(a.path().parent(), b.path().parent());
         let folder = a.path().parent().unwrap().to_owned();
         drop((a, b));
-        drop(resources);
+        drop(scratch);
         assert!(!folder.exists());
     }
 }

@@ -17,8 +17,11 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
+use super::feed::Feed;
+use super::fetch::localize;
 use super::info::codec_name;
 use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT, SPEECH_RATE};
+use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// Which elementary stream is decoded.
@@ -59,6 +62,9 @@ pub(crate) struct Reader<'a> {
     shown: String,
     track: Track,
     deadline: Instant,
+    /// Counts frames that do not come here.
+    progress: Option<Arc<Feed>>,
+    decoded: u64,
     /// When the current wait for the pipeline began, or last got something.
     waiting_since: Instant,
     /// A longer wait is a stall.
@@ -81,6 +87,21 @@ impl Drop for Reader<'_> {
 impl<'a> Reader<'a> {
     /// Builds the pipeline and brings it to PAUSED: the first frame is decoded (or a typed reason given).
     pub fn open(path: &Path, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        Self::start(path, track, None, deadline, context)
+    }
+
+    /// As [`Reader::open`] for the video track; the decoder gets only what `feed` lets through.
+    pub fn open_fed(path: &Path, feed: Arc<Feed>, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        Self::start(path, Track::Video, Some(feed), deadline, context)
+    }
+
+    fn start(
+        path: &Path,
+        track: Track,
+        feed: Option<Arc<Feed>>,
+        deadline: Instant,
+        context: &'a MediaContext<'a>,
+    ) -> Result<Self, MediaError> {
         runtime::start()?;
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
@@ -115,12 +136,23 @@ impl<'a> Reader<'a> {
         select_one(&decode, track);
         link_when_added(&decode, &first, track);
         watch_orientation(&sink, &seen);
+        if let Some(feed) = &feed {
+            feed.skim(&sink);
+            // Made with the bin, before anyone can ask to be told.
+            for element in decode.downcast_ref::<gst::Bin>().iter().flat_map(|bin| bin.iterate_elements()).flatten() {
+                feed.place(&element, "");
+            }
+        }
+        let progress = feed.clone();
         let errors = Arc::clone(&seen.errors);
         pipeline.connect_deep_element_added(move |_, _, element| {
             let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
             if klass.contains("Decoder") {
                 runtime::single_thread(element);
                 runtime::count_errors_of(element, &errors);
+            }
+            if let Some(feed) = &feed {
+                feed.place(element, &klass);
             }
         });
         let bus = pipeline.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
@@ -135,6 +167,8 @@ impl<'a> Reader<'a> {
             shown,
             track,
             deadline,
+            progress,
+            decoded: 0,
             waiting_since: now,
             patience: NO_PROGRESS,
             collection: None,
@@ -227,7 +261,13 @@ impl<'a> Reader<'a> {
                 match at_end {
                     true if self.delivered == 0 => return Err(self.no_stream_or("no_frames", "no frame could be decoded")),
                     true => return Ok(None),
-                    false => continue,
+                    false => {
+                        let decoded = self.progress.as_ref().map_or(0, |feed| feed.decoded());
+                        if decoded != self.decoded {
+                            (self.decoded, self.waiting_since) = (decoded, Instant::now());
+                        }
+                        continue;
+                    }
                 }
             };
             self.waiting_since = Instant::now();
@@ -473,4 +513,18 @@ pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {
 
 pub(crate) fn clock_time(d: std::time::Duration) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(d.as_nanos().min(u128::from(u64::MAX - 1)) as u64)
+}
+
+/// Stream times of all frames in nanoseconds, in the order in which the decoder gives them: everything is decoded.
+pub fn decoded_times(uri: &str, context: &MediaContext) -> Result<Vec<i64>, MediaError> {
+    let deadline = Instant::now() + context.timeout;
+    let local = localize(uri, deadline, context)?;
+    sniff(&local.path)?;
+    let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+    reader.play()?;
+    let mut times = Vec::new();
+    while let Some(frame) = reader.next()? {
+        times.push(frame.pts_ns);
+    }
+    Ok(times)
 }

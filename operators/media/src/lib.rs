@@ -7,15 +7,12 @@
 //! What can go wrong: a decoder library can crash the process (not contained yet); concealed bit errors carry no flag, only
 //! [`GridStats::decode_errors`] counts them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use curette_engine::resources::Resources;
-use curette_engine::verdict::Problem;
-
 mod cut;
 mod encode;
+mod feed;
 mod fetch;
 mod grid;
 mod info;
@@ -24,32 +21,41 @@ pub mod limits;
 mod mp4;
 mod packets;
 mod picture;
+mod plan;
+mod plane;
 mod reader;
 mod runtime;
 mod scratch;
 mod sniff;
 mod speech;
+mod sps;
 mod store;
+mod structure;
 mod teardown;
 mod uniform;
 
 pub use cut::{Clip, CutSettings, SpeedPreset, cut};
 pub use encode::{Encoder, missing_encoders};
 pub use fetch::{put_object, shown};
-pub use grid::{GridStats, sample_grid};
+pub use grid::{GridSettings, GridStats, sample, sample_grid};
 pub use info::{VideoInfo, probe};
 pub use jpeg::to_jpeg;
+pub use plan::Sampling;
+pub use plane::MediaPlane;
+pub use reader::decoded_times;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
 pub use speech::{speech, wav};
-#[cfg(test)]
-pub(crate) use uniform::span_decodes;
 pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;
 #[cfg(test)]
-pub(crate) mod tests;
+mod sampling_tests;
+#[cfg(test)]
+mod structure_tests;
+#[cfg(test)]
+mod tests;
 
 /// Ticks per second of every presentation time that leaves this plane.
 pub const PTS_TIMESCALE: i64 = 1_000_000_000;
@@ -85,24 +91,19 @@ impl MediaError {
     }
 }
 
-impl From<MediaError> for Problem {
-    fn from(e: MediaError) -> Self {
-        Problem::new(e.code, e.message)
-    }
-}
-
 /// What a call into the plane may use, and how long it may take.
 pub struct MediaContext<'a> {
     /// Turns true when the run is being stopped; the call then ends with code `cancelled`.
     pub cancelled: &'a AtomicBool,
-    /// Shared things of this process: the frame store and the packet index live there.
-    pub resources: &'a Arc<Resources>,
+    /// What the calls of this process share: frames, packet times, fetched files, temporary files.
+    pub plane: &'a MediaPlane,
     /// Total time of one call; a file that takes longer ends with code `timeout`.
     pub timeout: Duration,
 }
 
 impl MediaContext<'_> {
-    pub(crate) fn check_cancelled(&self) -> Result<(), MediaError> {
+    /// Ends a loop over frames when the run is being stopped.
+    pub fn check_cancelled(&self) -> Result<(), MediaError> {
         match self.cancelled.load(Ordering::Relaxed) {
             true => Err(MediaError::new("cancelled", "the run is being stopped")),
             false => Ok(()),

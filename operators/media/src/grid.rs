@@ -1,0 +1,283 @@
+//! Frames on a regular grid over a whole video, in one decoding pass.
+//!
+//! The rule: for t = 0, 1/fps, 2/fps, ... the first frame whose time is >= t - half a frame period; a frame is given once, even if it is the
+//! answer for several t (a late start, a gap). The frame period is the mean distance of the file's frames, so that an NTSC frame at 0.9997 s is the
+//! frame of second 1. Only picked frames are converted.
+//!
+//! What need not be decoded is left out before the decoder: see [`super::plan`]. The pass decodes everything where packets do not tell enough, and
+//! starts again so when a planned one meets a decode error, other packets, or a promised frame that does not come: the answer never depends on luck.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::feed::Feed;
+use super::fetch::localize;
+use super::packets::{Packets, is_short, packets};
+use super::picture::Converter;
+use super::plan::{Plan, Sampling, plan};
+use super::reader::{Decoded, Reader, Track};
+use super::sniff::sniff;
+use super::{Frame, MediaContext, MediaError};
+
+/// What a pass over a video delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GridStats {
+    /// Frames that came out of the decoder; fewer than the file has when packets were left out.
+    pub frames_decoded: u64,
+    /// Frames given to the visitor.
+    pub frames_picked: u64,
+    /// Where the last frame ends that was decoded, or left out because the packets around it told enough.
+    pub decoded_duration_us: i64,
+    /// True when less was delivered than the container promised (more than 1 s and 2 % short).
+    pub truncated: bool,
+    /// Errors that the decoder logged and concealed, in what was decoded.
+    pub decode_errors: u64,
+    /// What stopped the decoder early, if something did.
+    pub ended_by: Option<String>,
+}
+
+/// Which grid times a frame answers.
+pub(crate) struct Grid {
+    step_ns: f64,
+    half_ns: i64,
+    next: u64,
+}
+
+impl Grid {
+    pub fn new(fps: f64, frame_period_ns: i64) -> Self {
+        Grid { step_ns: 1e9 / fps, half_ns: frame_period_ns / 2, next: 0 }
+    }
+
+    fn due_ns(&self) -> i64 {
+        self.time_ns() - self.half_ns
+    }
+
+    /// The next grid time.
+    pub fn time_ns(&self) -> i64 {
+        (self.next as f64 * self.step_ns).round() as i64
+    }
+
+    /// True if the frame at `pts_ns` is the first one at or after a grid time.
+    pub fn takes(&mut self, pts_ns: i64) -> bool {
+        if pts_ns < self.due_ns() {
+            return false;
+        }
+        while self.due_ns() <= pts_ns {
+            self.next += 1;
+        }
+        true
+    }
+}
+
+/// Which frames, and their size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GridSettings {
+    /// Grid times per second, more than 0.
+    pub fps: f64,
+    /// Width and height in pixels; the aspect is not kept. `None`: as they are.
+    pub size: Option<(u32, u32)>,
+    /// Which frame answers a grid time.
+    pub sampling: Sampling,
+}
+
+/// [`sample`] with the exact rule.
+pub fn sample_grid(
+    uri: &str,
+    fps: f64,
+    width: u32,
+    height: u32,
+    context: &MediaContext,
+    visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
+) -> Result<GridStats, MediaError> {
+    sample(uri, &GridSettings { fps, size: Some((width, height)), sampling: Sampling::Exact }, context, visit)
+}
+
+/// Gives every frame of the grid to `visit`, in order of time.
+///
+/// An error after the first decoded frame does not lose what was delivered: it is reported in the statistics. Errors of `visit` end the pass.
+pub fn sample(
+    uri: &str,
+    settings: &GridSettings,
+    context: &MediaContext,
+    visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
+) -> Result<GridStats, MediaError> {
+    let deadline = Instant::now() + context.timeout;
+    let local = localize(uri, deadline, context)?;
+    sniff(&local.path)?;
+    let packets = packets(&local.path, &local.identity, deadline, context);
+    let mut pass = Pass { path: &local.path, settings, deadline, context, visit, visited_ns: None };
+    let packets = match packets {
+        Ok(packets) => packets,
+        // A stream without a decoder has the better reason.
+        Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
+    };
+    let plan = plan(&packets.units, settings.fps, packets.period_ns(), settings.sampling);
+    // The frames of a file that ends early are known only when they have been decoded.
+    if let Some(plan) = plan.as_ref().filter(|_| !packets.truncated())
+        && let Some(stats) = pass.planned(plan, &packets)?
+    {
+        return Ok(stats);
+    }
+    pass.whole(&packets, plan.as_ref())
+}
+
+/// True for errors that another pass would not change.
+fn is_final(e: &MediaError) -> bool {
+    matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
+}
+
+/// How a planned pass went.
+enum Followed {
+    Done(GridStats),
+    /// The reason.
+    Not(&'static str),
+}
+
+/// One call's work, over one or two decoding passes.
+struct Pass<'a> {
+    path: &'a Path,
+    settings: &'a GridSettings,
+    deadline: Instant,
+    context: &'a MediaContext<'a>,
+    visit: &'a mut dyn FnMut(Frame) -> Result<(), MediaError>,
+    /// Time of the last frame that `visit` has.
+    visited_ns: Option<i64>,
+}
+
+impl Pass<'_> {
+    fn give(&mut self, frame: &Decoded, reader: &Reader, converter: &mut Converter) -> Result<(), MediaError> {
+        let size = self.settings.size;
+        self.visited_ns = Some(frame.pts_ns);
+        (self.visit)(converter.convert(&frame.sample, reader.orientation(), size, frame.pts_ns)?)
+    }
+
+    /// Decodes what the plan keeps. `None` if the decoder does not do what the packets promised: then everything must be decoded.
+    fn planned(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Option<GridStats>, MediaError> {
+        match self.follow(plan, packets)? {
+            Followed::Done(stats) => Ok(Some(stats)),
+            Followed::Not(why) => {
+                tracing::debug!(file = %self.path.display(), why, "Decoding everything instead of the planned part");
+                Ok(None)
+            }
+        }
+    }
+
+    fn follow(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Followed, MediaError> {
+        let feed = Arc::new(Feed::new(Arc::clone(packets), plan));
+        let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
+            Err(e) if !is_final(&e) => return Ok(Followed::Not("the decoder does not start")),
+            reader => reader?,
+        };
+        reader.play()?;
+        let mut converter = Converter::default();
+        let mut picks = plan.picks_ns.iter().peekable();
+        loop {
+            let frame = match reader.next() {
+                Err(e) if !is_final(&e) => return Ok(Followed::Not("no frame was decoded")),
+                frame => frame?,
+            };
+            // Whatever came before this frame was decoded without an error: frames come in the order in which they are decoded, or later.
+            if feed.failed() {
+                return Ok(Followed::Not("the demuxer gave other packets than in the scan"));
+            }
+            if reader.decode_errors() > 0 || reader.ended_by.is_some() {
+                return Ok(Followed::Not("the decoder reported an error"));
+            }
+            let Some(frame) = frame else { break };
+            match picks.peek() {
+                Some(&&pick) if frame.pts_ns > pick => return Ok(Followed::Not("a promised frame did not come")),
+                Some(&&pick) if frame.pts_ns == pick => {
+                    picks.next();
+                    self.give(&frame, &reader, &mut converter)?;
+                }
+                _ => {}
+            }
+        }
+        if picks.next().is_some() {
+            return Ok(Followed::Not("the stream ended before the last promised frame"));
+        }
+        Ok(Followed::Done(GridStats {
+            frames_decoded: feed.decoded(),
+            frames_picked: plan.picks_ns.len() as u64,
+            decoded_duration_us: packets.end_ns / 1000,
+            truncated: false,
+            decode_errors: 0,
+            ended_by: None,
+        }))
+    }
+
+    /// Decodes everything, and gives what was not given yet.
+    fn whole(&mut self, packets: &Packets, plan: Option<&Plan>) -> Result<GridStats, MediaError> {
+        let mut reader = Reader::open(self.path, Track::Video, self.deadline, self.context)?;
+        let mut grid = Grid::new(self.settings.fps, packets.period_ns());
+        // What was planned stays wanted, so that it does not matter how far a planned pass came. The exact rule needs no plan for that.
+        let planned = plan.filter(|_| self.settings.sampling != Sampling::Exact);
+        let mut planned = planned.map(|plan| plan.picks_ns.iter().peekable());
+        let mut converter = Converter::default();
+        let given_ns = self.visited_ns;
+        let (mut decoded, mut picked, mut end_ns) = (0, 0, 0);
+        reader.play()?;
+        while let Some(frame) = reader.next()? {
+            decoded += 1;
+            end_ns = end_ns.max(frame.pts_ns + frame.duration_ns.unwrap_or_else(|| packets.period_ns()));
+            let takes = match &mut planned {
+                None => grid.takes(frame.pts_ns),
+                Some(picks) => std::iter::from_fn(|| picks.next_if(|t| **t <= frame.pts_ns)).count() > 0,
+            };
+            picked += u64::from(takes);
+            if takes && given_ns.is_none_or(|t| frame.pts_ns > t) {
+                self.give(&frame, &reader, &mut converter)?;
+            }
+        }
+        Ok(GridStats {
+            frames_decoded: decoded,
+            frames_picked: picked,
+            decoded_duration_us: end_ns / 1000,
+            truncated: packets.truncated() || is_short(end_ns, packets.end_ns) || reader.ended_by.is_some(),
+            decode_errors: reader.decode_errors(),
+            ended_by: reader.ended_by.as_ref().map(ToString::to_string),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The rule as written: for each grid time, search the first frame; give each frame once.
+    fn oracle(times: &[i64], fps: f64, period: i64) -> Vec<i64> {
+        let mut out: Vec<i64> = Vec::new();
+        for k in 0.. {
+            let t = (f64::from(k) * 1e9 / fps).round() as i64 - period / 2;
+            match times.iter().find(|&&p| p >= t) {
+                None => return out,
+                Some(&p) if out.last() != Some(&p) => out.push(p),
+                Some(_) => {}
+            }
+        }
+        out
+    }
+
+    fn picks(times: &[i64], fps: f64, period: i64) -> Vec<i64> {
+        let mut grid = Grid::new(fps, period);
+        times.iter().copied().filter(|&t| grid.takes(t)).collect()
+    }
+
+    #[test]
+    fn ntsc_frames_just_before_a_second_are_that_second() {
+        let times: Vec<i64> = (0..100).map(|i| i * 1_001_000_000 / 30 - if i == 30 { 1_100_000 } else { 0 }).collect();
+        assert_eq!(picks(&times, 1.0, 33_366_666), vec![0, times[30], times[60], times[90]]);
+    }
+
+    proptest! {
+        #[test]
+        fn streaming_equals_the_rule(gaps in prop::collection::vec(1_000_000i64..3_000_000_000, 1..60), fps in 0.1f64..10.0, start in 0i64..5_000_000_000) {
+            let mut at = start;
+            let times: Vec<i64> = gaps.iter().map(|g| { at += g; at }).collect();
+            let period = gaps.iter().sum::<i64>() / gaps.len() as i64;
+            prop_assert_eq!(picks(&times, fps, period), oracle(&times, fps, period));
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What the calls of one process share: frames and packet times that the next operator on the same clip asks for, copies of remote files, and the
+//! folder for temporary files.
+//!
+//! One value per process is enough; a second one only decodes again what the first one knows. Everything in it is bounded by [`super::limits`], and
+//! files are removed when it is dropped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Frame;
+use super::fetch::Copies;
+use super::limits::{FRAME_STORE_BYTES, PACKET_STORE_BYTES};
+use super::packets::Packets;
+use super::scratch::Scratch;
+use super::store::Store;
+
+/// See the module's documentation.
+pub struct MediaPlane {
+    pub(crate) frames: Store<Vec<Frame>>,
+    pub(crate) packets: Store<Packets>,
+    /// Requests that the frame store could not answer.
+    pub(crate) span_decodes: AtomicU64,
+    pub(crate) copies: Copies,
+    pub(crate) scratch: Scratch,
+}
+
+impl Default for MediaPlane {
+    fn default() -> Self {
+        MediaPlane {
+            frames: Store::new(FRAME_STORE_BYTES),
+            packets: Store::new(PACKET_STORE_BYTES),
+            span_decodes: AtomicU64::new(0),
+            copies: Copies::default(),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
+impl MediaPlane {
+    /// How often a span was decoded for [`uniform_frames`](super::uniform_frames), because its frames were not kept.
+    pub fn span_decodes(&self) -> u64 {
+        self.span_decodes.load(Ordering::Relaxed)
+    }
+}
