@@ -354,6 +354,12 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         None
     }
 
+    /// Further columns that decide, for steps with [`Operator::decided_by`]: those that the input has, null being a value like any other. Titles, for
+    /// instance, may be missing, and are then known to be.
+    fn also_decided_by(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Threads of its pool that the step can keep waiting at once; 0: it has no wish. A pool whose size is not set has at least the sum of its
     /// steps' wishes, so that a limit such as "256 requests in flight" is one key and not two. For [`Pool::Net`]: computing takes cores, not threads.
     fn threads_wanted(&self) -> usize {
@@ -398,6 +404,8 @@ pub trait DynOperator: Send + Sync {
     fn cosmetic_keys(&self) -> &'static [&'static str];
     /// See [`Operator::decided_by`].
     fn decided_by(&self) -> Option<Vec<&'static str>>;
+    /// See [`Operator::also_decided_by`].
+    fn also_decided_by(&self) -> Vec<String>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
     /// See [`Operator::build`].
@@ -452,6 +460,9 @@ impl<T: Operator> DynOperator for T {
     }
     fn decided_by(&self) -> Option<Vec<&'static str>> {
         Operator::decided_by(self)
+    }
+    fn also_decided_by(&self) -> Vec<String> {
+        Operator::also_decided_by(self)
     }
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)

@@ -112,6 +112,7 @@ pub fn sample(
         // A stream without a decoder has the better reason.
         Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
     };
+    metrics::counter!("curette_media_grid_decodes_total").increment(1);
     let plan = plan(&packets.units, settings.fps, packets.period_ns(), settings.sampling);
     // The frames of a file that ends early are known only when they have been decoded.
     if let Some(plan) = plan.as_ref().filter(|_| !packets.truncated())

@@ -27,13 +27,10 @@ use crate::models::{self, FOREIGN_HELP, classifier_head, identity_of};
 /// Bytes of text of one row that the tokenizer is shown; the encoder reads its first few hundred tokens only.
 pub const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// Columns whose values decide an answer that is kept for the next version.
-const KEPT: [&str; 6] = ["title", "description", "tags", "channel", "categories", "transcript_text"];
-
 /// Scores the text of each row with a sentence encoder and a linear head, and drops rows below a threshold: p = sigmoid(w·x + b), x at length 1.
 ///
 /// The text is that of `fields`, in their order, joined by `joiner`; elements of a list are joined by ", ", fields without text are left out. The encoder cuts it at its own
-/// limit (256 tokens for MiniLM, 512 for arctic-embed-m). A head is made with `curette train-head --table`, from a table that this step wrote with
+/// limit (256 tokens for MiniLM, 512 for arctic-embed-m). A head is made with `curette train-head --embeddings TABLE --embedding-column text_embedding --label COLUMN`, from a table that this step wrote with
 /// `keep_embedding = true` and no `head`.
 ///
 /// One text costs 40 ms (MiniLM) to 300 ms (arctic-embed-m) of one core: put `keyword_filter` before it.
@@ -184,7 +181,12 @@ threshold = 0.5
     }
 
     fn decided_by(&self) -> Option<Vec<&'static str>> {
-        self.fields.iter().map(|field| KEPT.into_iter().find(|kept| kept == field)).collect()
+        // Nothing but the fields, any of which may be null.
+        Some(Vec::new())
+    }
+
+    fn also_decided_by(&self) -> Vec<String> {
+        self.fields.clone()
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {

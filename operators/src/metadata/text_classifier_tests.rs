@@ -205,11 +205,6 @@ fn contradictions_are_named() {
             "threshold E-Contradiction: there is no head whose score it could limit"
         ]
     );
-    let kept = |toml: &str| {
-        testing::operator(&format!("type = 'text_classifier'\nmodel = 'x'\nhead = 'h'\n{toml}")).unwrap().decided_by()
-    };
-    assert_eq!(kept(""), Some(vec!["title", "description"]));
-    assert_eq!(kept("fields = ['my_own']"), None);
 }
 
 #[test]
