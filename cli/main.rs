@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod calibrate_quantile;
 mod calibrate_tau;
 mod head;
 mod label;
@@ -84,6 +85,8 @@ enum Verb {
     Head(head::HeadArgs),
     /// Choose the similarity above which `temporal_split` joins neighbouring samples, from labelled cuts.
     CalibrateTau(calibrate_tau::CalibrateTauArgs),
+    /// Choose the limit of a score that drops a given share of the rows of a table.
+    CalibrateQuantile(calibrate_quantile::CalibrateQuantileArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         Verb::TrainHead(args) => train_head::train(&args),
         Verb::Head(args) => head::head(&args),
         Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
+        Verb::CalibrateQuantile(args) => calibrate_quantile::calibrate(&args),
     };
     exit.into()
 }

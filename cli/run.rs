@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
 use curette_engine::operator::Kind;
 use curette_engine::run::{self, Place, PrepareOptions, Prepared, Report, RunError};
-use curette_engine::telemetry::{Health, MetricsServer, Progress, ProgressMode, Snapshot, Total};
+use curette_engine::telemetry::{Health, MetricsFile, MetricsServer, Progress, ProgressMode, Snapshot, Total};
 use serde_json::json;
 
 use crate::{CheckArgs, Format, fail, pipeline, print};
@@ -50,6 +50,9 @@ pub(crate) struct RunArgs {
     /// used, so only rows with errors and what is not kept are worked out again. A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
+    /// Write all metrics to this file when the run has ended, in the text form of Prometheus.
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
     /// No progress.
     #[arg(short, long)]
     quiet: bool,
@@ -120,7 +123,7 @@ type Done = Result<Option<(Report, Vec<(String, String)>)>, RunError>;
 fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
     abort_on_panic();
     let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false })?;
-    go(args.quiet, prepared, Place::Alone { binary: args.binary }, threads)
+    go(args.quiet, args.metrics_file.as_deref(), prepared, Place::Alone { binary: args.binary }, threads)
 }
 
 fn member(
@@ -140,18 +143,25 @@ fn member(
     if index > 0 {
         prepared.follow()?;
     }
-    go(quiet, prepared, Place::Member { index, processes, sockets }, threads)
+    let metrics_file = args.metrics_file.as_deref().filter(|_| index == 0);
+    go(quiet, metrics_file, prepared, Place::Member { index, processes, sockets }, threads)
 }
 
-fn go(quiet: bool, prepared: Prepared, place: Place, threads: usize) -> Done {
+fn go(quiet: bool, metrics_file: Option<&Path>, prepared: Prepared, place: Place, threads: usize) -> Done {
     let locations = prepared.tables.all.iter().map(|t| (t.name.clone(), t.location.clone())).collect();
     let first = place.is_first();
-    let report = run::run(prepared, place, threads, |prepared, progress| watch(prepared, progress, quiet || !first))?;
+    let report =
+        run::run(prepared, place, threads, |prepared, progress| watch(prepared, progress, quiet || !first, metrics_file))?;
     Ok(report.map(|report| (report, locations)))
 }
 
 /// Shows progress, serves metrics and listens for signals while the run goes on.
-fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Option<MetricsServer>, Option<Progress>) {
+fn watch(
+    prepared: &Prepared,
+    progress: Arc<RunProgress>,
+    quiet: bool,
+    metrics_file: Option<&Path>,
+) -> (Option<MetricsFile>, Option<MetricsServer>, Option<Progress>) {
     stop_on_signals(Arc::clone(&progress));
     let health = Arc::clone(&progress);
     let address = &prepared.graph.engine.metrics_address;
@@ -165,6 +175,10 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
         .inspect_err(|e| tracing::warn!("The run goes on without metrics: {e}"))
         .ok()
     };
+    let file = metrics_file.and_then(|path| {
+        let file = MetricsFile::start(path.to_path_buf(), server.as_ref());
+        file.inspect_err(|e| tracing::warn!("The run goes on without a file of metrics: {e}")).ok()
+    });
     let sources: Vec<usize> = steps_of(&prepared.graph, Kind::Source);
     let sinks: Vec<usize> = steps_of(&prepared.graph, Kind::Sink);
     let (splits, done) = (prepared.plan.splits.len() as u64, prepared.done.len());
@@ -196,7 +210,7 @@ fn watch(prepared: &Prepared, progress: Arc<RunProgress>, quiet: bool) -> (Optio
         }
     };
     let mode = if quiet { ProgressMode::Off } else { ProgressMode::Auto };
-    (server, Some(Progress::start(total, mode, look)))
+    (file, server, Some(Progress::start(total, mode, look)))
 }
 
 /// The first Ctrl-C or SIGTERM lets open splits end and be committed; the second ends the process at once.

@@ -105,6 +105,15 @@ impl Columns {
         self.adds.push(Added { field: Field::new(name, data_type, true), doc: doc.into() });
         self
     }
+    /// Says of the column added last, in its field's metadata, what later steps may want to know at check time ([`MODEL_METADATA`]).
+    pub fn note(mut self, key: &str, value: &str) -> Self {
+        if let Some(added) = self.adds.last_mut() {
+            let mut metadata = added.field.metadata().clone();
+            metadata.insert(key.into(), value.into());
+            added.field.set_metadata(metadata);
+        }
+        self
+    }
     /// Adds the utf8 column that identifies rows from here on.
     pub fn add_id(mut self, name: &str, doc: &str) -> Self {
         self.adds.push(Added { field: Field::new(name, DataType::Utf8, false), doc: doc.into() });
@@ -332,6 +341,10 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
     /// Reports models, and the software that runs them, that are not on this machine. Skipped by `check --no-environment`.
     fn check_models(&self, _runtime: &RuntimeSettings, _check: &mut dyn StepCheck) {}
 
+    /// Mistakes that show only between the input's schema and the models on this machine: a head whose embeddings another model makes upstream.
+    /// Skipped by `check --no-environment`, and where the input is wrong already.
+    fn check_models_of_input(&self, _input: &SchemaRef, _runtime: &RuntimeSettings, _check: &mut dyn StepCheck) {}
+
     /// Keys that do not change the output (concurrency, timeouts, where secrets are): left out of the plan hash.
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &[]
@@ -343,6 +356,12 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
     /// lacks one, or its value is null, nothing is reused.
     fn decided_by(&self) -> Option<Vec<&'static str>> {
         None
+    }
+
+    /// Further columns that decide, for steps with [`Operator::decided_by`]: those that the input has, null being a value like any other. Titles, for
+    /// instance, may be missing, and are then known to be.
+    fn also_decided_by(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Threads of its pool that the step can keep waiting at once; 0: it has no wish. A pool whose size is not set has at least the sum of its
@@ -383,10 +402,14 @@ pub trait DynOperator: Send + Sync {
     fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef>;
     /// See [`Operator::check_models`].
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck);
+    /// See [`Operator::check_models_of_input`].
+    fn check_models_of_input(&self, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck);
     /// See [`Operator::cosmetic_keys`].
     fn cosmetic_keys(&self) -> &'static [&'static str];
     /// See [`Operator::decided_by`].
     fn decided_by(&self) -> Option<Vec<&'static str>>;
+    /// See [`Operator::also_decided_by`].
+    fn also_decided_by(&self) -> Vec<String>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
     /// See [`Operator::build`].
@@ -433,11 +456,17 @@ impl<T: Operator> DynOperator for T {
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
         Operator::check_models(self, runtime, check)
     }
+    fn check_models_of_input(&self, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        Operator::check_models_of_input(self, input, runtime, check)
+    }
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         Operator::cosmetic_keys(self)
     }
     fn decided_by(&self) -> Option<Vec<&'static str>> {
         Operator::decided_by(self)
+    }
+    fn also_decided_by(&self) -> Vec<String> {
+        Operator::also_decided_by(self)
     }
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
@@ -510,6 +539,9 @@ impl Serialize for Secret {
 pub const ID_METADATA: &str = "curette.id";
 /// The id column that the source gave, kept for lineage: metadata key `curette.root_id`.
 pub const ROOT_ID_METADATA: &str = "curette.root_id";
+
+/// What made the vectors of a column, as the step that adds it names the model: metadata key `curette.model` of the field.
+pub const MODEL_METADATA: &str = "curette.model";
 
 /// Appends an operator's columns to its input schema and moves the id, as the engine will do to the rows.
 pub fn output_schema(input: &Schema, columns: &Columns) -> SchemaRef {

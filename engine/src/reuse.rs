@@ -54,8 +54,10 @@ const VERDICT: &str = "curette.verdict";
 pub struct Recipe {
     /// Hash of operator, version, parameters and files: the folder's name.
     pub folder: String,
-    /// The columns that decide the answer.
+    /// The columns that decide the answer and must not be null.
     pub columns: Vec<String>,
+    /// Further columns that decide it, null or not.
+    pub nullable: Vec<String>,
     /// The columns of an answer.
     pub answer: SchemaRef,
 }
@@ -64,33 +66,42 @@ impl Recipe {
     /// The recipe of a step, if its operator has one and its input has all the columns.
     pub fn of(step: &Step) -> Option<Recipe> {
         let columns: Vec<String> = step.operator.decided_by()?.iter().map(|c| (*c).to_string()).collect();
+        let mut nullable = step.operator.also_decided_by();
+        nullable.retain(|c| step.input.column_with_name(c).is_some());
         // Looking an answer up may block, which the worker itself never does.
         if step.operator.pool() == Pool::Inline
-            || columns.is_empty()
+            || (columns.is_empty() && nullable.is_empty())
             || !columns.iter().all(|c| step.input.column_with_name(c).is_some())
         {
             return None;
         }
-        let types: Vec<String> =
-            columns.iter().filter_map(|c| step.input.field_with_name(c).ok()).map(|f| f.data_type().to_string()).collect();
+        let types: Vec<String> = columns
+            .iter()
+            .chain(&nullable)
+            .filter_map(|c| step.input.field_with_name(c).ok())
+            .map(|f| f.data_type().to_string())
+            .collect();
         let fields: Vec<Field> = step.operator.columns().adds.into_iter().map(|a| a.field.with_nullable(true)).collect();
-        let made_of = serde_json::json!({
+        let mut made_of = serde_json::json!({
             "format": FORMAT, "operator": step.meaning(), "columns": columns, "types": types,
             "answer": fields.iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect::<Vec<_>>(),
         });
+        if !nullable.is_empty() {
+            made_of["nullable"] = serde_json::json!(nullable);
+        }
         let folder = format!("{}-{}", step.operator.name(), &blake3::hash(made_of.to_string().as_bytes()).to_hex()[..24]);
-        Some(Recipe { folder, columns, answer: Arc::new(Schema::new(fields)) })
+        Some(Recipe { folder, columns, nullable, answer: Arc::new(Schema::new(fields)) })
     }
 
     /// The name of a row's answer; `None` if a deciding value is missing, for then nothing is known.
     fn key(&self, rows: &RecordBatch, row: usize) -> Option<String> {
-        let columns: Option<Vec<ArrayRef>> = self.columns.iter().map(|c| rows.column_by_name(c).cloned()).collect();
+        let names = || self.columns.iter().chain(&self.nullable);
+        let columns: Option<Vec<ArrayRef>> = names().map(|c| rows.column_by_name(c).cloned()).collect();
         let columns = columns?;
-        if columns.iter().any(|c| c.is_null(row)) {
+        if columns.iter().take(self.columns.len()).any(|c| c.is_null(row)) {
             return None;
         }
-        let fields: Vec<Field> =
-            self.columns.iter().zip(&columns).map(|(n, c)| Field::new(n, c.data_type().clone(), true)).collect();
+        let fields: Vec<Field> = names().zip(&columns).map(|(n, c)| Field::new(n, c.data_type().clone(), true)).collect();
         let one = take_row(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()?, row)?;
         Some(blake3::hash(&encode(&one).ok()?).to_hex().to_string())
     }
@@ -401,7 +412,12 @@ mod tests {
 
     fn recipe(expands: bool) -> Recipe {
         let answer = Arc::new(Schema::new(vec![Field::new("twice", DataType::Int64, true)]));
-        Recipe { folder: if expands { "x" } else { "m" }.into(), columns: vec!["n".into(), "name".into()], answer }
+        Recipe {
+            folder: if expands { "x" } else { "m" }.into(),
+            columns: vec!["n".into(), "name".into()],
+            nullable: vec![],
+            answer,
+        }
     }
 
     fn rows(numbers: &[Option<i64>]) -> RecordBatch {
@@ -464,6 +480,17 @@ mod tests {
             assert_eq!(ask(&kept, expands, &[None, Some(4), Some(7), Some(1), Some(13)]), (2, vec![0, 4, 13]));
             assert_eq!(ask(&kept, expands, &[Some(1), Some(4)]), (2, vec![]));
         }
+    }
+
+    #[test]
+    fn a_null_is_a_value_only_where_the_operator_says_so() {
+        let recipe = Recipe { columns: vec!["other".into()], nullable: vec!["n".into()], ..recipe(false) };
+        let key = |n: Option<i64>| recipe.key(&rows(&[n]), 0);
+        assert!(key(None).is_some() && key(None) == key(None));
+        assert_ne!(key(None), key(Some(0)));
+        let strict = Recipe { columns: vec!["other".into(), "n".into()], nullable: vec![], ..recipe.clone() };
+        assert_eq!(strict.key(&rows(&[None]), 0), None);
+        assert_ne!(strict.key(&rows(&[Some(0)]), 0), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! What can go wrong: opening a model takes seconds and memory, so `check` looks at files, the library and the contract's shape in the manifest, and
 //! leaves the session itself to `build`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use curette_engine::diag::Code;
@@ -27,7 +27,10 @@ use curette_engine::graph::{Provider as Named, RuntimeSettings};
 use curette_engine::operator::{FileRef, OperatorError, Paths, StepCheck};
 use curette_engine::resources::Resources;
 use curette_engine::verdict::Problem;
-use curette_models::{ErrorKind, Located, Model, ModelError, ModelRef, Models, Provider, Settings};
+use curette_heads::head::Kind as HeadKind;
+use curette_heads::{Encoder, Head};
+use curette_models::manifest::Dim;
+use curette_models::{ErrorKind, FileRole, Located, Model, ModelError, ModelRef, Models, Provider, Settings};
 
 /// The models of this process, with the pipeline's `[runtime]` settings.
 pub fn of(resources: &Resources) -> Arc<Models> {
@@ -72,6 +75,57 @@ pub fn identity(name: &str, version: &str, sha256: &str) -> String {
 pub fn identity_of(model: &Model) -> String {
     let id = model.identity();
     identity(&id.name, &id.version, &id.sha256)
+}
+
+/// What a model's embeddings are called in tables and in heads: its name and the hash of its graph.
+pub fn encoder_of(model: &Model) -> Encoder {
+    let id = model.identity();
+    Encoder { name: id.name.clone(), sha256: Some(id.sha256.clone()) }
+}
+
+/// As [`encoder_of`], of a model that is not open.
+pub fn encoder_of_located(located: &Located) -> Result<Encoder, ModelError> {
+    Ok(Encoder { name: located.manifest.name.clone(), sha256: Some(located.sha256(FileRole::Graph)?) })
+}
+
+/// Length of a model's embeddings, as far as its manifest says it.
+pub fn width_of_located(located: &Located) -> Option<usize> {
+    match located.manifest.contract.as_ref()?.outputs.first()?.shape.last()? {
+        Dim::Fixed(width) => usize::try_from(*width).ok(),
+        Dim::Symbol(_) => None,
+    }
+}
+
+/// Why a head must not score embeddings of `encoder`, if so. `width` is the length of these; a head that knows no hash goes by the name.
+pub fn foreign(head: &Head, encoder: &Encoder, width: Option<usize>) -> Option<String> {
+    let refuse = |what: String| Some(format!("the head does not belong to encoder `{}`: {what}", encoder.name));
+    if let Some(width) = width.filter(|width| *width != head.dim()) {
+        return refuse(format!("it reads {} numbers, the encoder gives {width}", head.dim()));
+    }
+    match (&head.encoder.sha256, &encoder.sha256) {
+        (Some(wanted), Some(given)) if wanted != given => {
+            refuse(format!("it was trained on graph {wanted} of `{}`, this encoder's graph is {given}", head.encoder.name))
+        }
+        (Some(_), Some(_)) => None,
+        _ if head.encoder.name != encoder.name => refuse(format!("it was trained on `{}`", head.encoder.name)),
+        _ => None,
+    }
+}
+
+/// What to do about [`foreign`].
+pub const FOREIGN_HELP: &str = "name the encoder that the head was trained on, or train a head on this one: `curette train-head`";
+
+/// A head that gives one probability: the number to compare with a threshold.
+pub fn classifier_head(path: &Path) -> Result<(Head, blake3::Hash), String> {
+    let (head, hash) = Head::load(path).map_err(|e| e.to_string())?;
+    let wrong = |what: String| Err(format!("head {}: {what}", path.display()));
+    match head.kind {
+        HeadKind::Regression => wrong("is a `regression` head, which gives no probability".into()),
+        HeadKind::Linear | HeadKind::Mlp if !head.is_single() => {
+            wrong(format!("tells {} classes apart; a row is positive or not, so it must have two", head.classes.len()))
+        }
+        HeadKind::Linear | HeadKind::Mlp => Ok((head, hash)),
+    }
 }
 
 /// For `Operator::model_files`: the files of a model that are on this machine, and its manifest unless it is built in.

@@ -10,6 +10,7 @@ pub const ALL: &[Entry] = &[
     entry::<sources::videos::Videos>(),
     // metadata
     entry::<metadata::keyword_filter::KeywordFilter>(),
+    entry::<metadata::text_classifier::TextClassifier>(),
     // video
     entry::<video::probe::Probe>(),
     // frames

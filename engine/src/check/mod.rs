@@ -71,7 +71,7 @@ pub fn check(file: &Path, text: &str, registry: &[Entry], options: &Options) -> 
         let wiring = wiring::wire(&steps, &mut diagnostics);
         let edges = columns::edges(&steps, &wiring, registry, text, &paths, &mut diagnostics);
         surroundings::locations(&steps, &mut diagnostics);
-        let files = surroundings::files(&steps, text, &paths, &runtime, options.environment, &mut diagnostics);
+        let files = surroundings::files(&steps, &edges, text, &paths, &runtime, options.environment, &mut diagnostics);
         if diagnostics.is_empty() {
             checked = assemble(steps, &wiring, edges, files);
         }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::columns::Edges;
 use super::report::Reporter;
 use super::steps::Parsed;
 use crate::dataflow::tables::{ERRORS, REJECTS, STAGES};
@@ -80,6 +81,7 @@ fn overlap(a: &str, b: &str) -> bool {
 /// Hashes the files that steps name, and asks operators for the software that they need.
 pub(super) fn files(
     steps: &[Parsed],
+    edges: &[Option<Edges>],
     text: &str,
     paths: &Paths,
     runtime: &RuntimeSettings,
@@ -87,7 +89,7 @@ pub(super) fn files(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Vec<HashedFile>> {
     let mut all = Vec::new();
-    for step in steps {
+    for (step, edges) in steps.iter().zip(edges) {
         let mut hashed = Vec::new();
         if let Some(operator) = step.sure_operator() {
             for file in operator.files(paths).into_iter().chain(operator.model_files(paths, runtime)) {
@@ -105,6 +107,9 @@ pub(super) fn files(
                 let mut check = Reporter { text, places: &step.places, paths, diagnostics };
                 operator.check_environment(&mut check);
                 operator.check_models(runtime, &mut check);
+                if let Some(edges) = edges {
+                    operator.check_models_of_input(&edges.input, runtime, &mut check);
+                }
             }
         }
         all.push(hashed);

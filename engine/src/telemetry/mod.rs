@@ -21,7 +21,7 @@ mod tests;
 
 pub use logs::{LogFormat, LogOptions, init_logs};
 pub use progress::{Progress, ProgressMode, Snapshot, Total};
-pub use server::{Health, MetricsServer};
+pub use server::{Health, MetricsFile, MetricsServer};
 
 /// Telemetry that cannot start. None of these touches data.
 #[derive(Debug, thiserror::Error)]

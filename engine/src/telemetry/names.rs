@@ -80,6 +80,8 @@ pub const CACHE_LOOKUPS: &str = "curette_cache_lookups_total";
 pub const FRAME_STORE_BYTES: &str = "curette_frame_store_bytes";
 /// Decodes of a span of a video.
 pub const SPAN_DECODES: &str = "curette_media_span_decodes_total";
+/// Decoding passes over whole videos.
+pub const GRID_DECODES: &str = "curette_media_grid_decodes_total";
 /// Decoders that did not stop when they were told to.
 pub const STUCK_PIPELINES: &str = "curette_media_stuck_pipelines_total";
 /// Calls of a model.
@@ -155,6 +157,7 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Times that frames of a span of a video were decoded, not found in the store.",
     ),
+    metric(GRID_DECODES, Kind::Counter, Unit::Count, &[], "Decoding passes over a whole video, for frames on a regular grid."),
     metric(
         STUCK_PIPELINES,
         Kind::Counter,

@@ -5,6 +5,7 @@
 //! authentication, so bind it to a private interface.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +39,7 @@ type Check = Arc<dyn Fn() -> Health + Send + Sync>;
 /// A running server; it ends when dropped.
 pub struct MetricsServer {
     address: SocketAddr,
+    metrics: PrometheusHandle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,7 +61,8 @@ impl MetricsServer {
             .enable_all()
             .build()
             .map_err(start("the runtime of the metrics server"))?;
-        let served = Served { metrics: install()?, check: Arc::new(check) };
+        let metrics = install()?;
+        let served = Served { metrics: metrics.clone(), check: Arc::new(check) };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("metrics".into())
@@ -70,7 +73,7 @@ impl MetricsServer {
             })
             .map_err(start("the thread of the metrics server"))?;
         tracing::info!("Metrics are served on http://{bound}/metrics");
-        Ok(MetricsServer { address: bound, stop: Some(stop), thread: Some(thread) })
+        Ok(MetricsServer { address: bound, metrics, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens, with the real port.
@@ -86,6 +89,31 @@ impl Drop for MetricsServer {
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Writes all metrics to a file when dropped: for runs that end before anyone could scrape them.
+pub struct MetricsFile {
+    path: PathBuf,
+    metrics: PrometheusHandle,
+}
+
+impl MetricsFile {
+    /// With the recorder of `server`, else with one of its own.
+    pub fn start(path: PathBuf, server: Option<&MetricsServer>) -> Result<MetricsFile, TelemetryError> {
+        let metrics = match server {
+            Some(server) => server.metrics.clone(),
+            None => install()?,
+        };
+        Ok(MetricsFile { path, metrics })
+    }
+}
+
+impl Drop for MetricsFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::write(&self.path, self.metrics.render()) {
+            tracing::warn!("The metrics cannot be written to {}: {error}", self.path.display());
         }
     }
 }

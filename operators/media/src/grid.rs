@@ -75,10 +75,8 @@ impl Grid {
 pub struct GridSettings {
     /// Grid times per second, more than 0.
     pub fps: f64,
-    /// Pixels per row; the aspect is not kept.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
+    /// Width and height in pixels; the aspect is not kept. `None`: as they are.
+    pub size: Option<(u32, u32)>,
     /// Which frame answers a grid time.
     pub sampling: Sampling,
 }
@@ -92,7 +90,7 @@ pub fn sample_grid(
     context: &MediaContext,
     visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
 ) -> Result<GridStats, MediaError> {
-    sample(uri, &GridSettings { fps, width, height, sampling: Sampling::Exact }, context, visit)
+    sample(uri, &GridSettings { fps, size: Some((width, height)), sampling: Sampling::Exact }, context, visit)
 }
 
 /// Gives every frame of the grid to `visit`, in order of time.
@@ -114,6 +112,7 @@ pub fn sample(
         // A stream without a decoder has the better reason.
         Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
     };
+    metrics::counter!("curette_media_grid_decodes_total").increment(1);
     let plan = plan(&packets.units, settings.fps, packets.period_ns(), settings.sampling);
     // The frames of a file that ends early are known only when they have been decoded.
     if let Some(plan) = plan.as_ref().filter(|_| !packets.truncated())
@@ -149,7 +148,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn give(&mut self, frame: &Decoded, reader: &Reader, converter: &mut Converter) -> Result<(), MediaError> {
-        let size = Some((self.settings.width, self.settings.height));
+        let size = self.settings.size;
         self.visited_ns = Some(frame.pts_ns);
         (self.visit)(converter.convert(&frame.sample, reader.orientation(), size, frame.pts_ns)?)
     }

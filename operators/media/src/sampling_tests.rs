@@ -46,7 +46,7 @@ fn by_the_rule(all: &[Frame], fps: f64, period_ns: i64) -> Vec<&Frame> {
 
 fn sampled(uri: &str, fps: f64, sampling: Sampling, context: &MediaContext) -> Result<(Vec<Frame>, GridStats), MediaError> {
     let mut frames = Vec::new();
-    let settings = GridSettings { fps, width: SIDE, height: SIDE, sampling };
+    let settings = GridSettings { fps, size: Some((SIDE, SIDE)), sampling };
     let stats = sample(uri, &settings, context, &mut |f| {
         frames.push(f);
         Ok(())

@@ -88,6 +88,11 @@ impl ClipImageEncoder {
         self.width
     }
 
+    /// Most pictures of one batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// One embedding per picture, in order.
     pub fn embed(&self, pictures: &[Rgb<'_>]) -> Result<Vec<Vec<f32>>> {
         self.embed_until(pictures, None)

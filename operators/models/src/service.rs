@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,7 @@ pub struct Model {
     library: Library,
     run: RunSettings,
     contract: Arc<Contract>,
+    rows: AtomicU64,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -145,7 +146,7 @@ impl Model {
         tracing::info!(model = %identity.name, sha256 = %identity.sha256, seconds = started.elapsed().as_secs_f64(), providers = ?run.providers, "Opened a model");
         let contract = Arc::clone(session.contract());
         let pool = Mutex::new(Pool { free: vec![session], made: 1 });
-        Ok(Model { manifest, identity, graph, library, run, contract, pool, returned: Condvar::new() })
+        Ok(Model { manifest, identity, graph, library, run, contract, rows: AtomicU64::new(0), pool, returned: Condvar::new() })
     }
 
     /// The manifest.
@@ -163,6 +164,11 @@ impl Model {
     /// How it runs.
     pub fn run_settings(&self) -> &RunSettings {
         &self.run
+    }
+
+    /// Rows that it was run on so far: what `curette_model_rows_total` counts.
+    pub fn rows_run(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
 
     /// A value of the graph's metadata.
@@ -185,6 +191,7 @@ impl Model {
         metrics::histogram!("curette_model_run_seconds", "model" => name.clone()).record(started.elapsed().as_secs_f64());
         metrics::counter!("curette_model_runs_total", "model" => name.clone()).increment(1);
         let rows = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or_default();
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         metrics::counter!("curette_model_rows_total", "model" => name.clone()).increment(rows as u64);
         if done.is_err() {
             metrics::counter!("curette_model_errors_total", "model" => name).increment(1);

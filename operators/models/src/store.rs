@@ -28,6 +28,14 @@ const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// The manifests that come with curette.
 const BUILT_IN: &[(&str, &str)] = &include!("store/built_in.rs");
 
+/// A manifest that comes with curette.
+pub fn built_in(name: &str) -> Result<Manifest> {
+    let file = format!("{name}.toml");
+    let found = BUILT_IN.iter().find(|(known, _)| *known == file);
+    let (file, text) = found.ok_or_else(|| ModelError::new(ErrorKind::Manifest, format!("no manifest `{name}` is built in")))?;
+    Manifest::parse(text, Path::new(file))
+}
+
 /// A file of a model on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocatedFile {

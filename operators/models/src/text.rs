@@ -1,7 +1,8 @@
 //! Text embeddings: tokenizer, batches by token budget, one vector per text.
 //!
-//! Pooling and normalising are inside the graph, so a model is one file and one hash. Texts are sorted by length within a window and batched small: on a
-//! processor batches of 1 to 8 are fastest. What can go wrong: a text longer than the model's limit is cut, silently for the caller but never beyond the limit.
+//! Pooling and normalising are inside the graph, so a model is one file and one hash. On a
+//! processor texts run one by one: that is fastest, and a text's vector then depends on nothing but the text. On other providers, or where the manifest
+//! sets `[run] batch`, texts are sorted by length within a window and batched; the last digits of a vector then depend on its neighbours. What can go wrong: a text longer than the model's limit is cut, silently for the caller but never beyond the limit.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,15 +11,15 @@ use std::sync::atomic::AtomicBool;
 use curette_tokenize::Tokenizer;
 
 use crate::batches::plan_batches;
-use crate::manifest::{Dim, Dtype};
-use crate::{ErrorKind, Model, ModelError, Result, Tensor};
+use crate::manifest::{Dim, Dtype, Manifest};
+use crate::{ErrorKind, Model, ModelError, Provider, Result, Tensor};
 
 /// Texts that are sorted together.
 pub const WINDOW: usize = 256;
-/// Most texts of one batch.
-pub const MAX_ROWS: usize = 8;
+/// Most texts of one batch where something else than a processor computes.
+pub const MAX_ROWS: usize = 32;
 /// Most tokens of one batch, padding included.
-pub const TOKEN_BUDGET: usize = 1024;
+pub const TOKEN_BUDGET: usize = 4096;
 
 /// A text encoder.
 pub struct TextEncoder {
@@ -65,19 +66,25 @@ impl TextEncoder {
             },
             _ => return Err(wrong("its first output is not f32".into())),
         };
-        let spec = model.manifest().tokenizer.as_ref();
-        let max_length = spec.map(|t| t.max_length).ok_or_else(|| {
-            ModelError::new(ErrorKind::Tokenizer, format!("model `{name}` has no `[tokenizer]` table with `max_length`"))
-                .help("write a manifest for it: the limit in tokenizer.json is often not the model's")
-        })?;
-        let tokenizer = Tokenizer::open(tokenizer, max_length)
-            .map_err(|e| ModelError::new(ErrorKind::Tokenizer, format!("model `{name}`: {e}")))?;
+        let tokenizer = Self::tokenizer(model.manifest(), tokenizer)?;
         let run = &model.manifest().run;
         let or = |given: usize, default| if given == 0 { default } else { given };
-        let (max_rows, token_budget) = (or(run.batch, MAX_ROWS), or(run.token_budget, TOKEN_BUDGET));
+        let processor_only = model.run_settings().providers.iter().all(|p| *p == Provider::Cpu);
+        let most = if processor_only { 1 } else { MAX_ROWS };
+        let (max_rows, token_budget) = (or(run.batch, most), or(run.token_budget, TOKEN_BUDGET));
         let encoder = TextEncoder { tokenizer, inputs, max_rows, token_budget, width, model };
         encoder.fits()?;
         Ok(encoder)
+    }
+
+    /// A model's tokenizer: for `check`, which opens no graph.
+    pub fn tokenizer(manifest: &Manifest, file: &Path) -> Result<Tokenizer> {
+        let name = &manifest.name;
+        let max_length = manifest.tokenizer.as_ref().map(|t| t.max_length).ok_or_else(|| {
+            ModelError::new(ErrorKind::Tokenizer, format!("model `{name}` has no `[tokenizer]` table with `max_length`"))
+                .help("write a manifest for it: the limit in tokenizer.json is often not the model's")
+        })?;
+        Tokenizer::open(file, max_length).map_err(|e| ModelError::new(ErrorKind::Tokenizer, format!("model `{name}`: {e}")))
     }
 
     /// The model.

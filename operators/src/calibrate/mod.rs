@@ -7,6 +7,7 @@
 //! tau is chosen on one half of the groups and measured on the other. What can go wrong: one group only; then both are the same half, and the report says so.
 
 pub mod cuts;
+pub mod quantile;
 pub mod report;
 pub mod tau;
 

@@ -190,7 +190,11 @@ backend = "template"
         let (utf8, long, int) = ([DataType::Utf8], [DataType::Int64], [DataType::Int32]);
         let mut columns = Columns::none();
         if self.backend == Backend::Openai {
-            columns = columns.need("video_uri", &utf8).may_use("content_blake3", &utf8).may_use("description", &utf8);
+            columns = columns
+                .need("video_uri", &utf8)
+                .may_use("content_blake3", &utf8)
+                .may_use("clip_id", &utf8)
+                .may_use("description", &utf8);
         }
         columns
             .may_use("title", &utf8)
@@ -296,6 +300,15 @@ backend = "template"
                 Some("put `temporal_split` or `probe` before this step".into()),
             );
         }
+    }
+
+    fn decided_by(&self) -> Option<Vec<&'static str>> {
+        // The cache of answers saves the money; this saves decoding the frames to find them there. The id is part of the binding.
+        (self.backend == Backend::Openai).then(|| [crate::span::OF_PIXELS.as_slice(), &["clip_id"]].concat())
+    }
+
+    fn also_decided_by(&self) -> Vec<String> {
+        ["title", "description", "transcript", "speech_text", "duration_us", "width", "height"].map(String::from).to_vec()
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {

@@ -9,16 +9,20 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Float32Builder, ListBuilder, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
+use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{
-    BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Runtime, StepCheck, Task, Transform, all_unmeasured,
+    BuildContext, Columns, FileRef, Kind, MODEL_METADATA, Operator, OperatorError, Paths, Runtime, StepCheck, Task, Transform,
+    all_unmeasured,
 };
 use curette_engine::verdict::{Problem, Processed, Verdict};
-use curette_heads::Head;
-use curette_heads::head::Kind as HeadKind;
+use curette_heads::{Encoder, Head};
+use curette_models::Models;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::descriptor;
 use super::vectors::{RowVectors, Vectors, Width, width_of};
+use crate::models::{self, classifier_head};
 
 /// Scores each sampled frame with a linear head on its embedding: p = sigmoid(w·x + b), x at length 1.
 ///
@@ -64,7 +68,7 @@ threshold = 0.5
         let path = check.paths().resolve(&self.head);
         // A missing file is reported by the check of `files`.
         if path.exists()
-            && let Err(e) = load(&path)
+            && let Err(e) = classifier_head(&path)
         {
             let help = "train a head with `curette train-head --labels FILE --videos FOLDER --out head.safetensors`";
             check.error(Some("head"), Code::BadModel, e, Some(help.into()));
@@ -84,9 +88,30 @@ threshold = 0.5
         }
     }
 
+    fn check_models_of_input(&self, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        let made_by = input.field_with_name("frame_embeddings").ok().and_then(|f| f.metadata().get(MODEL_METADATA));
+        let (Some(made_by), Ok((head, _))) = (made_by, Head::load(&check.paths().resolve(&self.head))) else { return };
+        if made_by == descriptor::NAME {
+            if head.encoder != Encoder::built_in(descriptor::NAME) {
+                check.error(Some("head"), Code::BadModel, another(&head.encoder, made_by), Some(RETRAIN.into()));
+            }
+            return;
+        }
+        // A model that is missing is reported where it is named.
+        let Ok(located) = Models::new(models::settings(runtime)).find(&models::reference(made_by, check.paths())) else { return };
+        let width = models::width_of_located(&located).filter(|width| *width != head.dim());
+        match (width, models::encoder_of_located(&located)) {
+            (Some(width), _) => check.error(Some("head"), Code::BadModel, mismatch(&head, width), Some(RETRAIN.into())),
+            (None, Ok(encoder)) if encoder != head.encoder => {
+                check.error(Some("head"), Code::BadModel, another(&head.encoder, &encoder.to_string()), Some(RETRAIN.into()));
+            }
+            _ => {}
+        }
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let (head, hash) =
-            load(&context.paths.resolve(&self.head)).map_err(|e| OperatorError::new(format!("step {}: {e}", context.step)))?;
+        let (head, hash) = classifier_head(&context.paths.resolve(&self.head))
+            .map_err(|e| OperatorError::new(format!("step {}: {e}", context.step)))?;
         if let Some(Width::Fixed(width)) =
             context.input.field_with_name("frame_embeddings").ok().and_then(|f| width_of(f.data_type()))
             && width != head.dim()
@@ -99,23 +124,14 @@ threshold = 0.5
     }
 }
 
-/// A head that gives one probability a frame.
-fn load(path: &std::path::Path) -> Result<(Head, blake3::Hash), String> {
-    let (head, hash) = Head::load(path).map_err(|e| e.to_string())?;
-    let wrong = |what: String| Err(format!("head {}: {what}", path.display()));
-    match head.kind {
-        HeadKind::Regression => wrong("is a `regression` head, which gives no probability".into()),
-        HeadKind::Linear | HeadKind::Mlp if !head.is_single() => {
-            wrong(format!("tells {} classes apart; a frame is positive or not, so it must have two", head.classes.len()))
-        }
-        HeadKind::Linear | HeadKind::Mlp => Ok((head, hash)),
-    }
-}
-
 const RETRAIN: &str = "train the head again on the embeddings of this pipeline, or use the embedding it was trained on";
 
 fn mismatch(head: &Head, width: usize) -> String {
     format!("the head reads `{}` with {} dimensions, but `frame_embeddings` has {width}", head.encoder, head.dim())
+}
+
+fn another(wanted: &Encoder, given: &str) -> String {
+    format!("the head reads `{wanted}`, but `frame_embeddings` are of `{given}`")
 }
 
 struct Scorer {
@@ -204,7 +220,7 @@ impl Transform for Scorer {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Float32Type;
-    use curette_heads::Encoder;
+    use curette_heads::head::Kind as HeadKind;
 
     use super::*;
     use crate::frames::fixtures::{Frames, batch, build, codes, run};

@@ -1,9 +1,12 @@
-//! `frame_embed`: one descriptor per second of video, in one decoding pass.
+//! `frame_embed`: one vector per second of video, in one decoding pass, by the built-in descriptor or a CLIP image encoder.
+//!
+//! Vectors are made once: `frame_classifier`, `temporal_split`, and `aesthetic` with `look_at = "sampled_frames"` read the column.
 //!
 //! Which frames: see [`crate::media::sample`]. What can go wrong: a file that ends early or decodes with concealed errors still gives
 //! frames; `truncated` and `decode_errors` say so.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::{
@@ -11,13 +14,22 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field};
 use curette_engine::diag::Code;
-use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
+use curette_engine::graph::RuntimeSettings;
+use curette_engine::operator::{
+    BuildContext, Columns, FileRef, Kind, MODEL_METADATA, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task,
+    Transform,
+};
 use curette_engine::verdict::{Processed, Verdict};
+use curette_models::image::{EDGE, Rgb, resize_and_crop};
+use curette_models::{ClipImageEncoder, ModelError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{DIMENSION, NAME, SIDE, describe};
-use crate::media::{self, GridSettings, GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, problem, sample, shown};
+use super::vectors::norm;
+use crate::media::{self, Frame, GridSettings, GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, sample, shown};
+use crate::models;
+use crate::quality::models::Failure;
 use crate::span::text_column;
 use crate::video::report_missing;
 
@@ -26,10 +38,12 @@ use crate::video::report_missing;
 /// The frame for time t is the first one at or after t less half a frame period; `sampling` and `within_seconds` trade that for speed. Packets that no
 /// wanted frame depends on are not decoded (H.264, HEVC, VP8, VP9, AV1, MPEG-1, MPEG-2, MPEG-4 part 2, where times are unambiguous); the frames are
 /// the same as after decoding everything. The built-in descriptor joins a colour histogram, colour layout,
-/// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning.
+/// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning. With `model` a CLIP image encoder makes the vectors; each
+/// frame is scaled and cropped as CLIP wants it, and its vector brought to length 1. One frame costs 0.1 s (ViT-B/32) to 1.8 s (ViT-L/14) of one core.
 ///
 /// Unmeasured codes are those of `probe`; `damaged` also stands for more decode errors than `max_errors_per_frame` allows, `too_long` for too many
-/// samples. A file that ends early is no error here: see `truncated`.
+/// samples, and with `model` `model_output_not_finite` and `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
+/// A file that ends early is no error here: see `truncated`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrameEmbed {
@@ -42,8 +56,10 @@ pub struct FrameEmbed {
     /// exact frame). Where there is none so near, the exact frame. `frame_times_us` has the true times.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub within_seconds: f64,
-    /// What describes a frame.
-    pub descriptor: Descriptor,
+    /// What describes a frame, where no `model` does. Default: `builtin`.
+    pub descriptor: Option<Descriptor>,
+    /// A CLIP image encoder instead of the descriptor: a manifest's name, such as `clip-vit-b32`, or the path of a manifest (`.toml`) or graph (`.onnx`).
+    pub model: Option<String>,
     /// A video whose decoder reports more errors per decoded frame than this is unmeasured with code `damaged` (0 to 1000). Decoders conceal errors
     /// with plausible pixels; their number is in `decode_errors`.
     #[schemars(range(min = 0.0, max = 1000.0))]
@@ -79,7 +95,8 @@ impl Default for FrameEmbed {
             fps: 1.0,
             sampling: Sampling::Exact,
             within_seconds: 0.0,
-            descriptor: Descriptor::Builtin,
+            descriptor: None,
+            model: None,
             max_errors_per_frame: 0.1,
             timeout_seconds: 3600,
         }
@@ -98,7 +115,11 @@ impl Operator for FrameEmbed {
 
     fn columns(&self) -> Columns {
         let list = |t| DataType::new_list(t, true);
-        let vector = DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), DIMENSION as i32);
+        // The width of a model's vectors is known when it is open; `check` takes it from the manifest.
+        let vector = match self.model {
+            Some(_) => list(DataType::Float32),
+            None => DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), DIMENSION as i32),
+        };
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .may_use("content_blake3", &[DataType::Utf8])
@@ -106,6 +127,7 @@ impl Operator for FrameEmbed {
             .add("frame_pts", list(DataType::Int64), "the same times in ticks of `pts_timescale` per second")
             .add("pts_timescale", DataType::Int64, "ticks per second of `frame_pts`")
             .add("frame_embeddings", list(vector), "one vector of length 1 per sampled frame")
+            .note(MODEL_METADATA, self.model.as_deref().unwrap_or(NAME))
             .add("embedding_model", DataType::Utf8, "what made the vectors")
             .add("decoded_duration_us", DataType::Int64, "end of the last frame that was decoded, microseconds")
             .add(
@@ -129,6 +151,10 @@ impl Operator for FrameEmbed {
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
+        if self.descriptor.is_some() && self.model.is_some() {
+            let help = Some("remove one of them".to_string());
+            check.error(Some("descriptor"), Code::Contradiction, "`descriptor` and `model` both describe frames".into(), help);
+        }
         if self.sampling == Sampling::Keyframes && self.within_seconds > 0.0 {
             let message = "`within_seconds` has no meaning with `sampling = \"keyframes\"`".into();
             check.error(
@@ -144,6 +170,16 @@ impl Operator for FrameEmbed {
         report_missing(check);
     }
 
+    fn model_files(&self, paths: &Paths, runtime: &RuntimeSettings) -> Vec<FileRef> {
+        self.model.iter().flat_map(|model| models::files("model", model, paths, runtime)).collect()
+    }
+
+    fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        if let Some(model) = &self.model {
+            models::check("model", model, runtime, check);
+        }
+    }
+
     fn cosmetic_keys(&self) -> &'static [&'static str] {
         &["timeout_seconds"]
     }
@@ -152,15 +188,52 @@ impl Operator for FrameEmbed {
         Some(vec!["content_blake3"])
     }
 
-    fn build(&self, _context: &BuildContext) -> Result<Runtime, OperatorError> {
-        Ok(Runtime::Transform(Box::new(self.clone())))
+    fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
+        let open = |model: &String| {
+            models::of(context.resources).image_encoder(&models::reference(model, context.paths)).map_err(models::broken)
+        };
+        let encoder = self.model.as_ref().map(open).transpose()?;
+        Ok(Runtime::Transform(Box::new(Started::new(self.clone(), encoder))))
     }
+}
+
+/// The operator at work.
+pub(crate) struct Started {
+    settings: FrameEmbed,
+    encoder: Option<ClipImageEncoder>,
+    /// What made the vectors, as the column has it.
+    name: String,
 }
 
 struct Described {
     times_ns: Vec<i64>,
     vectors: Vec<f32>,
     stats: GridStats,
+}
+
+/// Frames that wait for the encoder, scaled and cropped.
+struct Waiting<'a> {
+    encoder: &'a ClipImageEncoder,
+    cancelled: &'a AtomicBool,
+    crops: Vec<Vec<u8>>,
+}
+
+impl Waiting<'_> {
+    fn add(&mut self, frame: &Frame, vectors: &mut Vec<f32>) -> Result<(), ModelError> {
+        self.crops.push(resize_and_crop(&frame.rgb, frame.width, frame.height)?);
+        if self.crops.len() >= self.encoder.batch() { self.embed(vectors) } else { Ok(()) }
+    }
+
+    fn embed(&mut self, vectors: &mut Vec<f32>) -> Result<(), ModelError> {
+        let pictures: Vec<Rgb> = self.crops.iter().map(|c| Rgb { pixels: c, width: EDGE, height: EDGE }).collect();
+        for vector in self.encoder.embed_until(&pictures, Some(self.cancelled))? {
+            let length = norm(&vector);
+            let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
+            vectors.extend(vector.iter().map(|v| (f64::from(*v) * scale) as f32));
+        }
+        self.crops.clear();
+        Ok(())
+    }
 }
 
 impl FrameEmbed {
@@ -171,52 +244,120 @@ impl FrameEmbed {
             Sampling::Keyframes => media::Sampling::Keyframes,
         }
     }
+}
 
-    fn describe(&self, uri: &str, context: &MediaContext) -> Result<Described, MediaError> {
+impl Started {
+    /// Without an encoder the built-in descriptor.
+    pub(crate) fn new(settings: FrameEmbed, encoder: Option<ClipImageEncoder>) -> Started {
+        let name = encoder.as_ref().map_or_else(|| NAME.to_owned(), |e| models::encoder_of(e.model()).to_string());
+        Started { settings, encoder, name }
+    }
+
+    fn width(&self) -> usize {
+        self.encoder.as_ref().map_or(DIMENSION, ClipImageEncoder::width)
+    }
+
+    fn describe(&self, uri: &str, context: &MediaContext) -> Result<Described, Failure> {
         let (mut times_ns, mut vectors) = (Vec::new(), Vec::new());
-        let settings = GridSettings { fps: self.fps, width: SIDE as u32, height: SIDE as u32, sampling: self.rule() };
+        let mut waiting =
+            self.encoder.as_ref().map(|encoder| Waiting { encoder, cancelled: context.cancelled, crops: Vec::new() });
+        // A model's error stops the pass; what it means is told afterwards.
+        let mut failed = None;
+        let size = (SIDE as u32, SIDE as u32);
+        let size = waiting.is_none().then_some(size);
+        let settings = GridSettings { fps: self.settings.fps, size, sampling: self.settings.rule() };
         let stats = sample(uri, &settings, context, &mut |frame| {
             if times_ns.len() >= MAX_SAMPLES {
                 return Err(MediaError { code: "too_long", message: format!("{}: more than {MAX_SAMPLES} samples", shown(uri)) });
             }
             times_ns.push(frame.pts_ns);
-            vectors.extend(describe(&frame.rgb));
+            match &mut waiting {
+                None => vectors.extend(describe(&frame.rgb)),
+                Some(waiting) => waiting.add(&frame, &mut vectors).map_err(|e| {
+                    failed = Some(e);
+                    MediaError { code: "cancelled", message: "the encoder failed".into() }
+                })?,
+            }
             Ok(())
-        })?;
-        if stats.decode_errors as f64 > self.max_errors_per_frame * stats.frames_decoded as f64 {
+        });
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        let stats = stats?;
+        if let Some(waiting) = waiting.as_mut().filter(|w| !w.crops.is_empty()) {
+            waiting.embed(&mut vectors)?;
+        }
+        if stats.decode_errors as f64 > self.settings.max_errors_per_frame * stats.frames_decoded as f64 {
             let message = format!(
                 "{}: the decoder reported {} errors in {} frames; fetch it again, or raise max_errors_per_frame (now {})",
                 shown(uri),
                 stats.decode_errors,
                 stats.frames_decoded,
-                self.max_errors_per_frame
+                self.settings.max_errors_per_frame
             );
-            return Err(MediaError { code: "damaged", message });
+            return Err(MediaError { code: "damaged", message }.into());
         }
         Ok(Described { times_ns, vectors, stats })
     }
 }
 
-impl Transform for FrameEmbed {
+impl Transform for Started {
     fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
         let uris = text_column(rows, "video_uri")?;
         let plane = plane_of(task);
-        let context =
-            MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
-        let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
+        let timeout = Duration::from_secs(self.settings.timeout_seconds);
+        let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
+        let mut verdicts = Vec::with_capacity(rows.num_rows());
+        let mut out = Builders::new(&self.name, self.width(), self.encoder.is_some());
         for uri in uris {
             match self.describe(uri.unwrap_or_default(), &context) {
                 Ok(found) => {
                     out.append(Some(&found));
                     verdicts.push(Verdict::Pass);
                 }
-                Err(e) => {
+                Err(Failure::Row(problem)) => {
                     out.append(None);
-                    verdicts.push(Verdict::Unmeasured(problem(e)));
+                    verdicts.push(Verdict::Unmeasured(problem));
                 }
+                Err(Failure::Run(e)) => return Err(e),
             }
         }
         Ok(Processed::rows(verdicts, out.finish()))
+    }
+}
+
+/// The column of vectors, of either layout.
+enum VectorColumn {
+    Fixed(ListBuilder<FixedSizeListBuilder<Float32Builder>>),
+    Open(ListBuilder<ListBuilder<Float32Builder>>),
+}
+
+impl VectorColumn {
+    fn add(&mut self, vector: &[f32]) {
+        match self {
+            VectorColumn::Fixed(b) => {
+                b.values().values().append_slice(vector);
+                b.values().append(true);
+            }
+            VectorColumn::Open(b) => {
+                b.values().values().append_slice(vector);
+                b.values().append(true);
+            }
+        }
+    }
+
+    fn end_row(&mut self, valid: bool) {
+        match self {
+            VectorColumn::Fixed(b) => b.append(valid),
+            VectorColumn::Open(b) => b.append(valid),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            VectorColumn::Fixed(b) => Arc::new(b.finish()),
+            VectorColumn::Open(b) => Arc::new(b.finish()),
+        }
     }
 }
 
@@ -224,45 +365,48 @@ struct Builders {
     times: ListBuilder<Int64Builder>,
     pts: ListBuilder<Int64Builder>,
     timescale: Int64Builder,
-    vectors: ListBuilder<FixedSizeListBuilder<Float32Builder>>,
+    vectors: VectorColumn,
+    name: String,
+    width: usize,
     model: StringBuilder,
     decoded: Int64Builder,
     truncated: BooleanBuilder,
     errors: Int64Builder,
 }
 
-impl Default for Builders {
-    fn default() -> Self {
+impl Builders {
+    fn new(name: &str, width: usize, open: bool) -> Self {
+        let vectors = match open {
+            true => VectorColumn::Open(ListBuilder::default()),
+            false => VectorColumn::Fixed(ListBuilder::new(FixedSizeListBuilder::new(Float32Builder::new(), width as i32))),
+        };
         Builders {
             times: ListBuilder::default(),
             pts: ListBuilder::default(),
             timescale: Int64Builder::default(),
-            vectors: ListBuilder::new(FixedSizeListBuilder::new(Float32Builder::new(), DIMENSION as i32)),
+            vectors,
+            name: name.to_owned(),
+            width,
             model: StringBuilder::default(),
             decoded: Int64Builder::default(),
             truncated: BooleanBuilder::default(),
             errors: Int64Builder::default(),
         }
     }
-}
 
-impl Builders {
     fn append(&mut self, found: Option<&Described>) {
         if let Some(d) = found {
             for &t in &d.times_ns {
                 self.times.values().append_value(t / 1000);
                 self.pts.values().append_value(t);
             }
-            for vector in d.vectors.chunks_exact(DIMENSION) {
-                self.vectors.values().values().append_slice(vector);
-                self.vectors.values().append(true);
-            }
+            d.vectors.chunks_exact(self.width).for_each(|vector| self.vectors.add(vector));
         }
         self.times.append(found.is_some());
         self.pts.append(found.is_some());
-        self.vectors.append(found.is_some());
+        self.vectors.end_row(found.is_some());
         self.timescale.append_option(found.map(|_| PTS_TIMESCALE));
-        self.model.append_option(found.map(|_| NAME));
+        self.model.append_option(found.map(|_| &self.name));
         self.decoded.append_option(found.map(|d| d.stats.decoded_duration_us));
         self.truncated.append_option(found.map(|d| d.stats.truncated));
         self.errors.append_option(found.map(|d| d.stats.decode_errors as i64));
@@ -273,7 +417,7 @@ impl Builders {
             Arc::new(self.times.finish()),
             Arc::new(self.pts.finish()),
             Arc::new(self.timescale.finish()),
-            Arc::new(self.vectors.finish()),
+            self.vectors.finish(),
             Arc::new(self.model.finish()),
             Arc::new(self.decoded.finish()),
             Arc::new(self.truncated.finish()),
@@ -288,11 +432,19 @@ mod tests {
     use crate::media::tests::{Bench, media_folder, process_uris};
     use arrow::array::{Array, AsArray};
 
+    fn started(settings: FrameEmbed) -> Started {
+        Started::new(settings, None)
+    }
+
+    fn described(settings: FrameEmbed, uri: &str, bench: &Bench) -> Described {
+        started(settings).describe(uri, &bench.context()).unwrap_or_else(|_| panic!("{uri} is not described"))
+    }
+
     #[test]
     fn columns_have_the_declared_types() {
         let Some(folder) = media_folder() else { return };
         let uris = ["nature-bee-720p.mp4", "broken-text.mp4"].map(|n| folder.join(n).to_string_lossy().into_owned());
-        let done = process_uris(&FrameEmbed::default(), &uris);
+        let done = process_uris(&started(FrameEmbed::default()), &uris);
         assert!(matches!(done.verdicts[..], [Verdict::Pass, Verdict::Unmeasured(_)]));
         for (column, added) in done.columns.iter().zip(FrameEmbed::default().columns().adds) {
             assert_eq!(column.data_type(), added.field.data_type(), "{}", added.field.name());
@@ -304,10 +456,10 @@ mod tests {
     fn concealed_damage_is_unmeasured_unless_allowed() {
         let Some(folder) = media_folder() else { return };
         let uri = [folder.join("broken-bitflips-480p.mp4").to_string_lossy().into_owned()];
-        let done = process_uris(&FrameEmbed::default(), &uri);
+        let done = process_uris(&started(FrameEmbed::default()), &uri);
         assert!(matches!(&done.verdicts[..], [Verdict::Unmeasured(p)] if p.code == "damaged"), "{:?}", done.verdicts);
         let lenient = FrameEmbed { max_errors_per_frame: 1000.0, ..FrameEmbed::default() };
-        let done = process_uris(&lenient, &uri);
+        let done = process_uris(&started(lenient), &uri);
         assert_eq!(done.verdicts, [Verdict::Pass]);
         let errors = done.columns[7].as_primitive::<arrow::datatypes::Int64Type>().value(0);
         assert!(errors > 100, "{errors}");
@@ -318,7 +470,7 @@ mod tests {
         let Some(folder) = media_folder() else { return };
         let uri = folder.join("surgery-laparoscopy-720p.mp4").to_string_lossy().into_owned();
         let bench = Bench::new();
-        let times = |operator: FrameEmbed| operator.describe(&uri, &bench.context()).unwrap().times_ns;
+        let times = |operator: FrameEmbed| described(operator, &uri, &bench).times_ns;
         let exact = times(FrameEmbed::default());
         let near = times(FrameEmbed { within_seconds: 0.5, ..FrameEmbed::default() });
         let keys = times(FrameEmbed { sampling: Sampling::Keyframes, ..FrameEmbed::default() });
@@ -326,6 +478,47 @@ mod tests {
         assert!(near != exact && near.len() == exact.len(), "{near:?}");
         assert!(near.iter().zip(&exact).all(|(n, e)| n.abs_diff(*e) <= 500_000_000), "{near:?}");
         assert!(keys.len() < exact.len() && keys[0] == 0, "{keys:?}");
+    }
+
+    /// The grid's frames through the encoder, against the frames that another pass decodes, embedded one by one.
+    #[test]
+    fn a_clip_encoder_sees_the_frames_of_the_grid() {
+        let (Some(goldens), Some(folder)) = (crate::quality::model_tests::goldens(), media_folder()) else { return };
+        let models = goldens.models();
+        let clip = || {
+            let reference = curette_models::ModelRef::Onnx(crate::quality::model_tests::folder().join("clip.onnx"));
+            models.image_encoder(&reference).unwrap()
+        };
+        let uri = folder.join("surgery-laparoscopy-720p.mp4").to_string_lossy().into_owned();
+        let settings: FrameEmbed = toml::from_str("model = 'clip.onnx'").unwrap();
+        let columns = settings.columns();
+        let before = clip().model().rows_run();
+        let done = process_uris(&Started::new(settings, Some(clip())), std::slice::from_ref(&uri));
+        assert_eq!(done.verdicts, [Verdict::Pass]);
+        for (column, added) in done.columns.iter().zip(columns.adds) {
+            assert_eq!(column.data_type(), added.field.data_type(), "{}", added.field.name());
+        }
+        let mut frames = Vec::new();
+        let grid = GridSettings { fps: 1.0, size: None, sampling: media::Sampling::Exact };
+        sample(&uri, &grid, &goldens.bench.context(), &mut |frame| {
+            frames.push(frame);
+            Ok(())
+        })
+        .unwrap();
+        assert!(frames.len() == 10 && (frames[0].width, frames[0].height) == (1280, 720));
+        assert_eq!(clip().model().rows_run() - before, 10, "each sampled frame is embedded once");
+        let vectors = done.columns[3].as_list::<i32>().value(0);
+        for (i, frame) in frames.iter().enumerate() {
+            let want = clip().embed(&[Rgb { pixels: &frame.rgb, width: frame.width, height: frame.height }]).unwrap().remove(0);
+            let length = norm(&want);
+            let got = vectors.as_list::<i32>().value(i);
+            let got = got.as_primitive::<arrow::datatypes::Float32Type>();
+            assert!((norm(got.values()) - 1.0).abs() < 1e-6);
+            for (g, w) in got.values().iter().zip(&want) {
+                assert!((f64::from(*g) - f64::from(*w) / length).abs() < 1e-5, "frame {i}");
+            }
+        }
+        assert!(done.columns[4].as_string::<i32>().value(0).starts_with("clip@sha256:"));
     }
 
     #[test]
@@ -338,7 +531,7 @@ mod tests {
     /// Cosines of neighbouring samples, with the time of the later one.
     fn neighbours(folder: &std::path::Path, name: &str) -> Vec<(f64, f32)> {
         let bench = Bench::new();
-        let found = FrameEmbed::default().describe(&folder.join(name).to_string_lossy(), &bench.context()).unwrap();
+        let found = described(FrameEmbed::default(), &folder.join(name).to_string_lossy(), &bench);
         let vectors: Vec<&[f32]> = found.vectors.chunks_exact(DIMENSION).collect();
         vectors
             .windows(2)

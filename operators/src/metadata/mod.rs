@@ -2,6 +2,7 @@
 
 pub mod keyword_filter;
 pub mod keywords;
+pub mod text_classifier;
 
 #[cfg(test)]
 mod medical_terms_test;

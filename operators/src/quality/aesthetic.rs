@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float32Builder, RecordBatch, StringBuilder};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, AsArray, Float32Builder, Int64Array, ListArray, RecordBatch, StringArray, StringBuilder};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use curette_engine::diag::Code;
 use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{
-    BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task, Transform,
+    BuildContext, Columns, FileRef, Kind, MODEL_METADATA, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task,
+    Transform,
 };
 use curette_engine::verdict::{Problem, Processed, Verdict};
+use curette_heads::Encoder;
 use curette_models::image::Rgb;
 use curette_models::{ClipImageEncoder, ErrorKind, ModelError, Models};
 use schemars::JsonSchema;
@@ -22,10 +24,11 @@ use serde::{Deserialize, Serialize};
 use super::models::Failure;
 use super::per_clip::mean;
 use super::regression_head::RegressionHead;
+use crate::frames::vectors::{RowVectors, Vectors};
 use crate::media::{Frame, MediaContext, plane_of, shown, uniform_frames};
 use crate::models;
-use crate::models::identity_of;
-use crate::span::{Span, Spans};
+use crate::models::{FOREIGN_HELP, identity_of};
+use crate::span::{Span, Spans, text_column};
 use crate::video::report_missing;
 
 /// Scores how pleasing clips look and drops those that score too low.
@@ -37,8 +40,12 @@ use crate::video::report_missing;
 /// `encoder` is a manifest's name, or the path of a manifest (`.toml`) or graph (`.onnx`) that takes `[batch, 3, 224, 224]` and gives `[batch, D]`. `head` is a manifest's name
 /// or path, or a `.safetensors` file of kind `regression` as `curette head import-laion` makes it.
 ///
+/// With `look_at = "sampled_frames"` the frames are those that `frame_embed` sampled inside the clip, and their vectors are taken from its column: nothing is decoded and no
+/// model runs, so that one pass of CLIP serves the whole pipeline. `encoder` must then be the `model` of that `frame_embed`.
+///
 /// Reject code: `low_aesthetic`. Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_output_not_finite` (NaN or infinity),
-/// `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
+/// `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide); with `sampled_frames` `no_embeddings`, `bad_embedding`,
+/// `wrong_embedding_model`, `wrong_embedding_width` as `frame_classifier` has them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Aesthetic {
@@ -54,10 +61,24 @@ pub struct Aesthetic {
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 64))]
     pub frames: usize,
+    /// Where the frames come from.
+    #[serde(default)]
+    pub look_at: LookAt,
     /// Time for decoding one row, in seconds (1 to 86400).
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
+}
+
+/// See [`Aesthetic::look_at`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LookAt {
+    /// The clip is decoded and its frames embedded.
+    #[default]
+    Clip,
+    /// `frame_embed` has done so.
+    SampledFrames,
 }
 
 fn five() -> usize {
@@ -81,7 +102,15 @@ min_score = 3.0
 "#;
 
     fn columns(&self) -> Columns {
-        Columns::none()
+        let sampled = DataType::new_list(DataType::Int64, true);
+        let needs = match self.look_at {
+            LookAt::Clip => Columns::none(),
+            LookAt::SampledFrames => Columns::none()
+                .need("frame_times_us", &[sampled])
+                .need("frame_embeddings", &[])
+                .need("embedding_model", &[DataType::Utf8]),
+        };
+        needs
             .need("video_uri", &[DataType::Utf8])
             .may_use("content_blake3", &[DataType::Utf8])
             .may_use("start_us", &[DataType::Int64])
@@ -97,15 +126,17 @@ min_score = 3.0
     }
 
     fn pool(&self) -> Pool {
-        Pool::Decode
+        if self.look_at == LookAt::Clip { Pool::Decode } else { Pool::Cpu }
     }
 
     fn rows_per_task(&self) -> usize {
-        1
+        if self.look_at == LookAt::Clip { 1 } else { 64 }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
-        report_missing(check);
+        if self.look_at == LookAt::Clip {
+            report_missing(check);
+        }
     }
 
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
@@ -122,11 +153,44 @@ min_score = 3.0
     }
 
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
-        models::check("encoder", &self.encoder, runtime, check);
+        let encoder = models::check("encoder", &self.encoder, runtime, check);
+        let all = Models::new(models::settings(runtime));
         if !self.head.ends_with(".safetensors")
-            && let Err(e) = Models::new(models::settings(runtime)).find(&models::reference(&self.head, check.paths()))
+            && let Err(e) = all.find(&models::reference(&self.head, check.paths()))
         {
-            check.error(Some("head"), Code::MissingFile, e.message, e.help);
+            return check.error(Some("head"), Code::MissingFile, e.message, e.help);
+        }
+        // A head file that is missing is reported by the check of `files`.
+        if self.head.ends_with(".safetensors") && !check.paths().resolve(&self.head).is_file() {
+            return;
+        }
+        match (RegressionHead::open(&all, &self.head, &check.paths().base), encoder) {
+            (Err(e), _) => check.error(Some("head"), Code::BadModel, e.message, e.help),
+            (Ok(head), Some(located)) => {
+                let foreign = models::encoder_of_located(&located)
+                    .ok()
+                    .and_then(|encoder| models::foreign(&head.head, &encoder, models::width_of_located(&located)));
+                if let Some(why) = foreign {
+                    check.error(Some("head"), Code::BadModel, why, Some(FOREIGN_HELP.into()));
+                }
+            }
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn check_models_of_input(&self, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+        let made_by = input.field_with_name("frame_embeddings").ok().and_then(|f| f.metadata().get(MODEL_METADATA));
+        let Some(made_by) = made_by.filter(|_| self.look_at == LookAt::SampledFrames) else { return };
+        let all = Models::new(models::settings(runtime));
+        let of = |text: &str, paths: &Paths| {
+            all.find(&models::reference(text, paths)).and_then(|located| models::encoder_of_located(&located)).ok()
+        };
+        // A model that is missing is reported where it is named.
+        let (theirs, Some(ours)) = (of(made_by, check.paths()), of(&self.encoder, check.paths())) else { return };
+        if theirs.as_ref() != Some(&ours) && (theirs.is_some() || made_by == crate::frames::descriptor::NAME) {
+            let message = format!("the sampled frames are embedded by `{made_by}`, not by `{}`", self.encoder);
+            let help = "set `model` of `frame_embed` and `encoder` here to the same model, or `look_at = \"clip\"`";
+            check.error(Some("encoder"), Code::BadModel, message, Some(help.into()));
         }
     }
 
@@ -135,49 +199,136 @@ min_score = 3.0
     }
 
     fn decided_by(&self) -> Option<Vec<&'static str>> {
-        Some(crate::span::OF_PIXELS.to_vec())
+        // Reading a column costs less than finding a kept answer.
+        (self.look_at == LookAt::Clip).then(|| crate::span::OF_PIXELS.to_vec())
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let scorer =
-            Scorer::open(&models::of(context.resources), &self.encoder, &self.head, context.paths).map_err(models::broken)?;
+        let models = models::of(context.resources);
+        let scorer = match self.look_at {
+            LookAt::Clip => Scorer::open(&models, &self.encoder, &self.head, context.paths),
+            LookAt::SampledFrames => Scorer::of_sampled(&models, &self.encoder, &self.head, context.paths),
+        };
+        let scorer = scorer.map_err(models::broken)?;
         Ok(Runtime::Transform(Box::new(Started { settings: self.clone(), scorer })))
     }
 }
 
 /// Encoder and head.
 struct Scorer {
-    encoder: ClipImageEncoder,
+    /// `None`: vectors are read, not made.
+    encoder: Option<ClipImageEncoder>,
+    /// Who makes the vectors.
+    made_by: Encoder,
     head: RegressionHead,
+    /// Both, for the output.
+    name: String,
 }
 
 impl Scorer {
     fn open(models: &Models, encoder: &str, head: &str, paths: &Paths) -> Result<Scorer, ModelError> {
         let head = RegressionHead::open(models, head, &paths.base)?;
         let encoder = models.image_encoder(&models::reference(encoder, paths))?;
-        let id = encoder.model().identity();
-        let refuse = |what: String| {
-            let message = format!("head `{}` does not belong to encoder `{}`: {what}", head.identity, id.name);
-            ModelError::new(ErrorKind::Contract, message).help("name the encoder that the head was trained on")
-        };
-        if head.head.dim() != encoder.width() {
-            return Err(refuse(format!("it reads {} numbers, the encoder gives {}", head.head.dim(), encoder.width())));
-        }
-        match &head.head.encoder.sha256 {
-            Some(wanted) if *wanted != id.sha256 => {
-                Err(refuse(format!("it names the graph {wanted}, the encoder's is {}", id.sha256)))
-            }
-            // A head that does not know the file still knows the name.
-            None if head.head.encoder.name != id.name => Err(refuse(format!("it was made for `{}`", head.head.encoder.name))),
-            _ => Ok(Scorer { encoder, head }),
-        }
+        let made_by = models::encoder_of(encoder.model());
+        belongs(&head, &made_by, Some(encoder.width()))?;
+        let name = format!("{} + {}", identity_of(encoder.model()), head.identity);
+        Ok(Scorer { encoder: Some(encoder), made_by, head, name })
+    }
+
+    /// For vectors that the encoder has made: it is looked at, not opened.
+    fn of_sampled(models: &Models, encoder: &str, head: &str, paths: &Paths) -> Result<Scorer, ModelError> {
+        let head = RegressionHead::open(models, head, &paths.base)?;
+        let located = models.find(&models::reference(encoder, paths))?;
+        let made_by = models::encoder_of_located(&located)?;
+        belongs(&head, &made_by, models::width_of_located(&located))?;
+        let manifest = &located.manifest;
+        let own = models::identity(&manifest.name, &manifest.version, made_by.sha256.as_deref().unwrap_or_default());
+        let name = format!("{own} + {}", head.identity);
+        Ok(Scorer { encoder: None, made_by, head, name })
     }
 
     /// One score per frame.
     fn score(&self, frames: &[Frame], context: &MediaContext) -> Result<Vec<f64>, Failure> {
         let pictures: Vec<Rgb> = frames.iter().map(|f| Rgb { pixels: &f.rgb, width: f.width, height: f.height }).collect();
-        let vectors = self.encoder.embed_until(&pictures, Some(context.cancelled))?;
+        let Some(encoder) = &self.encoder else { return Ok(Vec::new()) };
+        let vectors = encoder.embed_until(&pictures, Some(context.cancelled))?;
         Ok(vectors.iter().map(|vector| f64::from(self.head.head.score(vector))).collect())
+    }
+
+    /// One score for each of `wanted` uniformly spaced frames of those that were sampled in the span.
+    fn score_sampled(&self, row: Option<SampledRow>, span: Span, wanted: usize) -> Result<Vec<f64>, Problem> {
+        let Some(row) = row else {
+            let message = "the row has no frame embeddings or does not name their model; see what `frame_embed` said";
+            return Err(Problem::new("no_embeddings", message));
+        };
+        if row.model != self.made_by.to_string() {
+            // It may be anything: a message is no place for a megabyte.
+            let model: String = row.model.chars().take(80).collect();
+            let message = format!("the embeddings are of `{model}`, the head reads `{}`", self.made_by);
+            return Err(Problem::new("wrong_embedding_model", message));
+        }
+        let inside: Vec<usize> = (0..row.times_us.len().min(row.vectors.len()))
+            .filter(|i| (span.start_us..span.end_us).contains(&row.times_us.value(*i)))
+            .collect();
+        if inside.is_empty() {
+            return Err(Problem::new("no_frames", format!("{}: no frame was sampled in the span", shown(span.uri))));
+        }
+        let mut chosen: Vec<usize> = (0..wanted).map(|k| k * (inside.len() - 1) / (wanted - 1).max(1)).collect();
+        chosen.dedup();
+        let score = |k: usize| {
+            let i = inside[k];
+            let vector = row.vectors.get(i);
+            let vector = vector.map_err(|what| Problem::new("bad_embedding", format!("the embedding of frame {i} {what}")))?;
+            if vector.len() != self.head.head.dim() {
+                let message = format!("the head reads {} numbers, the embedding has {}", self.head.head.dim(), vector.len());
+                return Err(Problem::new("wrong_embedding_width", message));
+            }
+            Ok(f64::from(self.head.head.score(vector)))
+        };
+        chosen.into_iter().map(score).collect()
+    }
+}
+
+/// What `frame_embed` sampled of a row's video.
+struct SampledRow<'a> {
+    times_us: Int64Array,
+    vectors: RowVectors<'a>,
+    model: &'a str,
+}
+
+/// The columns of `frame_embed`.
+struct Sampled<'a> {
+    times_us: &'a ListArray,
+    vectors: Vectors<'a>,
+    models: &'a StringArray,
+}
+
+impl<'a> Sampled<'a> {
+    fn of(rows: &'a RecordBatch) -> Result<Self, OperatorError> {
+        let wrong = |name: &str| {
+            OperatorError::new(format!("column `{name}` is missing or of another type, although `check` accepted it"))
+        };
+        let times = rows.column_by_name("frame_times_us").and_then(|c| c.as_list_opt::<i32>());
+        let vectors = rows.column_by_name("frame_embeddings").and_then(|c| Vectors::of(c.as_ref()));
+        Ok(Sampled {
+            times_us: times.ok_or_else(|| wrong("frame_times_us"))?,
+            vectors: vectors.ok_or_else(|| wrong("frame_embeddings"))?,
+            models: text_column(rows, "embedding_model")?,
+        })
+    }
+
+    fn row(&self, row: usize) -> Option<SampledRow<'a>> {
+        let times_us = self.times_us.is_valid(row).then(|| self.times_us.value(row))?;
+        let times_us = times_us.as_primitive_opt::<Int64Type>()?.clone();
+        let model = self.models.is_valid(row).then(|| self.models.value(row))?;
+        Some(SampledRow { times_us, vectors: self.vectors.row(row)?, model })
+    }
+}
+
+fn belongs(head: &RegressionHead, encoder: &Encoder, width: Option<usize>) -> Result<(), ModelError> {
+    match models::foreign(&head.head, encoder, width) {
+        Some(why) => Err(ModelError::new(ErrorKind::Contract, format!("head `{}`: {why}", head.identity)).help(FOREIGN_HELP)),
+        None => Ok(()),
     }
 }
 
@@ -187,13 +338,18 @@ struct Started {
 }
 
 impl Started {
-    fn measure(&self, span: Span, context: &MediaContext) -> Result<(f32, f32), Failure> {
+    fn measure(&self, span: Span, sampled: Option<SampledRow>, context: &MediaContext) -> Result<(f32, f32), Failure> {
         context.check_cancelled()?;
-        let frames = uniform_frames(span.uri, span.start_us, span.end_us, self.settings.frames, None, context)?;
-        if frames.is_empty() {
-            return Err(Problem::new("no_frames", format!("{}: no frame in the span", shown(span.uri))).into());
-        }
-        let scores = self.scorer.score(&frames, context)?;
+        let scores = match self.settings.look_at {
+            LookAt::SampledFrames => self.scorer.score_sampled(sampled, span, self.settings.frames)?,
+            LookAt::Clip => {
+                let frames = uniform_frames(span.uri, span.start_us, span.end_us, self.settings.frames, None, context)?;
+                if frames.is_empty() {
+                    return Err(Problem::new("no_frames", format!("{}: no frame in the span", shown(span.uri))).into());
+                }
+                self.scorer.score(&frames, context)?
+            }
+        };
         let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
         Ok((mean(scores.iter().copied()) as f32, lowest as f32))
     }
@@ -217,18 +373,21 @@ impl Transform for Started {
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
         let plane = plane_of(task);
         let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
-        let name = format!("{} + {}", identity_of(self.scorer.encoder.model()), self.scorer.head.identity);
+        let sampled = (self.settings.look_at == LookAt::SampledFrames).then(|| Sampled::of(rows)).transpose()?;
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let (mut means, mut lowest, mut model) = (Float32Builder::new(), Float32Builder::new(), StringBuilder::new());
         for row in 0..rows.num_rows() {
-            let measured = match spans.row(row).map_err(Failure::Row).and_then(|span| self.measure(span, &context)) {
+            let measured = match spans.row(row).map_err(Failure::Row).and_then(|span| {
+                let sampled = sampled.as_ref().and_then(|sampled| sampled.row(row));
+                self.measure(span, sampled, &context)
+            }) {
                 Ok(scores) => Ok(scores),
                 Err(Failure::Row(problem)) => Err(problem),
                 Err(Failure::Run(e)) => return Err(e),
             };
             means.append_option(measured.as_ref().ok().map(|s| s.0));
             lowest.append_option(measured.as_ref().ok().map(|s| s.1));
-            model.append_option(measured.as_ref().ok().map(|_| &name));
+            model.append_option(measured.as_ref().ok().map(|_| &self.scorer.name));
             verdicts.push(measured.map_or_else(Verdict::Unmeasured, |s| self.judge(s.0)));
         }
         let columns: Vec<ArrayRef> = vec![Arc::new(means.finish()), Arc::new(lowest.finish()), Arc::new(model.finish())];
@@ -238,6 +397,8 @@ impl Transform for Started {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Int64Builder, ListBuilder};
+
     use super::super::model_tests::{Goldens, drawn, goldens};
     use super::*;
 
@@ -266,12 +427,65 @@ mod tests {
         let Some(goldens) = goldens() else { return };
         for (head, said) in [
             ("narrow-head.safetensors", "it reads 5 numbers, the encoder gives 8"),
-            ("foreign-head.safetensors", "it names the graph 00"),
+            ("foreign-head.safetensors", "it was trained on graph 00"),
         ] {
             let refused = open(&goldens, head).err().unwrap();
             assert_eq!(refused.kind, ErrorKind::Contract);
             assert!(refused.message.contains(said), "{}", refused.message);
         }
+    }
+
+    /// Five of the vectors inside the span, in `frame_embed`'s column, and not one run of the encoder.
+    #[test]
+    fn sampled_frames_are_scored_without_decoding_and_without_the_encoder() {
+        let Some(goldens) = goldens() else { return };
+        let paths = Paths { base: super::super::model_tests::folder() };
+        let decoding = open(&goldens, "head.safetensors").unwrap_or_else(|e| panic!("{}", e.full()));
+        let scorer = Scorer::of_sampled(&goldens.models(), "clip.onnx", "head.safetensors", &paths).unwrap();
+        assert_eq!((&scorer.name, scorer.made_by.to_string()), (&decoding.name, decoding.made_by.to_string()));
+        let encoder = decoding.encoder.as_ref().unwrap();
+        let frames: Vec<Frame> = (0..12).map(|t| drawn(320, 240, t)).collect();
+        let pictures: Vec<Rgb> = frames.iter().map(|f| Rgb { pixels: &f.rgb, width: f.width, height: f.height }).collect();
+        let vectors = encoder.embed(&pictures).unwrap();
+
+        let mut times = ListBuilder::new(Int64Builder::new());
+        let mut column = ListBuilder::new(ListBuilder::new(Float32Builder::new()));
+        for (t, vector) in vectors.iter().enumerate() {
+            times.values().append_value(t as i64 * 1_000_000);
+            column.values().append_value(vector.iter().copied().map(Some));
+        }
+        times.append(true);
+        column.append(true);
+        let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let batch = |model: String, end: i64| {
+            RecordBatch::try_from_iter([
+                ("video_uri", text("there is no such file".into())),
+                ("start_us", Arc::new(Int64Array::from(vec![2_000_000])) as ArrayRef),
+                ("end_us", Arc::new(Int64Array::from(vec![end]))),
+                ("frame_times_us", Arc::new(times.finish_cloned())),
+                ("frame_embeddings", Arc::new(column.finish_cloned())),
+                ("embedding_model", text(model)),
+            ])
+            .unwrap()
+        };
+        let ours = scorer.made_by.to_string();
+        let settings: Aesthetic = toml::from_str("encoder = 'a'\nhead = 'b'\nlook_at = 'sampled_frames'").unwrap();
+        let started = Started { settings, scorer };
+        let before = encoder.model().rows_run();
+        let resources = Arc::new(curette_engine::resources::Resources::default());
+        let task = Task { step: "it", resources: &resources, cancelled: &std::sync::atomic::AtomicBool::new(false) };
+        let run = |batch: RecordBatch| started.process(&batch, &task).unwrap();
+        // Inside are 2 to 10 s; of these nine the first, third, fifth, seventh and ninth.
+        let done = run(batch(ours.clone(), 10_500_000));
+        assert_eq!(done.verdicts, [Verdict::Pass]);
+        let scores: Vec<f64> = [2, 4, 6, 8, 10].map(|t| f64::from(started.scorer.head.head.score(&vectors[t]))).to_vec();
+        let got = done.columns[0].as_primitive::<arrow::datatypes::Float32Type>().value(0);
+        assert_eq!(got, (scores.iter().sum::<f64>() / 5.0) as f32);
+        for (model, end, code) in [("clip@other".to_owned(), 10_500_000, "wrong_embedding_model"), (ours, 2_000_000, "no_span")] {
+            let done = run(batch(model, end));
+            assert!(matches!(&done.verdicts[0], Verdict::Unmeasured(p) if p.code == code), "{:?}", done.verdicts);
+        }
+        assert_eq!(encoder.model().rows_run(), before);
     }
 
     #[test]

@@ -10,6 +10,10 @@
 //! Two more differences. A clip with fewer than 32 frames spreads its frames over the aesthetic view (upstream repeats the first one). A picture whose shorter side is
 //! below 224 is enlarged and its grid covers the enlarged picture (upstream keeps the grid of the small one and sees its upper left part).
 
+use curette_models::manifest::{Direction, Manifest};
+use curette_models::store::built_in;
+use curette_models::{ErrorKind, ModelError};
+
 use crate::media::Frame;
 
 /// Frames of one view.
@@ -140,12 +144,66 @@ pub fn tensor(views: &[&[u8]]) -> Vec<f32> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Constants {
-    /// As in the public code: technical (0.1107, 0.07355), aesthetic (-0.08285, 0.03774). Published scores, the paper's among them, are of this kind, although each
+    /// As in the public code: as the manifests `dover-technical` and `dover-aesthetic` have them. Published scores, the paper's among them, are of this kind, although each
     /// branch has the other one's constants.
     #[default]
     Upstream,
     /// Each branch with the mean and deviation of its own scores.
     Corrected,
+}
+
+/// How a branch's number becomes its part of the whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// Mean of raw scores.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub std: f64,
+    /// Weight in the sum of both branches.
+    pub weight: f64,
+}
+
+/// Both branches' numbers: those of their manifests' `[score] constants`, where a manifest has none those of DOVER's built-in one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fusion {
+    /// Of the technical branch.
+    pub technical: Norm,
+    /// Of the aesthetic branch.
+    pub aesthetic: Norm,
+}
+
+impl Fusion {
+    /// From the manifests of both branches.
+    pub fn of(technical: &Manifest, aesthetic: &Manifest, constants: Constants) -> Result<Fusion, ModelError> {
+        let (mut t, mut a) = (norm(technical, "dover-technical")?, norm(aesthetic, "dover-aesthetic")?);
+        if constants == Constants::Corrected {
+            // Each branch's numbers are in the other one's place; the weights are right.
+            std::mem::swap(&mut t.mean, &mut a.mean);
+            std::mem::swap(&mut t.std, &mut a.std);
+        }
+        Ok(Fusion { technical: t, aesthetic: a })
+    }
+}
+
+fn norm(manifest: &Manifest, otherwise: &str) -> Result<Norm, ModelError> {
+    let wrong = |what: String| Err(ModelError::new(ErrorKind::Manifest, format!("model `{}`: {what}", manifest.name)));
+    if let Some(score) = &manifest.score
+        && (score.scale != "raw" || score.direction != Direction::HigherIsBetter)
+    {
+        return wrong(
+            "a branch of DOVER has a score of scale `raw` and direction `higher_is_better`; its manifest says otherwise".into(),
+        );
+    }
+    let own = manifest.score.as_ref().map(|s| &s.constants).filter(|c| !c.is_empty()).cloned();
+    let constants = match own {
+        Some(own) => own,
+        None => built_in(otherwise)?.score.map(|s| s.constants).unwrap_or_default(),
+    };
+    let number = |key: &str| constants.get(key).copied().filter(|v| v.is_finite());
+    match (number("mean"), number("std").filter(|v| *v > 0.0), number("weight")) {
+        (Some(mean), Some(std), Some(weight)) => Ok(Norm { mean, std, weight }),
+        _ => wrong("`[score] constants` needs numbers `mean`, `std` (above 0) and `weight`".into()),
+    }
 }
 
 /// What the two branches say of a clip, on all scales. Higher is better on each.
@@ -159,20 +217,17 @@ pub struct Scores {
     pub technical_z: f64,
     /// Aesthetic, in standard deviations from the mean.
     pub aesthetic_z: f64,
-    /// Both together before the sigmoid: 0.6104 technical + 0.3896 aesthetic.
+    /// Both together before the sigmoid: the weighted sum of both z.
     pub logit: f64,
 }
 
 impl Scores {
     /// From the raw outputs.
-    pub fn of(technical_raw: f64, aesthetic_raw: f64, constants: Constants) -> Self {
-        let (first, second) = ((0.1107, 0.07355), (-0.08285, 0.03774));
-        let (t, a) = match constants {
-            Constants::Upstream => (first, second),
-            Constants::Corrected => (second, first),
-        };
-        let (technical_z, aesthetic_z) = ((technical_raw - t.0) / t.1, (aesthetic_raw - a.0) / a.1);
-        Scores { technical_raw, aesthetic_raw, technical_z, aesthetic_z, logit: 0.6104 * technical_z + 0.3896 * aesthetic_z }
+    pub fn of(technical_raw: f64, aesthetic_raw: f64, fusion: &Fusion) -> Self {
+        let z = |raw: f64, n: &Norm| (raw - n.mean) / n.std;
+        let (technical_z, aesthetic_z) = (z(technical_raw, &fusion.technical), z(aesthetic_raw, &fusion.aesthetic));
+        let logit = fusion.technical.weight * technical_z + fusion.aesthetic.weight * aesthetic_z;
+        Scores { technical_raw, aesthetic_raw, technical_z, aesthetic_z, logit }
     }
 
     /// Both together, 0 to 1.
@@ -191,6 +246,26 @@ mod tests {
     use super::super::model_tests::drawn;
     use super::*;
     use crate::pixels::goldens::{crc32, read};
+
+    fn fusion(constants: Constants) -> Fusion {
+        Fusion::of(&built_in("dover-technical").unwrap(), &built_in("dover-aesthetic").unwrap(), constants).unwrap()
+    }
+
+    #[test]
+    fn constants_come_from_the_manifests() {
+        let (mut technical, aesthetic) = (built_in("dover-technical").unwrap(), built_in("dover-aesthetic").unwrap());
+        let upstream = fusion(Constants::Upstream);
+        let mobile = built_in("dover-mobile-technical").unwrap();
+        assert_eq!(Fusion::of(&mobile, &aesthetic, Constants::Upstream).unwrap(), upstream, "one without constants has DOVER's");
+        let corrected = fusion(Constants::Corrected);
+        assert_eq!((corrected.technical.mean, corrected.technical.weight), (upstream.aesthetic.mean, upstream.technical.weight));
+        technical.score.as_mut().unwrap().constants.insert("mean".into(), 0.5);
+        assert_eq!(Fusion::of(&technical, &aesthetic, Constants::Upstream).unwrap().technical.mean, 0.5);
+        technical.score.as_mut().unwrap().constants.remove("std");
+        assert!(Fusion::of(&technical, &aesthetic, Constants::Upstream).unwrap_err().message.contains("above 0"));
+        technical.score.as_mut().unwrap().direction = Direction::LowerIsBetter;
+        assert!(Fusion::of(&technical, &aesthetic, Constants::Upstream).unwrap_err().message.contains("higher_is_better"));
+    }
 
     #[test]
     fn views_and_scales_are_those_of_numpy() {
@@ -216,7 +291,7 @@ mod tests {
         for one in golden["scores"].as_array().unwrap() {
             let constants = if one["constants"] == "upstream" { Constants::Upstream } else { Constants::Corrected };
             let number = |key: &str| one[key].as_f64().unwrap();
-            let got = Scores::of(number("technical_raw"), number("aesthetic_raw"), constants);
+            let got = Scores::of(number("technical_raw"), number("aesthetic_raw"), &fusion(constants));
             for (key, got) in [
                 ("technical_z", got.technical_z),
                 ("aesthetic_z", got.aesthetic_z),
@@ -232,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_demo_video_of_the_readme_has_its_score() {
-        let scores = Scores::of(-0.079, 0.148, Constants::Upstream);
+        let scores = Scores::of(-0.079, 0.148, &fusion(Constants::Upstream));
         assert!((scores.logit - 0.809).abs() < 0.01 && (scores.overall() - 0.692).abs() < 0.002, "{scores:?}");
     }
 

@@ -9,13 +9,13 @@ pub mod dover_views;
 pub mod exposure;
 pub mod freeze;
 pub mod jitter;
-mod models;
+pub(crate) mod models;
 mod per_clip;
 mod regression_head;
 pub mod sharpness;
 pub mod technical;
 
 #[cfg(test)]
-mod model_tests;
+pub(crate) mod model_tests;
 #[cfg(test)]
 mod tests;

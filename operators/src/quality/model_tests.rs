@@ -31,8 +31,8 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/quality-models")
 }
 
-/// `None` (said on one line) without ONNX Runtime.
-pub fn goldens() -> Option<Goldens> {
+/// Where ONNX Runtime is; `None` (said on one line) without it.
+pub fn library() -> Option<PathBuf> {
     let cache =
         std::env::var_os("CURETTE_CACHE").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache"), PathBuf::from);
     let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache.join("onnxruntime/libonnxruntime.so"), PathBuf::from);
@@ -41,6 +41,12 @@ pub fn goldens() -> Option<Goldens> {
         eprintln!("skipped: ONNX Runtime is not at {} (scripts/bootstrap fetches it)", library.display());
         return None;
     }
+    Some(library)
+}
+
+/// See [`library`].
+pub fn goldens() -> Option<Goldens> {
+    let library = library()?;
     let bench = Bench::new();
     let settings = Settings { onnxruntime: Some(library), ..Settings::from_environment() };
     bench.resources.get(|| Models::new(settings));

@@ -21,7 +21,7 @@ use curette_models::{ErrorKind, Model, ModelError, Models, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dover_views::{Choice, Constants, FRAMES, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
+use super::dover_views::{Choice, Constants, FRAMES, Fusion, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
 use super::models::{Failure, one_number_each};
 use crate::media::{Frame, MediaContext, MediaError, chosen_frames, plane_of, shown};
 use crate::models;
@@ -35,7 +35,7 @@ use crate::video::report_missing;
 /// aesthetic one 32 frames over the whole clip, scaled to 224x224. What upstream draws at random is here a hash of the row's id (FNV-1a, then SplitMix64), so that a clip
 /// always has the same score. Both networks take `[batch, 3, 32, 224, 224]` and give `[batch]` or `[batch, 1]`; the technical score is the mean of its segments.
 ///
-/// z = (raw - mean) / deviation with `constants`; normalised = 1 / (1 + e^-z); logit = 0.6104 z_technical + 0.3896 z_aesthetic; overall = 1 / (1 + e^-logit).
+/// z = (raw - mean) / deviation; normalised = 1 / (1 + e^-z); logit = 0.6104 z_technical + 0.3896 z_aesthetic (numbers of `[score]` in the manifests); overall = 1 / (1 + e^-logit).
 /// (H. Wu et al., ICCV 2023, and its public code.) Higher is better on every scale.
 ///
 /// A row costs up to 128 frames of decoding and about 20 seconds of one core for the full networks.
@@ -197,9 +197,15 @@ keep_at_least = 0.1
     }
 
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
-        models::check("technical_model", &self.technical_model, runtime, check);
-        if let Err(e) = Models::new(models::settings(runtime)).find(&models::reference(&self.aesthetic_model, check.paths())) {
-            check.error(Some("aesthetic_model"), Code::MissingFile, e.message, e.help);
+        let technical = models::check("technical_model", &self.technical_model, runtime, check);
+        match Models::new(models::settings(runtime)).find(&models::reference(&self.aesthetic_model, check.paths())) {
+            Err(e) => check.error(Some("aesthetic_model"), Code::MissingFile, e.message, e.help),
+            Ok(aesthetic) => {
+                let fusion = technical.map(|t| Fusion::of(&t.manifest, &aesthetic.manifest, self.constants));
+                if let Some(Err(e)) = fusion {
+                    check.error(None, Code::BadModel, e.message, e.help);
+                }
+            }
         }
     }
 
@@ -214,13 +220,15 @@ keep_at_least = 0.1
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         let names = (self.technical_model.as_str(), self.aesthetic_model.as_str());
-        let networks = Networks::open(&models::of(context.resources), names, context.paths).map_err(models::broken)?;
+        let networks =
+            Networks::open(&models::of(context.resources), names, self.constants, context.paths).map_err(models::broken)?;
         Ok(Runtime::Transform(Box::new(Started { settings: self.clone(), networks, id_column: context.id_column.clone() })))
     }
 }
 
 /// Both networks.
 struct Networks {
+    fusion: Fusion,
     technical: Arc<Model>,
     aesthetic: Arc<Model>,
 }
@@ -252,13 +260,20 @@ fn look(choice: Choice, frames: usize, index: usize, frame: &Frame) -> Look {
 }
 
 impl Networks {
-    fn open(models: &Models, (technical, aesthetic): (&str, &str), paths: &Paths) -> Result<Networks, ModelError> {
+    fn open(
+        models: &Models,
+        (technical, aesthetic): (&str, &str),
+        constants: Constants,
+        paths: &Paths,
+    ) -> Result<Networks, ModelError> {
         let open = |name: &str| {
             let model = models.open_default(&models::reference(name, paths))?;
             takes_views(&model)?;
             Ok(model)
         };
-        Ok(Networks { technical: open(technical)?, aesthetic: open(aesthetic)? })
+        let (technical, aesthetic) = (open(technical)?, open(aesthetic)?);
+        let fusion = Fusion::of(technical.manifest(), aesthetic.manifest(), constants)?;
+        Ok(Networks { fusion, technical, aesthetic })
     }
 
     fn one(model: &Arc<Model>, views: &[&[u8]], context: &MediaContext) -> Result<f64, Failure> {
@@ -341,7 +356,7 @@ impl Started {
         };
         let looks = chosen_frames(span.uri, (span.start_us, span.end_us), &choose, &mut make, context)?;
         let (technical, aesthetic) = self.networks.raw(choice, total.get(), &looks, context)?;
-        Ok(Scores::of(technical, aesthetic, self.settings.constants))
+        Ok(Scores::of(technical, aesthetic, &self.networks.fusion))
     }
 }
 
@@ -394,8 +409,12 @@ mod tests {
     #[test]
     fn raw_scores_are_those_of_onnxruntime() {
         let Some(goldens) = goldens() else { return };
-        let networks =
-            Networks::open(&goldens.models(), ("dover-technical.onnx", "dover-aesthetic.onnx"), &Paths { base: folder() });
+        let networks = Networks::open(
+            &goldens.models(),
+            ("dover-technical.onnx", "dover-aesthetic.onnx"),
+            Constants::Upstream,
+            &Paths { base: folder() },
+        );
         let networks = networks.unwrap_or_else(|e| panic!("{}", e.full()));
         for one in goldens.golden["technical"].as_array().unwrap() {
             let number = |key: &str| one[key].as_u64().unwrap();
@@ -427,7 +446,9 @@ mod tests {
         let settings = |text: &str| -> Technical {
             toml::from_str(&format!("technical_model = 'a'\naesthetic_model = 'b'\n{text}")).unwrap()
         };
-        let demo = Scores::of(-0.079, 0.148, Constants::Upstream); // overall 0.692, technical 0.07
+        let branch = |name| curette_models::store::built_in(name).unwrap();
+        let fusion = Fusion::of(&branch("dover-technical"), &branch("dover-aesthetic"), Constants::Upstream).unwrap();
+        let demo = Scores::of(-0.079, 0.148, &fusion); // overall 0.692, technical 0.07
         assert_eq!(settings("score = 'overall'\nkeep_at_least = 0.6").judge(&demo), Verdict::Pass);
         assert!(
             matches!(settings("score = 'technical_norm'\nkeep_at_least = 0.6").judge(&demo), Verdict::Fail(r) if r.code == "low_quality")

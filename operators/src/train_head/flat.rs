@@ -1,6 +1,6 @@
-//! A table that has an embedding, a label and a group in each row: what `text_embed` and others write, with labels joined to it.
+//! A table that has an embedding, a label and a group in each row: what `text_classifier` with `keep_embedding` and others write, with labels joined to it.
 //!
-//! Columns: the embedding as a list of Float32 (`embedding`), the label, the group, and, where the writer says so, `embedding_model`. What can go wrong:
+//! Columns: the embedding as a list of Float32 (`embedding`), the label, the group, and, where the writer says so, `EMBEDDING_model` or `embedding_model`. What can go wrong:
 //! two encoders in one table, an embedding with a null or a NaN in it, a row without label or group; each names the row.
 
 use std::path::PathBuf;
@@ -60,7 +60,10 @@ impl FlatTable {
         };
         let (vectors, labels) = (column(&self.embedding)?, text(&self.label)?);
         let group_column = self.group.as_deref().map(text).transpose()?;
-        let models = batch.column_by_name("embedding_model").map(|_| text("embedding_model")).transpose()?;
+        // `text_classifier` writes `text_embedding` and `text_embedding_model`.
+        let own = format!("{}_model", self.embedding);
+        let models = [own.as_str(), "embedding_model"].into_iter().find(|name| batch.column_by_name(name).is_some());
+        let models = models.map(text).transpose()?;
         for at in 0..batch.num_rows() {
             *row += 1;
             let err = |what: String| format!("row {row}: {what}");

@@ -13,12 +13,12 @@ use curette_heads::Encoder;
 
 use super::samples::{Embedded, Embedder};
 use crate::frames::descriptor::NAME;
-use crate::frames::frame_embed::FrameEmbed;
+use crate::frames::frame_embed::{FrameEmbed, Started};
 
 /// Embeds the videos below a folder, named by their path in it.
 pub struct FolderEmbedder {
     folder: PathBuf,
-    operator: FrameEmbed,
+    operator: Started,
     resources: Arc<Resources>,
     cancelled: AtomicBool,
 }
@@ -26,7 +26,7 @@ pub struct FolderEmbedder {
 impl FolderEmbedder {
     /// Takes `fps` frames per second, as `frame_embed` does.
     pub fn new(folder: PathBuf, fps: f64) -> Self {
-        let operator = FrameEmbed { fps, ..FrameEmbed::default() };
+        let operator = Started::new(FrameEmbed { fps, ..FrameEmbed::default() }, None);
         FolderEmbedder { folder, operator, resources: Arc::default(), cancelled: AtomicBool::new(false) }
     }
 }

@@ -99,7 +99,7 @@ impl EmbeddingTable {
 }
 
 /// The file, or the Parquet files in the folder, in order.
-pub(super) fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub(crate) fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }

@@ -10,6 +10,8 @@ use curette_models::store::hash_file;
 
 /// Width of the embeddings in `rows.rs`.
 pub const WIDTH: usize = 4;
+/// Width of the tiny text encoder's embeddings.
+const TEXT_WIDTH: usize = 16;
 /// Their name.
 pub const EMBEDDING: &str = "contract/1";
 
@@ -33,7 +35,7 @@ fn fetched(operator: &str) -> &'static [&'static str] {
 
 /// A file that an operator with models needs and that this machine lacks. Where `CI` is set that is an error.
 pub fn lacks(operator: &str) -> Option<PathBuf> {
-    if !["subtitles", "aesthetic", "technical"].contains(&operator) {
+    if !["subtitles", "aesthetic", "technical", "text_classifier"].contains(&operator) {
         return None;
     }
     let models = fetched(operator).iter().map(|m| cache().join("models").join(m));
@@ -53,6 +55,7 @@ pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
     }
     let manifests = folder.join("models");
     tiny_models(&manifests);
+    tiny_text_encoder(&manifests);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let onnxruntime = Some(library()).filter(|l| l.exists()).map(|l| text(&l)).unwrap_or_default();
     resources.get(|| RuntimeSettings {
@@ -77,6 +80,11 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
+            ("text_classifier", "head") => {
+                let encoder = Encoder::built_in("arctic-embed-m");
+                let head = Head::linear(vec![0.01; TEXT_WIDTH], 0.5, encoder, ["no".into(), "yes".into()]);
+                std::fs::write(&file.path, head.to_bytes()).unwrap();
+            }
             (name, key) => panic!("the example of {name} names a file in `{key}`: make one in tests/contract/world.rs"),
         }
     }
@@ -112,6 +120,24 @@ fn tiny_models(folder: &Path) {
         );
         std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
     }
+}
+
+/// The text encoder of the models crate's own tests, under the name that the example uses.
+fn tiny_text_encoder(folder: &Path) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests/fixtures");
+    for file in ["text.onnx", "tokenizer.json"] {
+        std::fs::copy(fixtures.join(file), folder.join(file)).unwrap();
+    }
+    let port = |name: &str| format!("{{ name = \"{name}\", dtype = \"i64\", shape = [\"batch\", \"seq\"] }}");
+    let text = format!(
+        "name = \"arctic-embed-m\"\nversion = \"0\"\ntitle = \"made-up weights\"\nkind = \"onnx\"\n\
+         files = [{{ role = \"graph\", path = \"text.onnx\" }}, {{ role = \"tokenizer\", path = \"tokenizer.json\" }}]\n\
+         [origin]\nlicence = \"CC0-1.0\"\ncommercial_use = \"yes\"\n[contract]\ninputs = [{}, {}]\n\
+         outputs = [{{ name = \"embedding\", dtype = \"f32\", shape = [\"batch\", {TEXT_WIDTH}] }}]\n[tokenizer]\nmax_length = 12\n",
+        port("input_ids"),
+        port("attention_mask"),
+    );
+    std::fs::write(folder.join("arctic-embed-m.toml"), text).unwrap();
 }
 
 /// Removes all inputs of sources.
