@@ -44,7 +44,7 @@ fn cached(name: &str) -> Option<PathBuf> {
         return Some(path);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", path.display());
-    println!("skipped: {} is missing (scripts/bootstrap fetches it)", path.display());
+    eprintln!("skipped: {} is missing (scripts/bootstrap fetches it)", path.display());
     None
 }
 
@@ -204,11 +204,49 @@ fn the_papers_pipeline_runs_and_its_funnel_adds_up() {
     }
     assert_eq!(world.asked.load(Ordering::SeqCst), 2 * clips.len(), "one detailed and one brief question a clip");
 
-    // In = out + rejected + errors at every step, and each reject names a step of the paper.
-    let stages = rows(&world.output("one").join("stages"));
-    assert!(stages.len() >= 15, "{stages:#?}");
-    let steps: Vec<&str> = one["rejects"].iter().map(|r| field(r, "step")).collect();
-    assert!(steps.contains(&"keywords") || steps.contains(&"clips"), "{steps:?}");
+    // In = out + rejected + errors at every step; what leaves a step enters the next; `rejects` and `errors` hold a row for each that was dropped.
+    let mut funnel: BTreeMap<String, [u64; 5]> = BTreeMap::new();
+    for row in rows(&world.output("one").join("stages")) {
+        let counts = funnel.entry(field(&row, "step").to_owned()).or_default();
+        for (sum, name) in counts.iter_mut().zip(["rows_in", "passed", "rows_out", "rejected", "errors"]) {
+            *sum += field(&row, name).parse::<u64>().unwrap();
+        }
+    }
+    let order = [
+        "videos",
+        "keywords",
+        "medical_text",
+        "probe",
+        "large_enough",
+        "frames",
+        "medical_frames",
+        "clips",
+        "no_borders",
+        "no_subtitles",
+        "aesthetic",
+        "beautiful",
+        "dover",
+        "low_quality",
+        "joint",
+        "speech",
+        "captions",
+        "medvideocap",
+    ];
+    let mut dropped = 0;
+    for (i, step) in order.iter().enumerate() {
+        let [rows_in, passed, rows_out, rejected, errors] = funnel[*step];
+        assert_eq!(rows_in, passed + rejected + errors, "{step}: {funnel:#?}");
+        if let Some(next) = order.get(i + 1) {
+            assert_eq!(rows_out, funnel[*next][0], "from {step} to {next}: {funnel:#?}");
+        }
+        dropped += rejected + errors;
+    }
+    assert_eq!(dropped as usize, one["rejects"].len() + one["errors"].len(), "{funnel:#?}");
+    assert_eq!(funnel["medvideocap"][0] as usize, clips.len());
+    assert_eq!(funnel["scores"][0], funnel["dover"][2]);
+    for step in ["keywords", "clips"] {
+        assert!(funnel[step][3] > 0, "{step} drops nothing: {funnel:#?}");
+    }
 
     // One pass of CLIP for class, similarity and aesthetic: as many pictures as frames were sampled, each once.
     let passes = metric(&metrics, "curette_media_grid_decodes_total");
