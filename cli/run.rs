@@ -328,8 +328,15 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
     }
     if let Some((_, location)) = tables.first() {
         let _ = writeln!(out, "\nload them with\n  polars.read_delta(\"{location}\")");
-        let _ = writeln!(out, "  duckdb.sql(\"from '{location}/*.parquet'\")");
-        let _ = writeln!(out, "  datasets.load_dataset(\"parquet\", data_files=\"{location}/*.parquet\")");
+        if report.generation == 0 {
+            let _ = writeln!(out, "  duckdb.sql(\"from '{location}/*.parquet'\")");
+            let _ = writeln!(out, "  datasets.load_dataset(\"parquet\", data_files=\"{location}/*.parquet\")");
+        } else {
+            // Files of older versions lie beside the newest one's: only the log tells them apart.
+            let _ = writeln!(out, "  files = deltalake.DeltaTable(\"{location}\").file_uris()   # of the newest version only");
+            let _ = writeln!(out, "  duckdb.read_parquet(files)");
+            let _ = writeln!(out, "  datasets.load_dataset(\"parquet\", data_files=files)");
+        }
     }
     out
 }

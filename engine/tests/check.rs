@@ -155,6 +155,7 @@ golden! {
     lines_of_windows: with("type = \"size\"", "type = \"siez\"").replace('\n', "\r\n");
     variable_in_a_default: with("*.mp4", "${NONE:-${FOLDER}}");
     sql_text_against_number: with("width > 100", "title > 5");
+    two_unknown_columns: with("score >= 0.5 and width > 100", "scroe >= 0.5 and widht > 100");
     sql_fails_always: with("width > 100", "width > 1 / 0");
     secret_of_the_wrong_type: with("model = ", "api_key = 17\nauth_token = \"sk-written\"\nmodel = ");
 }

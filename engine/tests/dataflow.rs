@@ -114,6 +114,36 @@ fn a_changed_plan_is_refused_and_a_new_version_keeps_the_old_one_readable() {
     check(dir.path(), &report, 31);
 }
 
+#[test]
+fn a_new_version_that_died_before_its_verdict_is_not_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = || toy::graph(dir.path(), 30);
+    go(graph(), 1, false);
+    let mark = dir.path().join("_curette/begun-generation");
+    let report = end(graph(), true).unwrap();
+    assert_eq!((report.generation, report.splits_before), (1, 0));
+    assert!(!mark.exists(), "it came to its verdict");
+    // All is committed, but the process that did it was killed while it looked at the sums.
+    std::fs::write(&mark, "1\n").unwrap();
+    let report = end(graph(), true).unwrap();
+    assert_eq!((report.generation, report.splits_done), (1, 0));
+    check(dir.path(), &report, 30);
+    assert!(!mark.exists());
+    assert_eq!(end(graph(), true).unwrap().generation, 2, "now it is asked for anew");
+}
+
+#[test]
+fn a_follower_begins_no_version() {
+    let dir = tempfile::tempdir().unwrap();
+    go(toy::graph(dir.path(), 30), 1, false);
+    // Its pipeline differs from that of the first process, which it has not met yet.
+    let options = PrepareOptions { new_version: true, follows: true };
+    drop(run::prepare(toy::graph(dir.path(), 31), options).unwrap());
+    let report = end(toy::graph(dir.path(), 30), false).unwrap();
+    assert_eq!((report.generation, report.splits_done), (0, 0), "the finished output is as it was");
+    check(dir.path(), &report, 30);
+}
+
 fn end(graph: Graph, new_version: bool) -> Result<Report, String> {
     let prepared = run::prepare(graph, PrepareOptions { new_version, ..Default::default() }).unwrap();
     run::run(prepared, Place::Alone { binary: false }, 2, |_, _| ())

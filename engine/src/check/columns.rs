@@ -242,7 +242,7 @@ impl Checker<'_> {
 }
 
 /// A missing column that the operator itself names, with its exact place, is told once: there, with the help of the general finding.
-fn once(diagnostics: &mut Vec<Diagnostic>, before: usize, precise: usize) {
+fn once(diagnostics: &mut Vec<Diagnostic>, before: usize, mut precise: usize) {
     for general in (before..precise).rev().filter(|&i| diagnostics[i].code == Code::MissingColumn).collect::<Vec<_>>() {
         let Some(name) = diagnostics[general].message.split('`').nth(3).map(|name| format!("`{name}`")) else { continue };
         let help = diagnostics[general].help.clone();
@@ -256,6 +256,7 @@ fn once(diagnostics: &mut Vec<Diagnostic>, before: usize, precise: usize) {
             }
         });
         diagnostics.remove(general);
+        precise -= 1;
     }
 }
 

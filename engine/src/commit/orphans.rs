@@ -15,6 +15,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, Result};
 use serde_json::Value;
 
+use super::PlanStamp;
 use super::error::CommitError;
 use super::location::block_on;
 use super::table::Table;
@@ -35,19 +36,37 @@ pub struct Orphans {
 impl Table {
     /// Deletes the files that no log entry names. See the module for when it is safe.
     pub fn collect_orphans(&self) -> std::result::Result<Orphans, CommitError> {
-        self.delete_unnamed(|_| true)
+        self.delete_unnamed(None, |_| true)
+    }
+
+    /// As [`Table::collect_orphans`], unless the table belongs to another version than `mine` by now: the files may then be its first shards. A version begins
+    /// in a table before it has shards there, so what is listed while the table is still mine cannot be another's.
+    pub fn collect_orphans_of(&self, mine: &PlanStamp) -> std::result::Result<Orphans, CommitError> {
+        self.delete_unnamed(Some(mine), |_| true)
     }
 
     /// Ends the writing of shards by this process, for a run that another one was faster than, and deletes those files that `mine` names and no log entry. Shards
     /// that are being completed are waited for; all others of this process fail from now on.
     pub fn give_up(&self, mine: impl Fn(&str) -> bool) -> std::result::Result<Orphans, CommitError> {
         *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
-        self.delete_unnamed(|name| mine(name.strip_suffix(TEMPORARY).unwrap_or(name)))
+        self.delete_unnamed(None, |name| mine(name.strip_suffix(TEMPORARY).unwrap_or(name)))
     }
 
-    fn delete_unnamed(&self, which: impl Fn(&str) -> bool) -> std::result::Result<Orphans, CommitError> {
+    fn delete_unnamed(
+        &self,
+        while_it_is: Option<&PlanStamp>,
+        which: impl Fn(&str) -> bool,
+    ) -> std::result::Result<Orphans, CommitError> {
         // The files first: one that is committed in between is then named by the log that is read after.
         let ours = self.our_files()?;
+        if let Some(mine) = while_it_is {
+            let state = self.state()?;
+            let other =
+                state.plan_hash.as_ref().is_some_and(|hash| *hash != mine.plan_hash || state.generation != mine.generation);
+            if other {
+                return Ok(Orphans::default());
+            }
+        }
         let named = self.named_files()?;
         let orphans: Vec<(Path, u64)> =
             ours.into_iter().filter(|(path, _)| path.filename().is_some_and(|n| which(n) && !named.contains(n))).collect();

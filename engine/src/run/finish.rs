@@ -1,6 +1,6 @@
 //! After the last commit: do the tables hold what the sums say, and what did killed attempts leave behind?
 
-use crate::commit::Table;
+use crate::commit::{PlanStamp, Table};
 use crate::dataflow::ledger::Counts;
 use crate::dataflow::tables::{ERRORS, REJECTS, STAGES, add_stages};
 use crate::graph::Graph;
@@ -12,11 +12,12 @@ use super::{Funnel, RunError};
 
 /// Reads the sums back and holds them against each other and against the rows that the tables hold. Plain files have no log that counts their rows, so
 /// they are read for it, and only after a run that `wrote` something.
-pub fn verify(graph: &Graph, plan: &Plan, tables: &Tables, wrote: bool) -> Result<Funnel, RunError> {
+pub fn verify(graph: &Graph, plan: &Plan, stamp: &PlanStamp, tables: &Tables, wrote: bool) -> Result<Funnel, RunError> {
     let names: Vec<String> = graph.steps.iter().map(|s| s.name.clone()).collect();
     let stages = system(tables, STAGES)?;
     let state = stages.state()?;
-    if state.plan_hash.as_deref() != Some(plan.hash.as_str()) && !plan.splits.is_empty() {
+    let newer = state.plan_hash.as_deref() != Some(plan.hash.as_str()) || state.generation != stamp.generation;
+    if newer && !plan.splits.is_empty() {
         return Err(RunError::Output(
             "another run has begun a new version of the tables meanwhile; what this run committed stays readable as an older version".into(),
         ));
@@ -76,10 +77,10 @@ fn check(graph: &Graph, plan: &Plan, counts: &[Counts]) -> Result<(), String> {
 }
 
 /// Removes files that no commit names, of all tables. Gives their number and bytes.
-pub fn collect_orphans(tables: &Tables) -> Result<(u64, u64), RunError> {
+pub fn collect_orphans(tables: &Tables, stamp: &PlanStamp) -> Result<(u64, u64), RunError> {
     let mut all = (0, 0);
     for open in &tables.all {
-        let (files, bytes) = open.collect_orphans()?;
+        let (files, bytes) = open.collect_orphans(stamp)?;
         all = (all.0 + files, all.1 + bytes);
     }
     Ok(all)

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{ClusterError, Workers};
-use crate::commit::CommitError;
+use crate::commit::{CommitError, PlanStamp};
 use crate::dataflow::{self, RunProgress, Stopping};
 use crate::exit::Exit;
 use crate::graph::Graph;
@@ -151,6 +151,8 @@ pub struct Report {
     pub splits_done: u64,
     /// Splits that earlier runs had done.
     pub splits_before: u64,
+    /// How many versions the tables had before this one; their files lie beside this one's.
+    pub generation: u64,
     /// Files of killed attempts that were removed, and their bytes.
     pub orphans: (u64, u64),
     /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
@@ -178,13 +180,22 @@ pub fn run<W>(
         plan.notes.iter().for_each(|note| tracing::info!("{note}"));
     }
     let progress = Arc::new(RunProgress::new(graph.steps.len(), graph.pipeline.max_error_rate));
-    let (tables, intents) = (prepared.tables.clone(), prepared.intents.clone());
+    let outcome = Outcome {
+        graph: Arc::clone(&graph),
+        plan: Arc::clone(&plan),
+        tables: prepared.tables.clone(),
+        intents: prepared.intents.clone(),
+        stamp: prepared.stamp.clone(),
+        begun: prepared.begun.clone(),
+        before,
+        started,
+    };
     if prepared.todo.is_empty() {
         // The rest is judged again all the same: errors are as final as rows.
         tracing::info!(splits = plan.splits.len(), "Everything is done already");
         // Members of a cluster still meet, or the others would wait for them.
         if place.processes() == 1 {
-            return finish(&graph, &plan, &tables, &intents, before, &progress, started);
+            return outcome.finish(&progress);
         }
     }
     let watching = watch(&prepared, Arc::clone(&progress));
@@ -206,30 +217,48 @@ pub fn run<W>(
     if !first {
         return Ok(None);
     }
-    finish(&graph, &plan, &tables, &intents, before, &progress, started)
+    outcome.finish(&progress)
 }
 
-fn finish(
-    graph: &Graph,
-    plan: &crate::plan::Plan,
-    tables: &prepare::Tables,
-    intents: &dataflow::intent::Intents,
+/// What the end of a run needs to know of it.
+struct Outcome {
+    graph: Arc<Graph>,
+    plan: Arc<crate::plan::Plan>,
+    tables: prepare::Tables,
+    intents: dataflow::intent::Intents,
+    stamp: PlanStamp,
+    begun: prepare::Begun,
     before: u64,
-    progress: &RunProgress,
     started: Instant,
-) -> Result<Option<Report>, RunError> {
-    let funnel = finish::verify(graph, plan, tables, progress.splits_committed() > 0)?;
-    let orphans = finish::collect_orphans(tables)?;
-    intents.forget_readers()?;
-    let limit = graph.pipeline.max_error_rate;
-    let too_many = funnel.stages.iter().filter_map(|s| dataflow::too_many_errors(&s.step, &s.counts, limit));
-    let too_many: Vec<String> = too_many.collect();
-    if !too_many.is_empty() {
-        return Err(RunError::ErrorRate { why: too_many.join("; "), left: 0 });
+}
+
+impl Outcome {
+    fn finish(self, progress: &RunProgress) -> Result<Option<Report>, RunError> {
+        let Outcome { graph, plan, tables, intents, stamp, begun, before, started } = self;
+        let funnel = finish::verify(&graph, &plan, &stamp, &tables, progress.splits_committed() > 0)?;
+        let orphans = finish::collect_orphans(&tables, &stamp)?;
+        intents.forget_readers()?;
+        begun.forget()?;
+        let limit = graph.pipeline.max_error_rate;
+        let too_many = funnel.stages.iter().filter_map(|s| dataflow::too_many_errors(&s.step, &s.counts, limit));
+        let too_many: Vec<String> = too_many.collect();
+        if !too_many.is_empty() {
+            return Err(RunError::ErrorRate { why: too_many.join("; "), left: 0 });
+        }
+        let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
+        let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
+        let splits_done = progress.splits_committed();
+        let notes = plan.notes.clone();
+        let generation = stamp.generation;
+        Ok(Some(Report {
+            funnel,
+            splits_done,
+            splits_before: before,
+            generation,
+            orphans,
+            reused,
+            notes,
+            elapsed: started.elapsed(),
+        }))
     }
-    let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
-    let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
-    let splits_done = progress.splits_committed();
-    let notes = plan.notes.clone();
-    Ok(Some(Report { funnel, splits_done, splits_before: before, orphans, reused, notes, elapsed: started.elapsed() }))
 }

@@ -63,9 +63,9 @@ impl OpenTable {
     }
 
     /// Removes what killed attempts left; gives the number of files and their bytes.
-    pub fn collect_orphans(&self) -> Result<(u64, u64), CommitError> {
+    pub fn collect_orphans(&self, mine: &PlanStamp) -> Result<(u64, u64), CommitError> {
         match &self.kind {
-            OpenKind::Table { table, .. } => table.collect_orphans().map(|found| (found.files, found.bytes)),
+            OpenKind::Table { table, .. } => table.collect_orphans_of(mine).map(|found| (found.files, found.bytes)),
             OpenKind::Jsonl { dir, .. } => dir.remove_half_made(),
         }
     }
@@ -126,8 +126,9 @@ pub struct Prepared {
     pub todo: Vec<u32>,
     program: Program,
     resources: Arc<Resources>,
-    stamp: PlanStamp,
+    pub(super) stamp: PlanStamp,
     pub(super) intents: Intents,
+    pub(super) begun: Begun,
 }
 
 /// What `--new-version` and the place in the cluster say.
@@ -162,7 +163,15 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
     let standings = standings(&wanted, &plan)?;
+    let begun = Begun(output_folder(&graph)?);
     let mut version = decide(&standings, &plan.hash, options.new_version);
+    if let (Version::Begin(next), Version::Continue(newest)) = (&version, decide(&standings, &plan.hash, false))
+        && begun.generation()? == Some(newest)
+        && *next == newest + 1
+    {
+        // Everything is committed, but the process died before it could say so.
+        version = Version::Continue(newest);
+    }
     if let (Version::Begin(_), true) = (&version, options.follows) {
         // Over the same plan; a changed one is begun by whoever comes first, and the others find it begun.
         let anew = decide(&standings, &plan.hash, false);
@@ -186,7 +195,15 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     };
     let stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation };
     store.save(&graph, &plan)?;
-    for (open, standing) in tables.all.iter().zip(&standings) {
+    if let (Version::Begin(_), false) = (&version, options.follows) {
+        begun.note(generation)?;
+        kill_point("version_noted");
+    }
+    // Tables before folders of files: a folder is emptied, which only a table that says so can explain to the next run.
+    let (folders, committed): (Vec<_>, Vec<_>) =
+        tables.all.iter().zip(&standings).partition(|(open, _)| matches!(open.kind, OpenKind::Jsonl { .. }));
+    // A follower begins nothing: its files may differ from those of the process that decides, and the two have not been compared yet.
+    for (open, standing) in committed.into_iter().chain(folders).filter(|_| !options.follows) {
         if standing.stamp.as_ref() == Some(&stamp) {
             continue;
         }
@@ -208,7 +225,36 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     tables.look(&stamp)?;
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
-    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents })
+    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, begun })
+}
+
+/// The generation that `--new-version` began and that no run has brought to its verdict yet: the same command over it continues, also when all splits are
+/// committed. So a supervisor that repeats the command begins one generation.
+#[derive(Clone)]
+pub struct Begun(Folder);
+
+impl Begun {
+    const NAME: &str = "_curette/begun-generation";
+
+    fn generation(&self) -> Result<Option<u64>, CommitError> {
+        match self.0.get(Self::NAME) {
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.0.error("read", Self::NAME, &e)),
+        }
+    }
+
+    fn note(&self, generation: u64) -> Result<(), CommitError> {
+        self.0.put(Self::NAME, format!("{generation}\n").into_bytes()).map_err(|e| self.0.error("write", Self::NAME, &e))
+    }
+
+    /// The run has come to its verdict.
+    pub fn forget(&self) -> Result<(), CommitError> {
+        match self.0.delete(Self::NAME) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.0.error("delete", Self::NAME, &e)),
+        }
+    }
 }
 
 /// Answers of earlier runs, if a step has any.

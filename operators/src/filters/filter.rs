@@ -25,7 +25,7 @@ pub struct Filter {
 impl Operator for Filter {
     const NAME: &'static str = "filter";
     const KIND: Kind = Kind::Filter;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str =
         "[step.long_enough]\ntype = \"filter\"\ninputs = [\"probe\"]\nkeep_if = \"duration_us >= 6000000 and fps > 5\"\n";
 

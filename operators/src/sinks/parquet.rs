@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Writes rows to a table of Parquet files that is committed as a whole: readers see finished shards only, also after a crash.
 ///
 /// The folder is a Delta table: `deltalake`, Polars, DuckDB and Spark read it as one; after a finished run the `*.parquet` files in it are exactly the
-/// table, for readers that know only Parquet. Text of few distinct values is stored by dictionary.
+/// table, for readers that know only Parquet, until `--new-version`: files of older versions stay beside the new ones. Text of few distinct values is stored by dictionary.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parquet {
