@@ -4,31 +4,13 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::extract::State;
 use serde_json::{Value, json};
+use support::service::Service;
 use support::{corpus, curette, quickstart, rows, succeed};
-
-/// Counts and answers; the answer names the picture, so that no two clips get the same.
-async fn answer(State(asked): State<Arc<AtomicUsize>>, body: String) -> String {
-    asked.fetch_add(1, Ordering::SeqCst);
-    let request: Value = serde_json::from_str(&body).unwrap();
-    let content = request.pointer("/messages/0/content").unwrap();
-    let text = format!("caption {}", &blake3::hash(content.to_string().as_bytes()).to_hex()[..16]);
-    json!({"model": "seer", "choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": 900, "completion_tokens": 100}}).to_string()
-}
 
 #[test]
 fn a_run_with_another_threshold_asks_for_no_caption() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let app =
-        axum::Router::new().fallback(answer).with_state(Arc::clone(&asked)).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    runtime.spawn(async move { axum::serve(listener, app).await });
+    let seer = Service::start((900, 100));
 
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out");
@@ -36,14 +18,15 @@ fn a_run_with_another_threshold_asks_for_no_caption() {
     let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "");
     let text = std::fs::read_to_string(&pipeline).unwrap();
     let service = format!(
-        "backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"http://{address}/v1\"\ncache_location = \"{}\"\n\
+        "backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"{}\"\ncache_location = \"{}\"\n\
          usd_per_million_prompt_tokens = 2.0\nusd_per_million_completion_tokens = 10.0\nmax_cost_usd = 5.0\n",
+        seer.url,
         dir.path().join("cache").display()
     );
     let first = text.replace("backend = \"template\"", &service);
     std::fs::write(&pipeline, &first).unwrap();
     succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "2"]));
-    let paid = asked.load(Ordering::SeqCst);
+    let paid = seer.asked();
     let clips = rows(&output.join("clips"));
     assert!(!clips.is_empty() && paid == 2 * clips.len(), "{paid} requests for {} clips", clips.len());
     let field =
@@ -69,5 +52,5 @@ fn a_run_with_another_threshold_asks_for_no_caption() {
     succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "1", "--new-version"]));
     let captions = |rows: &[String]| rows.iter().map(|r| (field(r, "clip_id"), field(r, "caption"))).collect::<Vec<_>>();
     assert_eq!(captions(&rows(&output.join("clips"))), captions(&clips));
-    assert_eq!(asked.load(Ordering::SeqCst), paid, "every caption was there already");
+    assert_eq!(seer.asked(), paid, "every caption was there already");
 }

@@ -9,32 +9,18 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::State;
 use curette_heads::{Encoder, Head};
 use curette_models::store::hash_file;
-use serde_json::{Value, json};
+use serde_json::Value;
+use support::service::Service;
 use support::{assert_same, corpus, curette, root, rows, succeed, tables};
-
-/// Counts and answers; the answer names the pictures, so that no two clips get the same.
-async fn answer(State(asked): State<Arc<AtomicUsize>>, body: String) -> String {
-    asked.fetch_add(1, Ordering::SeqCst);
-    let request: Value = serde_json::from_str(&body).unwrap();
-    let content = request.pointer("/messages/0/content").unwrap();
-    let text = format!("caption {}", &blake3::hash(content.to_string().as_bytes()).to_hex()[..16]);
-    json!({"model": "seer", "choices": [{"message": {"content": text}}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}})
-        .to_string()
-}
 
 /// A machine with models, heads and a service.
 struct World {
     folder: tempfile::TempDir,
     library: PathBuf,
-    service: String,
-    asked: Arc<AtomicUsize>,
-    _runtime: tokio::runtime::Runtime,
+    service: Service,
 }
 
 fn cached(name: &str) -> Option<PathBuf> {
@@ -62,14 +48,7 @@ impl World {
         }
         tiny_models(&folder.path().join("manifests"));
         heads(folder.path());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let limit = axum::extract::DefaultBodyLimit::max(64 << 20);
-        let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&asked)).layer(limit);
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let service = format!("http://{}/v1", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, app).await });
-        Some(World { folder, library, service, asked, _runtime: runtime })
+        Some(World { folder, library, service: Service::start((9, 1)) })
     }
 
     /// The pipeline of the repository with this machine's heads, LAION's limit in the units of a random head, and a corpus that has broken files on purpose.
@@ -96,7 +75,7 @@ impl World {
             .env("CURETTE_MODEL_CACHE", self.folder.path().join("cache"))
             .env("MEDVIDEOCAP_VIDEOS", corpus().folder.join("videos"))
             .env("MEDVIDEOCAP_OUTPUT", self.folder.path().join(output))
-            .env("MEDVIDEOCAP_CAPTIONS_URL", &self.service)
+            .env("MEDVIDEOCAP_CAPTIONS_URL", &self.service.url)
             .env("MEDVIDEOCAP_CAPTIONS_CACHE", self.folder.path().join(format!("{output}-captions")))
             .env("MEDVIDEOCAP_LOW_QUALITY", "dover_overall >= 0.0")
             .env("MEDVIDEOCAP_JOINT", "not (dover_overall < 0.0 and aesthetic_score < 4.0)");
@@ -202,7 +181,7 @@ fn the_papers_pipeline_runs_and_its_funnel_adds_up() {
         assert!((0.0..=1.0).contains(&number("dover_overall")) && number("aesthetic_score").is_finite(), "{row}");
         assert!(number("height").min(number("width")) >= 480.0, "{row}");
     }
-    assert_eq!(world.asked.load(Ordering::SeqCst), 2 * clips.len(), "one detailed and one brief question a clip");
+    assert_eq!(world.service.asked(), 2 * clips.len(), "one detailed and one brief question a clip");
 
     // In = out + rejected + errors at every step; what leaves a step enters the next; `rejects` and `errors` hold a row for each that was dropped.
     let mut funnel: BTreeMap<String, [u64; 5]> = BTreeMap::new();
@@ -265,7 +244,7 @@ fn another_threshold_asks_for_no_caption_and_decodes_nothing() {
     let pipeline = world.pipeline("out", "-1000.0");
     let first = world.run(&pipeline, "out", &["-w", "2"]);
     let before = rows(&world.output("out").join("clips"));
-    let asked = world.asked.load(Ordering::SeqCst);
+    let asked = world.service.asked();
     assert!(metric(&first, "curette_media_grid_decodes_total") > 0.0);
     assert!(metric(&first, "curette_media_span_decodes_total") > 0.0);
 
@@ -286,7 +265,7 @@ fn another_threshold_asks_for_no_caption_and_decodes_nothing() {
     for name in ["curette_media_grid_decodes_total", "curette_media_span_decodes_total", "curette_model_rows_total"] {
         assert_eq!(metric(&second, name), 0.0, "{name}: {second:#?}");
     }
-    assert_eq!(world.asked.load(Ordering::SeqCst), asked, "every caption was there already");
+    assert_eq!(world.service.asked(), asked, "every caption was there already");
 }
 
 #[test]
@@ -300,7 +279,7 @@ fn every_reading_of_the_dover_rule_can_be_run() {
         command
     };
     succeed(&mut low_quality("false", "true"));
-    assert_eq!(world.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(world.service.asked(), 0);
     let scores = world.output("readings").join("scores");
     let all = rows(&scores);
     let quantile = |share: f64, more: &[&str]| -> Value {

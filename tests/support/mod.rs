@@ -3,6 +3,8 @@
 // Test code: what cannot be had is a failed test.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
 
+pub mod service;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
