@@ -168,8 +168,12 @@ pub fn finish_group(tables: &[Option<Arc<Table>>], stamp: &PlanStamp, group: &Fi
     for (target, table) in tables.iter().enumerate() {
         let Some(table) = table else { continue };
         let shards = group.shards.get(&(target as u32)).map(Vec::as_slice).unwrap_or_default();
-        // A commit is all or nothing, so a table has either the whole group or nothing of it.
-        table.commit(stamp, &group.splits, shards)?;
+        // A commit is all or nothing, so a table with a part of the group has it from another run, which also cut the rest otherwise. The first table
+        // tells: tables are committed in order, so none after it has anything of this group.
+        if let Outcome::PartlyDone { done } = table.commit(stamp, &group.splits, shards)? {
+            tracing::warn!(table = table.name(), splits = %done, "Another run has committed a part of these splits: what a killed run had begun is dropped");
+            return Ok(());
+        }
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ pub use self::progress::{ERROR_RATE_MIN_ROWS, RunProgress, Stopping, share_done,
 pub use self::stop::Stop;
 use self::task::TaskContext;
 use self::time::SplitTime;
+#[cfg(test)]
+pub(crate) use self::writer::Finished;
 use self::writer::{FromWriter, ToWriter};
 pub use self::writer::{Settings as WriterSettings, Target};
 use crate::cluster::{ClusterError, Workers, workers};

@@ -2,6 +2,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::dataflow::{Finished, finish_group};
 
 #[test]
 fn who_gives_up_deletes_its_own_files_that_no_commit_names_and_writes_no_more() {
@@ -200,4 +201,24 @@ fn nothing_is_deleted_while_the_log_cannot_be_read() {
     assert!(dir.path().join(&lost.file).exists());
     std::fs::write(&entry, text).unwrap();
     assert_eq!(table.collect_orphans().unwrap().files, 1);
+}
+
+#[test]
+fn what_a_killed_run_had_begun_is_dropped_where_another_run_has_a_part_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let tables = ["clips", "stages"].map(|name| Arc::new(open(&dir.path().join(name))));
+    let mine = stamp("a", 0);
+    // The other run has cut its groups otherwise and is between its two tables.
+    tables[0].commit(&mine, &set("1"), &[shard(&tables[0], &attempt(1), &set("1"))]).unwrap();
+    let group = |splits: &str, number: u32| Finished {
+        splits: set(splits),
+        shards: (0..2).map(|t| (t as u32, vec![shard(&tables[t], &attempt(number), &set(splits))])).collect(),
+    };
+    let opened: Vec<_> = tables.iter().map(|t| Some(Arc::clone(t))).collect();
+    finish_group(&opened, &mine, &group("1-2", 2)).unwrap();
+    assert_rows(&tables[0], &set("1"));
+    assert_rows(&tables[1], &SplitSet::new());
+    // Its own group it finishes.
+    finish_group(&opened, &mine, &group("1", 3)).unwrap();
+    tables.iter().for_each(|table| assert_rows(table, &set("1")));
 }
