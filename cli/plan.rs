@@ -8,7 +8,8 @@ use curette_engine::exit::Exit;
 use curette_engine::plan::{PlanStore, Redo};
 use curette_engine::resources::Resources;
 use curette_engine::run::RunError;
-use curette_engine::run::prepare::{difference, look, output_folder, plan_only, steps_with_kept_answers, what_is_redone};
+use curette_engine::run::difference::{difference, what_is_redone};
+use curette_engine::run::prepare::{look, output_folder, plan_only, steps_with_kept_answers};
 use serde_json::json;
 
 use crate::{CheckArgs, Format, complain, pipeline, print};

@@ -46,11 +46,11 @@ pub(crate) struct RunArgs {
     /// Which line of the hosts file this process is (from 0).
     #[arg(long, requires = "hosts")]
     process: Option<usize>,
-    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions stay readable. Over an unchanged plan the answers that were kept are
+    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions of tables stay readable, files of JSON Lines are replaced. Over an unchanged plan the answers that were kept are
     /// used, so only rows with errors and what is not kept are worked out again. A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
-    /// Write all metrics to this file when the run has ended, in the text form of Prometheus.
+    /// Write all metrics to this file when the run has ended, in the text form of Prometheus. Not written where everything was done already.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
     /// No progress.

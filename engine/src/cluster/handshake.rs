@@ -12,7 +12,8 @@
 //!
 //! Why both hellos always travel: each side compares them by itself and can say in its own log in what they differ. Why a last word from
 //! the dialer: the listener counts a peer as there only when the peer does so too. Why `ready`: nobody sends data to a process that still waits
-//! for a third one. Who has another plan proves the secret all the same before it hangs up, so that the listener can end, too, and no stranger can make it. With a shared secret both prove that they know it, over both hellos and fresh nonces, so a replay proves nothing.
+//! for a third one. Who has another plan proves the secret all the same before it hangs up, so that the listener can end, too; with a secret
+//! no stranger can make it, without one any process that reaches the port can. With a shared secret both prove that they know it, over both hellos and fresh nonces, so a replay proves nothing.
 
 use serde::{Deserialize, Serialize};
 

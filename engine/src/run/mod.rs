@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `prepare` | plan, tables, what is done, refusal of a changed plan |
 //! | `versions` | which generation of the tables a run belongs to |
+//! | `begun` | a note of the generation that has not come to its verdict |
+//! | `difference` | what a changed plan differs in, for people |
 //! | `finish` | checks the sums of the whole plan and removes what killed attempts left behind |
 //! | `funnel` | the report: in, kept, rejected by reason, for each step |
 //!
 //! What can go wrong: anything, at any moment; nothing is true before it is committed, and everything that is committed stays.
 
+pub mod begun;
+pub mod difference;
 pub mod finish;
 pub mod funnel;
 pub mod prepare;
@@ -227,7 +231,7 @@ struct Outcome {
     tables: prepare::Tables,
     intents: dataflow::intent::Intents,
     stamp: PlanStamp,
-    begun: prepare::Begun,
+    begun: begun::Begun,
     before: u64,
     started: Instant,
 }

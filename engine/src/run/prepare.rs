@@ -3,21 +3,23 @@
 //! What can go wrong: the output was made by another plan. Rows of two plans must not mix in one table, so the run is refused with the
 //! difference, and with the two ways on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState, kill_point};
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
-use crate::graph::{Graph, meaning_diff};
-use crate::operator::{ID_METADATA, Kind, SinkFormat};
-use crate::plan::{InputDiff, Plan, PlanHash, PlanStore, Redo, input_diff, plan, redo};
+use crate::graph::Graph;
+use crate::operator::{ID_METADATA, SinkFormat};
+use crate::plan::{Plan, PlanHash, PlanStore, plan};
 use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Kept;
 
 use super::RunError;
-use super::versions::{Standing, Version, decide};
+use super::begun::Begun;
+use super::difference::refusal;
+use super::versions::{Ask, Standing, Version, decide};
 
 /// Target size of shards of the system tables.
 const SYSTEM_SHARD_BYTES: u64 = 64 << 20;
@@ -27,8 +29,6 @@ const SYSTEM_ROW_GROUP_BYTES: u64 = 8 << 20;
 const SYSTEM_ZSTD_LEVEL: i32 = 3;
 /// Rows of an unfinished split that take more than this go to a JSON Lines file early.
 const JSONL_SPILL_BYTES: u64 = 64 << 20;
-/// Names shown of inputs that differ.
-const DIFF_NAMES: usize = 5;
 
 /// The tables of a pipeline's output, in commit order.
 #[derive(Clone)]
@@ -163,20 +163,9 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
     let standings = standings(&wanted, &plan)?;
-    let begun = Begun(output_folder(&graph)?);
-    let mut version = decide(&standings, &plan.hash, options.new_version);
-    if let (Version::Begin(next), Version::Continue(newest)) = (&version, decide(&standings, &plan.hash, false))
-        && begun.generation()? == Some(newest)
-        && *next == newest + 1
-    {
-        // Everything is committed, but the process died before it could say so.
-        version = Version::Continue(newest);
-    }
-    if let (Version::Begin(_), true) = (&version, options.follows) {
-        // Over the same plan; a changed one is begun by whoever comes first, and the others find it begun.
-        let anew = decide(&standings, &plan.hash, false);
-        version = if let Version::Continue(_) = anew { anew } else { version };
-    }
+    let begun = Begun::of(output_folder(&graph)?);
+    let ask = Ask { new_version: options.new_version, follows: options.follows, begun: begun.generation()? };
+    let mut version = decide(&standings, &plan.hash, ask);
     let asked = options.new_version && !options.follows && standings.iter().any(|s| s.stamp.is_some());
     if let (Version::Continue(_), true) = (&version, asked) {
         tracing::info!("--new-version begins nothing: the newest version is of this plan and not finished, so it is continued");
@@ -226,35 +215,6 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
     Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, begun })
-}
-
-/// The generation that `--new-version` began and that no run has brought to its verdict yet: the same command over it continues, also when all splits are
-/// committed. So a supervisor that repeats the command begins one generation.
-#[derive(Clone)]
-pub struct Begun(Folder);
-
-impl Begun {
-    const NAME: &str = "_curette/begun-generation";
-
-    fn generation(&self) -> Result<Option<u64>, CommitError> {
-        match self.0.get(Self::NAME) {
-            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.0.error("read", Self::NAME, &e)),
-        }
-    }
-
-    fn note(&self, generation: u64) -> Result<(), CommitError> {
-        self.0.put(Self::NAME, format!("{generation}\n").into_bytes()).map_err(|e| self.0.error("write", Self::NAME, &e))
-    }
-
-    /// The run has come to its verdict.
-    pub fn forget(&self) -> Result<(), CommitError> {
-        match self.0.delete(Self::NAME) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(self.0.error("delete", Self::NAME, &e)),
-        }
-    }
 }
 
 /// Answers of earlier runs, if a step has any.
@@ -342,7 +302,7 @@ pub struct Found {
 /// Looks at the tables of a pipeline's output, without making any.
 pub fn look(graph: &Graph, program: &Program, plan: &Plan) -> Result<Found, RunError> {
     let wanted = targets(graph, program)?;
-    Ok(match decide(&standings(&wanted, plan)?, &plan.hash, false) {
+    Ok(match decide(&standings(&wanted, plan)?, &plan.hash, Ask::default()) {
         Version::Refuse(other) => Found { other: Some(other), done: SplitSet::new() },
         Version::Begin(_) => Found { other: None, done: SplitSet::new() },
         Version::Continue(generation) => {
@@ -444,64 +404,6 @@ fn open_all(wanted: &[(String, String, Wanted)], version: &Version) -> Result<Ta
         Ok(OpenTable { name: name.clone(), location: location.clone(), kind })
     };
     Ok(Tables { all: wanted.iter().map(open).collect::<Result<_, _>>()? })
-}
-
-/// What a person reads whose plan has changed.
-fn refusal(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> String {
-    let mut lines = vec![format!(
-        "the output was made by another plan ({}) than this one ({}), and their rows must not mix",
-        old.short(),
-        plan.hash.short()
-    )];
-    lines.extend(difference(graph, plan, store, old).into_iter().map(|l| format!("  {l}")));
-    lines.push(
-        "to go on, either run again with --new-version (the old rows stay readable as older versions of the tables),".into(),
-    );
-    lines.push(format!("or give the pipeline another output than `{}`", graph.pipeline.output));
-    lines.join("\n")
-}
-
-/// The inputs of each source against those of an older plan.
-fn input_diffs(graph: &Graph, plan: &Plan, old: &BTreeMap<(String, String), String>) -> HashMap<String, InputDiff> {
-    let sources = graph.steps.iter().filter(|s| s.kind() == Kind::Source).map(|s| &s.name);
-    // Sources that are gone: so are their inputs.
-    let all: BTreeSet<&String> = sources.chain(old.keys().map(|(step, _)| step)).collect();
-    all.into_iter().map(|name| (name.clone(), input_diff(graph, plan, old, name))).collect()
-}
-
-/// What differs between the plan of the tables and this one, a line each.
-pub fn difference(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Vec<String> {
-    let mut lines = Vec::new();
-    match store.meaning(old) {
-        Ok(meaning) => lines.extend(meaning_diff(&meaning, &plan.meaning)),
-        Err(e) => lines.push(format!("what the old pipeline was cannot be told: {e}")),
-    }
-    match store.inputs(old) {
-        Ok(inputs) => {
-            let mut all = InputDiff::default();
-            for diff in input_diffs(graph, plan, &inputs).into_values() {
-                all.merge(diff);
-            }
-            for (what, keys) in [("new", all.added), ("gone", all.removed), ("changed", all.changed)] {
-                if !keys.is_empty() {
-                    let names: Vec<_> = keys.iter().take(DIFF_NAMES).map(String::as_str).collect();
-                    let more = if keys.len() > DIFF_NAMES { ", …" } else { "" };
-                    lines.push(format!("{} input(s) {what}: {}{more}", keys.len(), names.join(", ")));
-                }
-            }
-        }
-        Err(e) => lines.push(format!("what the old inputs were cannot be told: {e}")),
-    }
-    if lines.is_empty() {
-        lines.push("the way in which plans are made has changed with the version of curette".into());
-    }
-    lines
-}
-
-/// What a new version would redo, step by step; `None` when the old plan cannot be read.
-pub fn what_is_redone(graph: &Graph, plan: &Plan, store: &PlanStore, old: &PlanHash) -> Option<Vec<Redo>> {
-    let (meaning, inputs) = (store.meaning(old).ok()?, store.inputs(old).ok()?);
-    Some(redo(graph, &meaning, &plan.meaning, &input_diffs(graph, plan, &inputs)))
 }
 
 impl Prepared {

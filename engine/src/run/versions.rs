@@ -2,7 +2,8 @@
 //!
 //! Each `--new-version` gives all tables a new generation. A run may be killed while it begins one, so tables can stand in different
 //! generations: the highest one says what was meant, and the others follow. Over a finished run of the very same plan `--new-version` begins a generation, too:
-//! that is how rows with errors come again. An unfinished one is continued, so a command that is killed and repeated begins one generation and not many.
+//! that is how rows with errors come again. An unfinished one is continued, and so is a finished one whose run has not come to its verdict, so a command that is
+//! killed and repeated begins one generation and not many.
 
 use crate::commit::PlanStamp;
 use crate::plan::PlanHash;
@@ -29,20 +30,32 @@ pub enum Version {
     Refuse(PlanHash),
 }
 
+/// What is asked of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// `--new-version` was given.
+    pub new_version: bool,
+    /// Another process of the cluster decides whether a finished plan begins again.
+    pub follows: bool,
+    /// The generation that was begun last and has not come to its verdict (see [`super::begun`]).
+    pub begun: Option<u64>,
+}
+
 /// May a run of this plan go on, and in which generation?
-pub fn decide(standings: &[Standing], plan: &PlanHash, new_version: bool) -> Version {
+pub fn decide(standings: &[Standing], plan: &PlanHash, ask: Ask) -> Version {
     let stamps = standings.iter().filter_map(|s| s.stamp.as_ref());
     let Some(newest) = stamps.max_by_key(|s| s.generation) else { return Version::Continue(0) };
     let something_is_committed = standings.iter().any(|s| s.committed && s.stamp.is_some());
     // One that was begun but did not reach every table is not.
     let newest_is_complete = standings.iter().filter(|s| s.committed).all(|s| s.complete && s.stamp.as_ref() == Some(newest));
+    let may_begin_again = ask.new_version && !ask.follows && ask.begun != Some(newest.generation);
     match () {
-        () if newest.plan_hash == plan.as_str() && new_version && something_is_committed && newest_is_complete => {
+        () if newest.plan_hash == plan.as_str() && may_begin_again && something_is_committed && newest_is_complete => {
             Version::Begin(newest.generation + 1)
         }
         // Also when older plans are there: then this plan's version was begun and the process killed before all tables knew.
         () if newest.plan_hash == plan.as_str() => Version::Continue(newest.generation),
-        () if new_version || !something_is_committed => Version::Begin(newest.generation + 1),
+        () if ask.new_version || !something_is_committed => Version::Begin(newest.generation + 1),
         () => Version::Refuse(PlanHash::from_hex(newest.plan_hash.clone())),
     }
 }
@@ -60,7 +73,7 @@ mod tests {
     }
 
     fn version(standings: &[Standing], new_version: bool) -> Version {
-        decide(standings, &PlanHash::from_hex("mine"), new_version)
+        decide(standings, &PlanHash::from_hex("mine"), Ask { new_version, ..Ask::default() })
     }
 
     #[test]
@@ -85,6 +98,21 @@ mod tests {
         // Killed between the last commits of two tables.
         assert_eq!(version(&[files(3), whole("mine", 3), table("mine", 3)], true), Version::Continue(3));
         assert_eq!(version(&[files(3), whole("mine", 3), whole("mine", 3)], true), Version::Begin(4));
+    }
+
+    #[test]
+    fn a_finished_run_is_not_begun_again_without_its_verdict_nor_by_a_follower() {
+        let ask = |begun, follows| {
+            let standings = [whole("mine", 2), whole("mine", 2)];
+            decide(&standings, &PlanHash::from_hex("mine"), Ask { new_version: true, follows, begun })
+        };
+        assert_eq!(ask(Some(2), false), Version::Continue(2), "killed while it looked at the sums");
+        assert_eq!(ask(Some(1), false), Version::Begin(3), "that one is long over");
+        assert_eq!(ask(None, true), Version::Continue(2));
+        // A changed plan needs other columns: a follower opens the tables for them, and the first process begins.
+        let other =
+            decide(&[whole("other", 2)], &PlanHash::from_hex("mine"), Ask { new_version: true, follows: true, begun: None });
+        assert_eq!(other, Version::Begin(3));
     }
 
     #[test]
