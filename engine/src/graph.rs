@@ -76,7 +76,7 @@ pub struct PoolSettings {
     /// Computation.
     #[schemars(range(max = 4096))]
     pub cpu: usize,
-    /// Model inference.
+    /// Inference of steps that do nothing else (0 = as many as cores where `[runtime] providers` is the processor alone, else 1).
     #[schemars(range(max = 4096))]
     pub gpu: usize,
     /// Waiting for other machines.

@@ -19,7 +19,7 @@ use crate::telemetry::names;
 pub const DEFAULT_NET_THREADS: usize = 64;
 /// Threads of the `net` pool at most, unless set: what its steps want together is cut to this. A waiting thread takes some tens of KiB.
 pub const MAX_NET_THREADS: usize = 1024;
-/// Threads of the `gpu` pool unless set: models queue on the device anyway.
+/// Threads of the `gpu` pool unless set, where a device computes: models queue on it anyway. On the processor it has as many as cores.
 pub const DEFAULT_GPU_THREADS: usize = 1;
 /// Tasks queued per thread beyond those that run: enough to never starve, little to hold.
 const QUEUE_PER_THREAD: usize = 1;

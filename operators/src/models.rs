@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(settings.onnxruntime, Some("/x/lib.so".into()));
         assert_eq!(settings.lock_file(), PathBuf::from("/m/models.lock"));
         assert_eq!(settings.cache, PathBuf::from("/c"));
-        assert_eq!((settings.run.replicas(), settings.run.threads), (3, 2));
+        assert_eq!((settings.run.replicas, settings.run.threads), (3, 2));
         assert_eq!(settings.run.providers, [Provider::Cuda, Provider::Cpu]);
     }
 

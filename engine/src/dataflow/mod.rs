@@ -64,10 +64,10 @@ pub use self::writer::{Settings as WriterSettings, Target};
 use crate::cluster::{ClusterError, Workers, workers};
 use crate::commit::{PlanStamp, SplitSet};
 use crate::exit::Exit;
-use crate::graph::{Graph, PoolSettings, Step};
+use crate::graph::{Graph, PoolSettings, Provider, Step};
 use crate::operator::Pool;
 use crate::plan::Plan;
-use crate::pool::{DEFAULT_NET_THREADS, MAX_NET_THREADS, Pools};
+use crate::pool::{DEFAULT_GPU_THREADS, DEFAULT_NET_THREADS, MAX_NET_THREADS, Pools};
 use crate::resources::Resources;
 
 /// A worker looks after its sources at least this often.
@@ -165,11 +165,21 @@ fn net_threads(graph: &Graph) -> usize {
     if set == 0 { sum.clamp(DEFAULT_NET_THREADS, MAX_NET_THREADS) } else { set }
 }
 
+/// Threads of the `gpu` pool: as set; else one per core where models run on the processor, and one where a device queues them anyway.
+fn gpu_threads(graph: &Graph) -> usize {
+    let on_processor = graph.runtime.providers.iter().all(|p| *p == Provider::Cpu);
+    match graph.engine.pools.gpu {
+        0 if on_processor => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => DEFAULT_GPU_THREADS,
+        set => set,
+    }
+}
+
 /// Runs the job on the workers of this process until everything is committed.
 pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), ClusterError> {
     let processes = (job.peers / job.threads.max(1)).max(1) as u64;
     let settings = &job.graph.engine;
-    let pools = PoolSettings { net: net_threads(&job.graph), ..settings.pools.clone() };
+    let pools = PoolSettings { net: net_threads(&job.graph), gpu: gpu_threads(&job.graph), ..settings.pools.clone() };
     let pools = Pools::start(&pools, job.threads, settings.max_bytes_in_flight / processes)
         .map_err(|e| ClusterError::Start(format!("cannot start the pool threads: {e}")))?;
     let pools = Arc::new(pools);

@@ -20,6 +20,7 @@ pub mod batches;
 pub mod doctor;
 pub mod error;
 pub mod image;
+mod lend;
 pub mod library;
 pub mod manifest;
 pub mod reference;

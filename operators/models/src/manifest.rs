@@ -231,6 +231,8 @@ pub struct RunSpec {
     pub token_budget: usize,
     /// Oldest minor version of ONNX Runtime that has all operators; 0 = any that loads.
     pub min_ort_api: u32,
+    /// Memory of one session at its largest in MiB, as measured; 0 = not known. Bounds how many sessions are made where `[runtime] replicas` is not set.
+    pub memory_mib: u64,
 }
 
 /// Which way is better.

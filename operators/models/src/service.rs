@@ -1,24 +1,21 @@
 //! Opens models and runs them: [`Models`] for a process, [`Model`] for one model with its pool of sessions.
 //!
-//! Sessions are made when they are needed, up to `replicas`; each is lent to one caller at a time. A caller waits at most [`CHECKOUT_LIMIT`]. What
-//! can go wrong: each session holds a full copy of the weights, so `replicas` is the setting for memory.
+//! Sessions are made when they are needed, up to `replicas`; each is lent to one caller at a time, in the order of asking ([`crate::lend`]). What
+//! can go wrong: each session holds a full copy of the weights, so `replicas` is the setting for memory; unset, it stays within half of the memory.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crate::library::{self, Library};
+use crate::lend::{Desk, STUCK_LIMIT, Turn};
+use crate::library::{self, Library, available};
 use crate::manifest::{Contract, FileRole, Manifest, Precision};
 use crate::session::{Session, check_inputs};
+use crate::settings::memory_mib;
 use crate::store::{Located, Store};
-use crate::{ClipImageEncoder, ErrorKind, ModelError, ModelRef, Result, RunSettings, Settings, Tensor, TextEncoder};
-
-/// Longest wait for a free session.
-pub const CHECKOUT_LIMIT: Duration = Duration::from_secs(600);
-/// How often a waiting caller looks whether the run is being stopped.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::{ClipImageEncoder, ErrorKind, ModelError, ModelRef, Provider, Result, RunSettings, Settings, Tensor, TextEncoder};
 
 /// What names a model in outputs: enough to know which numbers may be compared.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -113,15 +110,7 @@ pub struct Model {
     run: RunSettings,
     contract: Arc<Contract>,
     rows: AtomicU64,
-    pool: Mutex<Pool>,
-    returned: Condvar,
-}
-
-#[derive(Default)]
-struct Pool {
-    free: Vec<Session>,
-    /// Sessions that exist or are being made.
-    made: usize,
+    desk: Desk<Session>,
 }
 
 impl Model {
@@ -137,16 +126,18 @@ impl Model {
         }
         let started = Instant::now();
         let session = Session::open(&library, &manifest.name, &graph, manifest.contract.as_ref(), &run)?;
+        let on_processor = run.providers.iter().all(|p| *p == Provider::Cpu || !available(*p));
+        let replicas = run.replicas_of(manifest.run.memory_mib, on_processor, memory_mib());
         let identity = ModelIdentity {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
             sha256,
             precision: manifest.run.precision,
         };
-        tracing::info!(model = %identity.name, sha256 = %identity.sha256, seconds = started.elapsed().as_secs_f64(), providers = ?run.providers, "Opened a model");
+        tracing::info!(model = %identity.name, sha256 = %identity.sha256, seconds = started.elapsed().as_secs_f64(), providers = ?run.providers, replicas, "Opened a model");
         let contract = Arc::clone(session.contract());
-        let pool = Mutex::new(Pool { free: vec![session], made: 1 });
-        Ok(Model { manifest, identity, graph, library, run, contract, rows: AtomicU64::new(0), pool, returned: Condvar::new() })
+        let desk = Desk::new(session, replicas);
+        Ok(Model { manifest, identity, graph, library, run, contract, rows: AtomicU64::new(0), desk })
     }
 
     /// The manifest.
@@ -199,42 +190,21 @@ impl Model {
         done
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn checkout(&self, cancelled: Option<&AtomicBool>) -> Result<Lent<'_>> {
-        let started = Instant::now();
-        let mut pool = self.lock();
-        loop {
-            if let Some(session) = pool.free.pop() {
-                return Ok(Lent { model: self, session: Some(session) });
+        let failed = |kind, what: String| Err(ModelError::new(kind, format!("model `{}`: {what}", self.identity.name)));
+        match self.desk.take(cancelled) {
+            Turn::Free(session) => Ok(Lent { model: self, session: Some(session) }),
+            // Outside of any lock: it may take seconds. If it fails or panics, `lent` gives the room back.
+            Turn::Make => {
+                let mut lent = Lent { model: self, session: None };
+                let wanted = Some(self.contract.as_ref());
+                lent.session = Some(Session::open(&self.library, &self.identity.name, &self.graph, wanted, &self.run)?);
+                Ok(lent)
             }
-            if pool.made < self.run.replicas() {
-                pool.made += 1;
-                drop(pool);
-                return self.another();
-            }
-            if cancelled.is_some_and(|c| c.load(Ordering::Relaxed)) {
-                let message = format!("model `{}`: the run is being stopped", self.identity.name);
-                return Err(ModelError::new(ErrorKind::Cancelled, message));
-            }
-            if started.elapsed() > CHECKOUT_LIMIT {
-                let message =
-                    format!("no session of model `{}` became free within {} s", self.identity.name, CHECKOUT_LIMIT.as_secs());
-                return Err(ModelError::new(ErrorKind::Busy, message).help("raise [runtime] replicas, if memory allows"));
-            }
-            (pool, _) = self.returned.wait_timeout(pool, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
+            Turn::Cancelled => failed(ErrorKind::Cancelled, "the run is being stopped".into()),
+            Turn::Stuck => failed(ErrorKind::Busy, format!("no session came back for {} s", STUCK_LIMIT.as_secs()))
+                .map_err(|e| e.help("a call hangs, or one batch takes that long: lower `[run] batch` in its manifest")),
         }
-    }
-
-    /// Makes one more session, outside the lock: it may take seconds.
-    fn another(&self) -> Result<Lent<'_>> {
-        // Counts down again if making it fails or panics.
-        let mut lent = Lent { model: self, session: None };
-        let wanted = Some(self.contract.as_ref());
-        lent.session = Some(Session::open(&self.library, &self.identity.name, &self.graph, wanted, &self.run)?);
-        Ok(lent)
     }
 }
 
@@ -255,12 +225,9 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut pool = self.model.lock();
         match self.session.take() {
-            Some(session) => pool.free.push(session),
-            None => pool.made -= 1,
+            Some(session) => self.model.desk.give_back(session),
+            None => self.model.desk.never_made(),
         }
-        drop(pool);
-        self.model.returned.notify_one();
     }
 }

@@ -87,7 +87,7 @@ impl Settings {
 pub struct RunSettings {
     /// What computes, best first. Without `cpu` in the list a provider that does not start is an error; with it, it is a warning.
     pub providers: Vec<Provider>,
-    /// Sessions, each owned by one thread at a time; each holds a full copy of the weights. 0 = one per core.
+    /// Sessions, each owned by one thread at a time; each holds a full copy of the weights. 0 = one per core (one on a device), within half of the memory.
     pub replicas: usize,
     /// Threads of one session. More than 1 costs 1.1 to 1.3 times the processor time, so more replicas come first.
     pub threads: usize,
@@ -100,10 +100,46 @@ impl Default for RunSettings {
 }
 
 impl RunSettings {
-    /// Replicas, with 0 resolved and the limit applied.
-    pub fn replicas(&self) -> usize {
+    /// Sessions of a model of which one takes `model_mib` (0 = not known) on a machine of `memory_mib`: what `replicas` says, else one per core on a processor and one
+    /// on a device, and as many as half of the memory holds.
+    pub fn replicas_of(&self, model_mib: u64, on_processor: bool, memory_mib: Option<u64>) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let wanted = if self.replicas == 0 { cores.div_ceil(self.threads.max(1)) } else { self.replicas };
-        wanted.clamp(1, MAX_REPLICAS)
+        let wanted = match (self.replicas, on_processor) {
+            (0, true) => cores.div_ceil(self.threads.max(1)),
+            (0, false) => 1,
+            (given, _) => return given.min(MAX_REPLICAS),
+        };
+        let fit = memory_mib.and_then(|all| (all / 2).checked_div(model_mib)).map_or(MAX_REPLICAS as u64, |n| n.max(1));
+        wanted.clamp(1, MAX_REPLICAS).min(usize::try_from(fit).unwrap_or(MAX_REPLICAS))
+    }
+}
+
+/// Memory that this process may use in MiB: the machine's, or its control group's limit. `None` where neither can be read.
+pub fn memory_mib() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib / 1024)
+    });
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse::<u64>().ok()).map(|bytes| bytes >> 20);
+    machine.into_iter().chain(group).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_stay_within_half_of_the_memory_unless_told() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let auto = RunSettings::default();
+        assert_eq!(auto.replicas_of(0, true, Some(64_000)), cores);
+        assert_eq!(auto.replicas_of(3200, true, Some(6400)), 1, "DOVER on a small machine");
+        assert_eq!(auto.replicas_of(3200, true, Some(100)), 1, "one there must be");
+        assert_eq!(auto.replicas_of(3200, true, None), cores);
+        assert_eq!(auto.replicas_of(10, false, Some(64_000)), 1, "one on a device");
+        let told = RunSettings { replicas: 5, ..RunSettings::default() };
+        assert_eq!(told.replicas_of(3200, true, Some(100)), 5, "the user knows better");
+        assert!(memory_mib().is_none_or(|m| m > 0));
     }
 }

@@ -108,7 +108,8 @@ threshold = 0.5
     }
 
     fn rows_per_task(&self) -> usize {
-        64
+        // As many as the encoder sorts together.
+        curette_models::text::WINDOW
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
