@@ -1,12 +1,13 @@
 //! The verbs `models ...` and `doctor`: what models this machine has, and how it gets the others.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use curette_engine::exit::Exit;
+use curette_heads::Head;
 use curette_models::doctor::{ModelReport, State, processor_features};
-use curette_models::manifest::CommercialUse;
+use curette_models::manifest::{CommercialUse, ModelKind};
 use curette_models::store::fetch::{Brought, FetchOptions};
 use curette_models::store::{Known, main_role};
 use curette_models::{ErrorKind, FileRole, ModelError, ModelRef, Models, Settings};
@@ -113,8 +114,11 @@ pub(crate) fn models(args: &ModelsArgs) -> Exit {
         }
         ModelsVerb::Verify { names } => return verify(&models, names, args.at.format),
         ModelsVerb::Add { name, files, licence } => each(&models, std::slice::from_ref(name), |known| {
-            models.store().add(known, &roles(known, files)?, licence.accept_licence)
-        }),
+            let files = roles(known, files)?;
+            files.iter().try_for_each(|(role, path)| fits(&models, known, *role, path))?;
+            models.store().add(known, &files, licence.accept_licence)
+        })
+        .and_then(|output| tried(&models, name, output)),
         ModelsVerb::Export { names, to } => export(&models, names, to),
         ModelsVerb::Import { file, licence } => models.store().import(file, licence.accept_licence).map(|i| Output {
             text: format!("{}: {} files brought in, {} were here", i.models.join(", "), i.blobs, i.already),
@@ -225,6 +229,41 @@ fn export(models: &Models, names: &[String], to: &std::path::Path) -> Result<Out
     })
 }
 
+/// A wrong file shows itself before it is pinned, not at the start of a run; as far as it can be tried alone, and here.
+fn fits(models: &Models, known: &Known, role: FileRole, path: &Path) -> Result<(), ModelError> {
+    let tried = match role {
+        FileRole::Graph => models.try_graph(&known.manifest, path),
+        FileRole::Head => readable_head(&known.manifest.name, path),
+        FileRole::Tokenizer | FileRole::Dictionary => Ok(()),
+    };
+    tried.or_else(|e| if e.kind == ErrorKind::Library { Ok(()) } else { Err(e) })
+}
+
+/// The files together. One that is still missing, or no library to try them with, is no failure.
+fn tried(models: &Models, name: &str, mut output: Output) -> Result<Output, ModelError> {
+    let said = match verified(models, name) {
+        Ok(()) => "tried: fine".to_owned(),
+        Err(e) if matches!(e.kind, ErrorKind::MissingFile | ErrorKind::Library) => format!("not tried: {}", e.full()),
+        Err(e) => return Err(e.help("the files were added but do not fit together: add the right one in the wrong one's place")),
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(output.text, "{name}  {said}");
+    Ok(output)
+}
+
+fn readable_head(name: &str, path: &Path) -> Result<(), ModelError> {
+    Head::load(path).map(drop).map_err(|e| ModelError::new(ErrorKind::Contract, format!("model `{name}`: {e}")))
+}
+
+fn verified(models: &Models, name: &str) -> Result<(), ModelError> {
+    models.verify(&reference(name))?;
+    let located = models.find(&reference(name))?;
+    if located.manifest.kind != ModelKind::Head {
+        return Ok(());
+    }
+    readable_head(name, located.require(FileRole::Head)?)
+}
+
 /// Goes on after a failure, so that one report tells all.
 fn verify(models: &Models, names: &[String], format: Format) -> Exit {
     let names: Vec<String> = if names.is_empty() {
@@ -237,7 +276,7 @@ fn verify(models: &Models, names: &[String], format: Format) -> Exit {
     };
     let (mut text, mut all, mut exit) = (String::new(), Vec::new(), Exit::Done);
     for name in &names {
-        let problem = models.verify(&reference(name)).err().map(|e| e.full());
+        let problem = verified(models, name).err().map(|e| e.full());
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name}: {}", problem.as_deref().unwrap_or("fine"));
         if problem.is_some() {

@@ -1,6 +1,6 @@
 //! What this machine has: library, providers, processor, and the state of each model. As data; the command line prints it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::service::Models;
 use crate::session::Session;
 use crate::settings::Provider;
 use crate::store::{Known, Lock, known_hash};
-use crate::{ErrorKind, ModelError, ModelRef, Result, Tensor};
+use crate::{ErrorKind, Manifest, ModelError, ModelRef, Result, Tensor};
 
 /// Length that is given to open axes, batch aside, when a model is tried.
 const TRY_LENGTH: usize = 8;
@@ -146,11 +146,15 @@ impl Models {
             // Tries the largest token as well.
             return self.text_encoder(model)?.embed(&[""]).map(drop);
         }
-        let (name, graph) = (located.manifest.name.clone(), located.require(FileRole::Graph)?);
-        let mut session =
-            Session::open(&self.library()?, &name, graph, located.manifest.contract.as_ref(), &self.settings().run)?;
+        self.try_graph(&located.manifest, located.require(FileRole::Graph)?)
+    }
+
+    /// Opens a graph, wherever it is, compares it with the manifest's contract, and runs one input of zeros.
+    pub fn try_graph(&self, manifest: &Manifest, graph: &Path) -> Result<()> {
+        let name = &manifest.name;
+        let mut session = Session::open(&self.library()?, name, graph, manifest.contract.as_ref(), &self.settings().run)?;
         let contract = session.contract().clone();
-        let zeros = contract.inputs.iter().map(|p| zeros(&name, p)).collect::<Result<Vec<_>>>()?;
+        let zeros = contract.inputs.iter().map(|p| zeros(name, p)).collect::<Result<Vec<_>>>()?;
         session.run(&zeros, None).map(drop)
     }
 }

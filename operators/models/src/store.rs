@@ -9,6 +9,7 @@ mod blobs;
 pub mod fetch;
 mod lock;
 pub mod pack;
+mod resume;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub struct LocatedFile {
     pub sha256: Option<String>,
     /// True if it is a blob of the store, whose hash was checked when it was brought in.
     pub stored: bool,
+    /// The size that it must have, if one is known.
+    pub bytes: Option<u64>,
 }
 
 /// A manifest and its files, all of which exist.
@@ -87,9 +90,8 @@ impl Located {
     /// (`curette models verify` reads them again).
     pub fn verify(&self) -> Result<()> {
         for file in &self.files {
-            let declared = self.manifest.file(file.role).and_then(|f| f.bytes);
             let size = std::fs::metadata(&file.path).map_err(|e| blobs::io(&file.path, &e))?.len();
-            let wrong_size = declared.is_some_and(|bytes| bytes != size);
+            let wrong_size = file.bytes.is_some_and(|bytes| bytes != size);
             if wrong_size || (!file.stored && file.sha256.is_some()) {
                 self.verify_file(file)?;
             }
@@ -121,12 +123,16 @@ pub struct Store {
     manifests: Option<PathBuf>,
     lock_file: PathBuf,
     blobs: Blobs,
+    /// What the commands that bring models in must be told, if this process looks elsewhere than they would.
+    flags: String,
 }
 
 impl Store {
     /// Touches nothing yet.
     pub fn new(settings: &Settings) -> Self {
-        Store { manifests: settings.manifests.clone(), lock_file: settings.lock_file(), blobs: Blobs::new(&settings.cache) }
+        let flags = flags(settings, &Settings::from_environment());
+        let (lock_file, blobs) = (settings.lock_file(), Blobs::new(&settings.cache));
+        Store { manifests: settings.manifests.clone(), lock_file, blobs, flags }
     }
 
     /// The blobs.
@@ -203,7 +209,9 @@ impl Store {
     /// Finds one file: by hash in the store, else beside the manifest.
     pub fn locate_file(&self, known: &Known, file: &ModelFile, lock: &Lock) -> Result<LocatedFile> {
         let sha256 = known_hash(&known.manifest, file, lock);
-        let found = |path: PathBuf, stored| LocatedFile { role: file.role, path, sha256: sha256.clone(), stored };
+        let pinned = lock.pin(&known.manifest.name, &known.manifest.version, file.role).map(|p| p.bytes);
+        let bytes = if file.sha256.is_some() { file.bytes } else { pinned };
+        let found = |path: PathBuf, stored| LocatedFile { role: file.role, path, sha256: sha256.clone(), stored, bytes };
         let mut looked = Vec::new();
         if let Some(hash) = &sha256 {
             let blob = self.blobs.path(hash);
@@ -234,13 +242,22 @@ impl Store {
         );
         let accept = if manifest.origin.commercial_use == CommercialUse::No { " --accept-licence" } else { "" };
         let help = if sha256.is_some() && !file.urls.is_empty() {
-            format!("run `curette models fetch {name}{accept}`; runs never download")
+            format!("run `curette models fetch {name}{accept}{}`; runs never download", self.flags)
         } else {
             let how = manifest.origin.obtain.as_ref().map(|o| format!("{}; then ", o.trim_end_matches('.'))).unwrap_or_default();
-            format!("{how}run `curette models add {name} {}=PATH{accept}`", file.role.name())
+            format!("{how}run `curette models add {name} {}=PATH{accept}{}`", file.role.name(), self.flags)
         };
         ModelError::new(ErrorKind::MissingFile, message).help(help)
     }
+}
+
+/// ` --models X --cache Y`, as far as they differ from what a command finds by itself: a pipeline's `[runtime]` table may name other places.
+fn flags(ours: &Settings, theirs: &Settings) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let models = ours.manifests.as_ref().filter(|m| theirs.manifests.as_ref() != Some(*m));
+    let models = models.map(|m| format!(" --models {}", quoted(m))).unwrap_or_default();
+    let cache = if ours.cache == theirs.cache { String::new() } else { format!(" --cache {}", quoted(&ours.cache)) };
+    models + &cache
 }
 
 /// The hash of a file: the manifest's, else the lock file's.
@@ -281,6 +298,18 @@ pub fn main_role(manifest: &Manifest) -> FileRole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remedy_names_the_places_that_the_pipeline_names() {
+        let at = |manifests: Option<&str>, cache: &str| Settings {
+            manifests: manifests.map(PathBuf::from),
+            cache: cache.into(),
+            ..Settings::from_environment()
+        };
+        assert_eq!(flags(&at(None, "/c"), &at(None, "/c")), "");
+        assert_eq!(flags(&at(Some("/m"), "/c"), &at(None, "/c")), " --models '/m'");
+        assert_eq!(flags(&at(Some("/m"), "/it's"), &at(Some("/m"), "/c")), " --cache '/it'\\''s'");
+    }
 
     #[test]
     fn the_built_in_manifests_are_well_formed_and_named_like_their_files() {

@@ -83,7 +83,9 @@ fn fetch_brings_a_file_in_once_and_locate_finds_it() {
 
     let missing = store.locate(&ModelRef::Name("m".into())).unwrap_err();
     let full = missing.full();
-    for part in ["model `m`", &hash, "LicenseRef-Test", "cache/blobs", "`curette models fetch m`", "runs never download"] {
+    for part in
+        ["model `m`", &hash, "LicenseRef-Test", "cache/blobs", "`curette models fetch m --models '", "runs never download"]
+    {
         assert!(full.contains(part), "{part} is not in: {full}");
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0, "locate must not download");
@@ -145,7 +147,7 @@ fn a_converted_file_is_pinned_and_a_changed_one_is_noticed() {
     let hash = content_hash(folder.path());
     let (store, known) = store(folder.path(), &manifest(None, "", "yes"));
     let missing = store.locate(&ModelRef::Name("m".into())).unwrap_err();
-    assert!(missing.full().contains("convert it; then run `curette models add m head=PATH`"), "{}", missing.full());
+    assert!(missing.full().contains("convert it; then run `curette models add m head=PATH --models '"), "{}", missing.full());
 
     let source = folder.path().join("content");
     store.add(&known, &[(FileRole::Head, source.clone())], false).unwrap();

@@ -90,18 +90,29 @@ impl Blobs {
     fn lock(&self, sha256: &str) -> Result<File> {
         let path = self.folder.join(format!("{sha256}.lock"));
         let file = File::create(&path).map_err(|e| io(&path, &e))?;
-        let started = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if started.elapsed() < LOCK_LIMIT => std::thread::sleep(LOCK_PAUSE),
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    let message =
-                        format!("another process has held {} for {} minutes", path.display(), LOCK_LIMIT.as_secs() / 60);
-                    return Err(ModelError::new(ErrorKind::Store, message).help("end it, or wait for its download"));
-                }
-                Err(std::fs::TryLockError::Error(e)) => return Err(io(&path, &e)),
+        wait_for(file, &path)
+    }
+}
+
+/// Waits until no other process holds a lock on the folder of `file`. A folder, because the file itself is replaced by rename.
+pub(super) fn lock_folder_of(file: &Path) -> Result<File> {
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|e| io(folder, &e))?;
+    wait_for(File::open(folder).map_err(|e| io(folder, &e))?, folder)
+}
+
+/// The locked file; at most [`LOCK_LIMIT`].
+fn wait_for(file: File, path: &Path) -> Result<File> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if started.elapsed() < LOCK_LIMIT => std::thread::sleep(LOCK_PAUSE),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let message = format!("another process has held {} for {} minutes", path.display(), LOCK_LIMIT.as_secs() / 60);
+                return Err(ModelError::new(ErrorKind::Store, message).help("end it, or wait for its download"));
             }
+            Err(std::fs::TryLockError::Error(e)) => return Err(io(path, &e)),
         }
     }
 }

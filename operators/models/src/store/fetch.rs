@@ -7,7 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::blobs::{Put, hash_file, io};
+use super::blobs::{Put, hash_file, io, lock_folder_of};
+use super::resume::{Body, Resuming};
 use super::{FileRole, Known, Lock, Pin, Store, known_hash, licence_gate};
 use crate::manifest::ModelFile;
 use crate::{ErrorKind, ModelError, Result};
@@ -60,8 +61,7 @@ impl Store {
     pub fn add(&self, known: &Known, files: &[(FileRole, PathBuf)], accept_licence: bool) -> Result<Vec<Brought>> {
         let manifest = &known.manifest;
         licence_gate(manifest, accept_licence)?;
-        let mut lock = Lock::read(&self.lock_file)?;
-        let mut out = Vec::new();
+        let (mut out, mut pins) = (Vec::new(), Vec::new());
         for (role, path) in files {
             let Some(file) = manifest.file(*role) else {
                 let roles: Vec<_> = manifest.files.iter().map(|f| f.role.name()).collect();
@@ -75,10 +75,14 @@ impl Store {
             let put = self.blobs.put(&sha256, &manifest.name, Some(size), || open_file(path))?;
             if file.sha256.is_none() {
                 let (model, version) = (manifest.name.clone(), manifest.version.clone());
-                lock.set(Pin { model, version, role: *role, sha256: sha256.clone(), bytes: size });
+                pins.push(Pin { model, version, role: *role, sha256: sha256.clone(), bytes: size });
             }
             out.push(Brought { role: *role, sha256, bytes: if let Put::Brought(n) = put { Some(n) } else { None } });
         }
+        // Read only now, and alone: hashing took a while, and another process may have pinned something meanwhile.
+        let _alone = lock_folder_of(&self.lock_file)?;
+        let mut lock = Lock::read(&self.lock_file)?;
+        pins.into_iter().for_each(|pin| lock.set(pin));
         lock.write(&self.lock_file)?;
         Ok(out)
     }
@@ -116,6 +120,12 @@ fn download(url: &str) -> std::result::Result<Box<dyn Read>, ureq::Error> {
         .timeout_global(Some(DOWNLOAD_LIMIT))
         .user_agent(concat!("curette/", env!("CARGO_PKG_VERSION")))
         .build();
-    let response = ureq::Agent::new_with_config(config).get(url).call()?;
-    Ok(Box::new(response.into_body().into_reader()))
+    let (agent, url) = (ureq::Agent::new_with_config(config), url.to_owned());
+    let ask = move |from: u64| -> std::result::Result<Body, ureq::Error> {
+        let request = agent.get(&url);
+        let response = if from == 0 { request } else { request.header("range", format!("bytes={from}-")) }.call()?;
+        let start = if response.status() == ureq::http::StatusCode::PARTIAL_CONTENT { from } else { 0 };
+        Ok(Body { reader: Box::new(response.into_body().into_reader()), start })
+    };
+    Ok(Box::new(Resuming::new(ask(0)?, move |from| ask(from).map_err(std::io::Error::other))))
 }

@@ -80,6 +80,7 @@ impl Store {
         let mut archive = tar::Archive::new(File::open(from).map_err(|e| io(from, &e))?);
         let mut out = Imported::default();
         let mut known = self.known()?;
+        let _alone = super::blobs::lock_folder_of(&self.lock_file)?;
         let mut lock = Lock::read(&self.lock_file)?;
         let mut pinned: Vec<String> = Vec::new();
         for (number, entry) in archive.entries().map_err(|e| io(from, &e))?.enumerate() {
