@@ -25,9 +25,12 @@ pub(crate) struct CalibrateTauArgs {
     /// Embeddings of these videos, as a `parquet` sink wrote them after `frame_embed`.
     #[arg(long, conflicts_with = "videos")]
     embeddings: Option<PathBuf>,
-    /// Folder of these videos, to be embedded with the built-in descriptor.
+    /// Folder of these videos, to be embedded with --model, or with the built-in descriptor.
     #[arg(long)]
     videos: Option<PathBuf>,
+    /// CLIP encoder for --videos, as `frame_embed` names it: a manifest's name, or the path of a manifest (.toml).
+    #[arg(long, requires = "videos")]
+    model: Option<String>,
     /// Frames per second of the embeddings.
     #[arg(long, default_value_t = 1.0)]
     fps: f64,
@@ -95,7 +98,9 @@ fn report(args: &CalibrateTauArgs) -> Result<Report, String> {
     let cuts = read_cuts(cuts).map_err(|e| e.to_string())?;
     let embedder: Box<dyn Embedder> = match (&args.embeddings, &args.videos) {
         (Some(table), _) => Box::new(EmbeddingTable::read(table).map_err(|e| e.to_string())?),
-        (None, Some(folder)) => Box::new(FolderEmbedder::new(folder.clone(), args.fps)),
+        (None, Some(folder)) => {
+            Box::new(FolderEmbedder::new(folder.clone(), args.fps, args.model.as_deref()).map_err(|e| e.full())?)
+        }
         (None, None) => return Err("--embeddings or --videos is missing".into()),
     };
     let comparison = match args.comparison {

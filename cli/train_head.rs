@@ -19,9 +19,13 @@ pub(crate) struct TrainHeadArgs {
     /// Label table (CSV, JSONL or Parquet): video_id, label, and time_us or start_seconds and end_seconds for frames.
     #[arg(long, required_unless_present = "label")]
     labels: Option<PathBuf>,
-    /// Folder of the videos; `video_id` is the path below it. They are embedded with the built-in descriptor.
+    /// Folder of the videos; `video_id` is the path below it. They are embedded with --model, or with the built-in descriptor.
     #[arg(long, required_unless_present = "embeddings")]
     videos: Option<PathBuf>,
+    /// CLIP encoder for --videos, as `frame_embed` names it: a manifest's name, or the path of a manifest (.toml). It is found as
+    /// `curette doctor` finds them.
+    #[arg(long, requires = "videos")]
+    model: Option<String>,
     /// Table with embeddings (Parquet file, folder of such, or JSONL) instead of videos.
     #[arg(long, conflicts_with = "videos")]
     embeddings: Option<PathBuf>,
@@ -106,7 +110,14 @@ pub(crate) fn train(args: &TrainHeadArgs) -> Exit {
     let (settings, wanted, group) = (args.settings(), args.encoder.as_ref(), args.group.as_deref());
     let outcome = match (&args.labels, &args.videos, &args.embeddings, &args.label) {
         (Some(labels), Some(videos), _, _) => {
-            run(labels, group, &FolderEmbedder::new(videos.clone(), args.fps), wanted, &settings, &args.out)
+            let embedder = match FolderEmbedder::new(videos.clone(), args.fps, args.model.as_deref()) {
+                Ok(embedder) => embedder,
+                Err(e) => {
+                    complain(&e.full());
+                    return Exit::Mistake;
+                }
+            };
+            run(labels, group, &embedder, wanted, &settings, &args.out)
         }
         (Some(labels), None, Some(embeddings), _) => {
             EmbeddingTable::read(embeddings).and_then(|table| run(labels, group, &table, wanted, &settings, &args.out))

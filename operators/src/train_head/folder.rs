@@ -1,6 +1,6 @@
 //! Videos of a folder, embedded by the operator `frame_embed` itself, so that a head is trained on exactly what the pipeline will show it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,30 +10,37 @@ use curette_engine::operator::{Task, Transform};
 use curette_engine::resources::Resources;
 use curette_engine::verdict::{Problem, Verdict};
 use curette_heads::Encoder;
+use curette_models::{ModelError, ModelRef, Models, Settings};
 
 use super::samples::{Embedded, Embedder};
 use crate::frames::descriptor::NAME;
 use crate::frames::frame_embed::{FrameEmbed, Started};
+use crate::models::encoder_of;
 
 /// Embeds the videos below a folder, named by their path in it.
 pub struct FolderEmbedder {
     folder: PathBuf,
     operator: Started,
+    encoder: Encoder,
     resources: Arc<Resources>,
     cancelled: AtomicBool,
 }
 
 impl FolderEmbedder {
-    /// Takes `fps` frames per second, as `frame_embed` does.
-    pub fn new(folder: PathBuf, fps: f64) -> Self {
-        let operator = Started::new(FrameEmbed { fps, ..FrameEmbed::default() }, None);
-        FolderEmbedder { folder, operator, resources: Arc::default(), cancelled: AtomicBool::new(false) }
+    /// Takes `fps` frames per second, as `frame_embed` does, and embeds them with the CLIP encoder `model` (a manifest's name, or the path of one), or with the
+    /// built-in descriptor. Models and ONNX Runtime are found as the environment says.
+    pub fn new(folder: PathBuf, fps: f64, model: Option<&str>) -> Result<Self, ModelError> {
+        let reference = model.map(|name| ModelRef::parse(name, Path::new("")));
+        let clip = reference.map(|r| Models::new(Settings::from_environment()).image_encoder(&r)).transpose()?;
+        let encoder = clip.as_ref().map_or_else(|| Encoder::built_in(NAME), |clip| encoder_of(clip.model()));
+        let operator = Started::new(FrameEmbed { fps, ..FrameEmbed::default() }, clip);
+        Ok(FolderEmbedder { folder, operator, encoder, resources: Arc::default(), cancelled: AtomicBool::new(false) })
     }
 }
 
 impl Embedder for FolderEmbedder {
     fn encoder(&self) -> Encoder {
-        Encoder::built_in(NAME)
+        self.encoder.clone()
     }
 
     fn embed(&self, video: &str) -> Result<Embedded, Problem> {
