@@ -6,7 +6,11 @@ Tried with torch 2.15, transformers 5.24, onnx 1.23, onnxruntime 1.32. The expor
 """
 
 import hashlib
+import importlib
+import importlib.util
 import pathlib
+import sys
+import types
 
 import numpy as np
 import onnxruntime
@@ -52,6 +56,19 @@ def similarity(module_out, small, feeds):
     got = session.run(None, feeds)[0]
     cos = (got * module_out).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(module_out, axis=1)
     print(f"{small}: smallest cosine to f32 {cos.min():.4f}")
+
+
+def part_of(module, *bare):
+    """Imports `module` without running the `__init__` of the packages in `bare`: those import all that their package can do, and a conversion needs
+    one network of it. `pip install --no-deps` of such a package is then enough."""
+    for name in bare:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            raise SystemExit(f"the package {name} is not installed: pip install --no-deps {name.split('.')[0]}")
+        package = types.ModuleType(name)
+        package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
+        sys.modules[name] = package
+    return importlib.import_module(module)
 
 
 def tell(*files):
