@@ -46,7 +46,7 @@ def main():
     torch.manual_seed(0)
     net = network().eval()
     if args.random:
-        pass
+        common.stir(net)
     elif args.weights is None:
         parser.error("give the file of weights, or --random")
     else:

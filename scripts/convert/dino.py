@@ -94,6 +94,7 @@ def main():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = 1e-6
     if args.random:
+        common.stir(vit)
         torch.nn.init.normal_(vit.pos_embed, std=0.2)
     elif args.weights is None:
         parser.error("give the file of weights, or --random")

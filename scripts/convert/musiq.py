@@ -89,6 +89,7 @@ def main():
     pyiqa = common.part_of("pyiqa.archs.musiq_arch", "pyiqa", "pyiqa.utils", "pyiqa.data", "pyiqa.archs")
     net = pyiqa.MUSIQ(pretrained=False, spatial_pos_grid_size=GRID, patch_size=PATCH, longer_side_lengths=list(SCALES)).eval()
     if args.random:
+        common.stir(net)
         # As large as the patches' own values, or a wrong place would hardly change the score.
         torch.nn.init.normal_(net.transformer_encoder.posembed_input.position_emb)
         torch.nn.init.normal_(net.transformer_encoder.scaleembed_input.scale_emb)
@@ -100,7 +101,7 @@ def main():
     names, dynamic = ["image"], {"image": {0: "batch", 2: "height", 3: "width"}, "score": {0: "batch"}}
     common.export(Quality(net), (torch.rand(1, 3, 288, 512),), names, ["score"], dynamic, args.out)
     for shape in ((1, 3, 288, 512), (2, 3, 512, 512), (1, 3, 512, 219), (3, 3, 90, 161), (1, 3, 720, 1280)):
-        common.compare(Original(net), (torch.rand(shape),), names, args.out, 1e-4)
+        common.compare(Original(net), (torch.rand(shape),), names, args.out, 1e-4, "pyiqa")
     common.tell(args.out)
 
 
