@@ -5,8 +5,8 @@
     PYTHONPATH=AMT scripts/convert/amt.py amt-s.pth amt-s.onnx
     curette models add amt-s graph=amt-s.onnx --accept-licence
 
-Instead of the clone, `pip install --no-deps vbench` does: VBench carries the same network. Sides must be multiples of 16 and at least 128: the network
-compares places at an eighth of the size, on four levels. The time is fixed to 0.5. `--random` makes up the weights, to try the conversion.
+Instead of the clone, `pip install --no-deps vbench` does: VBench carries the same network. Sides must be multiples of 16 and at least 128: the
+network compares places at an eighth of the size, on four levels. The time is fixed to 0.5. `--random` makes up the weights, to try the conversion.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """What the conversion scripts share: quantisation, comparison, and the line that pins the result.
 
-    python3 -m venv /tmp/convert && /tmp/convert/bin/pip install torch transformers safetensors onnx onnxruntime numpy
+    python3 -m venv /tmp/convert && /tmp/convert/bin/pip install torch transformers timm safetensors onnx onnxruntime numpy
 
-Tried with torch 2.15, transformers 5.24, onnx 1.23, onnxruntime 1.32. The exporter is the older one (TorchScript): its graphs run everywhere.
+Tried with torch 2.15, transformers 5.24, timm 1.0.31, onnx 1.23, onnxruntime 1.32. The exporter is the older one (TorchScript) for every model: its
+graphs run everywhere.
 """
 
 import hashlib
@@ -72,8 +73,8 @@ def part_of(module, *bare):
 
 
 def stir(module):
-    """For made-up weights: noise on every parameter that its initialisation left constant (zero biases, layer scales of 1e-6). As they are, such layers
-    do next to nothing, and a graph that computes them wrongly would pass the comparison."""
+    """For made-up weights: noise on every parameter that its initialisation left constant (zero biases, layer scales of 1e-6). As they are, such
+    layers do next to nothing, and a graph that computes them wrongly would pass the comparison."""
     with torch.no_grad():
         for value in module.parameters():
             if value.numel() > 1 and bool((value == value.flatten()[0]).all()):

@@ -24,8 +24,8 @@ GRID = 14
 
 
 def bicubic(count, scale):
-    """The matrix [count, GRID] that resamples GRID values to `count` by cubic convolution (a = -0.75, edges repeated), as torch does without antialias.
-    Written as a matrix because then its size can depend on the picture inside a graph."""
+    """The matrix [count, GRID] that resamples GRID values to `count` by cubic convolution (a = -0.75, edges repeated), as torch does without
+    antialias. Written as a matrix because then its size can depend on the picture inside a graph."""
     a = -0.75
     place = (torch.arange(count).float() + 0.5) / scale - 0.5
     first = torch.floor(place)

@@ -6,10 +6,10 @@
     curette models add dover-technical graph=DIR/dover-technical.onnx --accept-licence
     curette models add dover-aesthetic graph=DIR/dover-aesthetic.onnx --accept-licence
 
-DOVER-Mobile: `--options DOVER/dover-mobile.yml --weights DOVER-Mobile.pth --name dover-mobile`. Needs einops, timm and pyyaml too. Any other place that
-holds the package `dover.models` does as well. This file must not be called dover.py: Python would take it for that package. The branches are taken by
-name (`technical`, `aesthetic`), never by position: the repository's own scripts disagree about the order. `--random` makes up the weights, to try the
-conversion.
+DOVER-Mobile: `--options DOVER/dover-mobile.yml --weights DOVER-Mobile.pth --name dover-mobile`. Needs einops, timm and pyyaml too. Any other place
+that holds the package `dover.models` does as well. This file must not be called dover.py: Python would take it for that package. The branches are
+taken by name (`technical`, `aesthetic`), never by position: the repository's own scripts disagree about the order. `--random` makes up the weights,
+to try the conversion.
 """
 
 import argparse
