@@ -1,12 +1,17 @@
 """What the conversion scripts share: quantisation, comparison, and the line that pins the result.
 
-    python3 -m venv /tmp/convert && /tmp/convert/bin/pip install torch transformers safetensors onnx onnxruntime numpy
+    python3 -m venv /tmp/convert && /tmp/convert/bin/pip install torch transformers timm safetensors onnx onnxruntime numpy
 
-Tried with torch 2.15, transformers 5.24, onnx 1.23, onnxruntime 1.32. The exporter is the older one (TorchScript): its graphs run everywhere.
+Tried with torch 2.15, transformers 5.24, timm 1.0.31, onnx 1.23, onnxruntime 1.32. The exporter is the older one (TorchScript) for every model: its
+graphs run everywhere.
 """
 
 import hashlib
+import importlib
+import importlib.util
 import pathlib
+import sys
+import types
 
 import numpy as np
 import onnxruntime
@@ -25,15 +30,15 @@ def export(module, inputs, names, outputs, dynamic, out):
     compare(module, inputs, names, out, 1e-4)
 
 
-def compare(module, inputs, names, out, limit):
+def compare(module, inputs, names, out, limit, origin="torch"):
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     with torch.no_grad():
         want = module(*inputs).numpy()
     got = session.run(None, {n: i.numpy() for n, i in zip(names, inputs)})[0]
     difference = float(np.abs(got - want).max())
-    print(f"{out}: largest difference to torch {difference:.1e}")
+    print(f"{out}: largest difference to {origin} {difference:.1e} at {tuple(inputs[0].shape)}, values to {np.abs(want).max():.2g}")
     if not difference <= limit:
-        raise SystemExit(f"{out}: the graph does not compute what torch computes")
+        raise SystemExit(f"{out}: the graph does not compute what {origin} computes")
 
 
 def quantise(out):
@@ -52,6 +57,28 @@ def similarity(module_out, small, feeds):
     got = session.run(None, feeds)[0]
     cos = (got * module_out).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(module_out, axis=1)
     print(f"{small}: smallest cosine to f32 {cos.min():.4f}")
+
+
+def part_of(module, *bare):
+    """Imports `module` without running the `__init__` of the packages in `bare`: those import all that their package can do, and a conversion needs
+    one network of it. `pip install --no-deps` of such a package is then enough."""
+    for name in bare:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            raise SystemExit(f"the package {name} is not installed: pip install --no-deps {name.split('.')[0]}")
+        package = types.ModuleType(name)
+        package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
+        sys.modules[name] = package
+    return importlib.import_module(module)
+
+
+def stir(module):
+    """For made-up weights: noise on every parameter that its initialisation left constant (zero biases, layer scales of 1e-6). As they are, such
+    layers do next to nothing, and a graph that computes them wrongly would pass the comparison."""
+    with torch.no_grad():
+        for value in module.parameters():
+            if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
+                value.add_(torch.randn_like(value) * 0.1)
 
 
 def tell(*files):
