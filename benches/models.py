@@ -311,7 +311,7 @@ def dover(bench, models, library, videos):
     for name in ["dover-technical", "dover-aesthetic"]:
         shutil.copy(ROOT / f"datasets/models/{name}.toml", models)
         if not (models / f"{name}.onnx").exists():
-            raise SystemExit(f"{models}/{name}.onnx is missing: make it with scripts/convert/dover.py --random (needs DOVER's repository)")
+            raise SystemExit(f"{models}/{name}.onnx is missing: make it with scripts/convert/dover_branches.py --random (needs DOVER's repository)")
     measure, binary = ROOT / "target/leaf/release/examples/measure", ROOT / "target/release/curette"
     subprocess.run(["cargo", "build", "--quiet", "--release", "--bin", "curette"], cwd=ROOT, check=True)
     pipeline = folder / "dover.toml"
