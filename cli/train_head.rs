@@ -9,8 +9,7 @@ use curette_heads::threshold::ThresholdRule;
 use curette_heads::train::Settings;
 use curette_operators::train_head::flat::FlatTable;
 use curette_operators::train_head::folder::FolderEmbedder;
-use curette_operators::train_head::table::EmbeddingTable;
-use curette_operators::train_head::{run, run_flat};
+use curette_operators::train_head::{run, run_flat, run_table};
 
 use crate::{Format, complain, print};
 
@@ -22,7 +21,7 @@ pub(crate) struct TrainHeadArgs {
     /// Folder of the videos; `video_id` is the path below it. They are embedded with the built-in descriptor.
     #[arg(long, required_unless_present = "embeddings")]
     videos: Option<PathBuf>,
-    /// Table with embeddings (Parquet file, folder of such, or JSONL) instead of videos.
+    /// Table with embeddings instead of videos: the folder of an output table, or a Parquet or JSON Lines file.
     #[arg(long, conflicts_with = "videos")]
     embeddings: Option<PathBuf>,
     /// Column of --embeddings that holds the label of each row, instead of --labels.
@@ -108,9 +107,7 @@ pub(crate) fn train(args: &TrainHeadArgs) -> Exit {
         (Some(labels), Some(videos), _, _) => {
             run(labels, group, &FolderEmbedder::new(videos.clone(), args.fps), wanted, &settings, &args.out)
         }
-        (Some(labels), None, Some(embeddings), _) => {
-            EmbeddingTable::read(embeddings).and_then(|table| run(labels, group, &table, wanted, &settings, &args.out))
-        }
+        (Some(labels), None, Some(embeddings), _) => run_table(labels, group, embeddings, wanted, &settings, &args.out),
         (None, _, Some(embeddings), Some(label)) => {
             let table = FlatTable {
                 path: embeddings.clone(),
