@@ -123,7 +123,12 @@ fn cut_between(cuts_us: &[i64], from: i64, to: i64) -> bool {
 
 /// Clips without a cut inside, of all clips that `temporal_split` makes of positive frames.
 pub fn clean_clips(groups: &[Group], rule: &Rule) -> Share {
-    let (mut clean, mut all) = (0, 0);
+    judge(groups, rule).0
+}
+
+/// [`clean_clips`], and how many microseconds the clean ones have together.
+pub(super) fn judge(groups: &[Group], rule: &Rule) -> (Share, i64) {
+    let (mut clean, mut all, mut clean_us) = (0, 0, 0);
     for group in groups {
         let Some(period) = period_us(&group.times_us) else { continue };
         let similarity: Vec<f32> = group.pairs.iter().map(|p| p.similarity).collect();
@@ -132,18 +137,23 @@ pub fn clean_clips(groups: &[Group], rule: &Rule) -> Share {
         let fits = |run: &(usize, usize)| long_enough(&group.times_us, *run, period, rule);
         for run in runs(&samples, period, rule).into_iter().filter(fits) {
             for (i, j) in pieces(run, period, rule).into_iter().filter(fits) {
+                let (from, to) = (group.times_us[i], group.times_us[j]);
                 all += 1;
-                clean += usize::from(!cut_between(&group.cuts_us, group.times_us[i], group.times_us[j]));
+                if !cut_between(&group.cuts_us, from, to) {
+                    clean += 1;
+                    clean_us += to - from;
+                }
             }
         }
     }
-    Share::new(clean, all)
+    (Share::new(clean, all), clean_us)
 }
 
 /// More values of tau than this are not tried; of more, evenly spaced ones are.
 const MAX_TRIED: usize = 512;
 
-/// The lowest tau with the wanted share of clean clips. Raising tau keeps clips clean only where it passes the similarity over a cut, so those are tried.
+/// Of the values with the wanted share of clean clips the one that leaves most time in clean clips; of several the one that finds most cuts. The share alone would do with a
+/// tau that finds no cut at all, where few clips have one. Raising tau makes clips clean only where it passes the similarity over a cut, so those are tried.
 pub fn choose_by_clips(groups: &[Group], wanted: f64, rule: &Rule) -> Result<f64, String> {
     let mut all: Vec<f32> = groups.iter().flat_map(|g| g.pairs.iter().map(|p| p.similarity)).collect();
     all.sort_by(f32::total_cmp);
@@ -153,18 +163,21 @@ pub fn choose_by_clips(groups: &[Group], wanted: f64, rule: &Rule) -> Result<f64
     let above = |s: f32| all.get(all.partition_point(|a| *a <= s)).map_or(1.0 + f64::EPSILON, |a| f64::from(*a));
     let step = cuts.len().div_ceil(MAX_TRIED).max(1);
     let tried = [-1.0].into_iter().chain(cuts.iter().rev().step_by(step).rev().map(|s| short(f64::from(*s), above(*s))));
-    let mut best = 0.0f64;
+    let (mut best, mut found) = (0.0f64, None);
     for tau in tried {
-        let share = clean_clips(groups, &Rule { min_similarity: tau, ..*rule }).value();
-        if share.is_some_and(|s| s >= wanted) {
-            return Ok(tau);
+        let (share, clean_us) = judge(groups, &Rule { min_similarity: tau, ..*rule });
+        // Each value finds more cuts than the one before, so of equals the later one wins.
+        if share.value().is_some_and(|s| s >= wanted) && found.is_none_or(|(most, _)| clean_us >= most) {
+            found = Some((clean_us, tau));
         }
-        best = best.max(share.unwrap_or(0.0));
+        best = best.max(share.value().unwrap_or(0.0));
     }
-    Err(format!(
-        "no similarity leaves {wanted} of the clips of {} videos without a cut inside, the best leaves {best:.4}; label more, or ask for less",
-        groups.len()
-    ))
+    found.map(|(_, tau)| tau).ok_or_else(|| {
+        format!(
+            "no similarity leaves {wanted} of the clips of {} videos without a cut inside, the best leaves {best:.4}; label more, or ask for less",
+            groups.len()
+        )
+    })
 }
 
 /// Halves of the groups, by a hash of their names: one to choose on, one to measure on. One group is both.
