@@ -10,7 +10,7 @@ use crate::{Format, complain, print};
 
 #[derive(Args)]
 pub(crate) struct CalibrateQuantileArgs {
-    /// A table with the score: Parquet, JSON Lines, or a folder of Parquet files, as a `parquet` sink writes it.
+    /// A table with the score: the folder of an output table, or a Parquet, JSON Lines or CSV file.
     table: PathBuf,
     /// The column with the score.
     #[arg(long)]

@@ -97,7 +97,7 @@ fn report(args: &CalibrateTauArgs) -> Result<Report, String> {
     let Some(cuts) = &args.cuts else { return Err("--cuts is missing".into()) };
     let cuts = read_cuts(cuts).map_err(|e| e.to_string())?;
     let embedder: Box<dyn Embedder> = match (&args.embeddings, &args.videos) {
-        (Some(table), _) => Box::new(EmbeddingTable::read(table).map_err(|e| e.to_string())?),
+        (Some(table), _) => Box::new(EmbeddingTable::read(table, &|video| cuts.contains_key(video)).map_err(|e| e.to_string())?),
         (None, Some(folder)) => {
             Box::new(FolderEmbedder::new(folder.clone(), args.fps, args.model.as_deref()).map_err(|e| e.full())?)
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use curette_engine::exit::Exit;
 use curette_operators::label::collect::collect;
 use curette_operators::label::source::Table;
-use curette_operators::label::{LabelError, MAX_COUNT, Settings, frames, records};
+use curette_operators::label::{LabelError, MAX_COUNT, MAX_PICTURES, Settings, frames, records};
 
 use crate::{Format, complain, print};
 
@@ -15,18 +15,21 @@ pub(crate) struct LabelArgs {
     /// Folder of the videos whose frames are labelled.
     #[arg(long, conflicts_with = "table")]
     videos: Option<PathBuf>,
-    /// Table whose rows are labelled (CSV, JSONL or Parquet).
+    /// Table whose rows are labelled: the folder of an output table such as OUTPUT/clips, or a CSV, JSONL or Parquet file.
     #[arg(long)]
     table: Option<PathBuf>,
-    /// Column of --table that tells rows apart.
-    #[arg(long, default_value = "video_id")]
-    id: String,
+    /// Column of --table that tells rows apart; `clip_id` if the table has it, else `video_id`.
+    #[arg(long, requires = "table")]
+    id: Option<String>,
     /// Column of --table whose values take turns, and stay together when a head is trained.
     #[arg(long, requires = "table")]
     group: Option<String>,
-    /// Columns of --table to show, with commas between.
-    #[arg(long, value_delimiter = ',', default_value = "title")]
-    show: Vec<String>,
+    /// Columns of --table to show, with commas between; `title` if the table has it.
+    #[arg(long, value_delimiter = ',', requires = "table")]
+    show: Option<Vec<String>>,
+    /// Frames in a picture of each clip of --table (0 to 16; 0 = no picture), from `video_uri` and `start_us`, `end_us`, or from the clip's own file or bytes.
+    #[arg(long, requires = "table", default_value_t = 0)]
+    pictures: usize,
     /// How many to lay out; a larger number later adds to them.
     #[arg(long, default_value_t = 200)]
     count: usize,
@@ -74,15 +77,27 @@ fn answer(args: &LabelArgs) -> Result<Option<String>, LabelError> {
         return Ok(Some(format!("{}: {}; {} without a label left out", args.out.display(), counts.join(", "), done.unlabelled)));
     }
     let Some(source) = args.videos.as_ref().or(args.table.as_ref()) else { return Ok(None) };
-    let settings = Settings { source: source.clone(), classes: args.classes.clone(), seed: args.seed, group: args.group.clone() };
-    if args.count > MAX_COUNT || args.classes.len() < 2 {
-        let what = format!("--count may be at most {MAX_COUNT}, and --classes needs two names or more");
+    if args.count > MAX_COUNT || args.classes.len() < 2 || args.pictures > MAX_PICTURES {
+        let what = format!(
+            "--count may be at most {MAX_COUNT}, --pictures at most {MAX_PICTURES}, and --classes needs two names or more"
+        );
         return Err(LabelError { path: args.out.clone(), what });
     }
+    let mut settings = Settings {
+        source: source.clone(),
+        classes: args.classes.clone(),
+        seed: args.seed,
+        id: None,
+        group: args.group.clone(),
+        pictures: args.pictures,
+    };
     let done = match &args.table {
         None => frames(&settings, args.count, &args.out)?,
         Some(path) => {
-            let table = Table { path: path.clone(), id: args.id.clone(), group: args.group.clone(), show: args.show.clone() };
+            let id = args.id.clone().map_or_else(|| Table::usual_id(path).map(str::to_owned), Ok)?;
+            let show = args.show.clone().map_or_else(|| Table::usual_show(path), Ok)?;
+            settings.id = Some(id.clone());
+            let table = Table { path: path.clone(), id, group: args.group.clone(), show, pictures: args.pictures };
             records(&settings, &table, args.count, &args.out)?
         }
     };

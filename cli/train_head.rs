@@ -9,8 +9,7 @@ use curette_heads::threshold::ThresholdRule;
 use curette_heads::train::Settings;
 use curette_operators::train_head::flat::FlatTable;
 use curette_operators::train_head::folder::FolderEmbedder;
-use curette_operators::train_head::table::EmbeddingTable;
-use curette_operators::train_head::{run, run_flat};
+use curette_operators::train_head::{run, run_flat, run_table};
 
 use crate::{Format, complain, print};
 
@@ -26,7 +25,7 @@ pub(crate) struct TrainHeadArgs {
     /// `curette doctor` finds them.
     #[arg(long, requires = "videos")]
     model: Option<String>,
-    /// Table with embeddings (Parquet file, folder of such, or JSONL) instead of videos.
+    /// Table with embeddings instead of videos: the folder of an output table, or a Parquet or JSON Lines file.
     #[arg(long, conflicts_with = "videos")]
     embeddings: Option<PathBuf>,
     /// Column of --embeddings that holds the label of each row, instead of --labels.
@@ -119,9 +118,7 @@ pub(crate) fn train(args: &TrainHeadArgs) -> Exit {
             };
             run(labels, group, &embedder, wanted, &settings, &args.out)
         }
-        (Some(labels), None, Some(embeddings), _) => {
-            EmbeddingTable::read(embeddings).and_then(|table| run(labels, group, &table, wanted, &settings, &args.out))
-        }
+        (Some(labels), None, Some(embeddings), _) => run_table(labels, group, embeddings, wanted, &settings, &args.out),
         (None, _, Some(embeddings), Some(label)) => {
             let table = FlatTable {
                 path: embeddings.clone(),

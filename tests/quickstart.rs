@@ -159,6 +159,24 @@ fn the_result_is_what_the_corpus_was_drawn_to_give() {
             }
         }
     }
+
+    // The check by eye that the paper asks for: the output table becomes pictures.
+    let folder = dir.path().join("to-check");
+    let mut label = curette();
+    label.arg("label").arg("--table").arg(output.join("clips")).args([
+        "--pictures",
+        "3",
+        "--count",
+        "2",
+        "--classes",
+        "unclean,clean",
+    ]);
+    let laid = succeed(label.args(["--format", "json"]).arg("--out").arg(&folder));
+    let laid: serde_json::Value = serde_json::from_slice(&laid.stdout).unwrap();
+    assert_eq!((&laid["rows"], &laid["skipped"]), (&serde_json::json!(2), &serde_json::json!([])));
+    let sheet = std::fs::read_to_string(folder.join("labels.csv")).unwrap();
+    let pictures: Vec<&str> = sheet.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
+    assert!(pictures.len() == 2 && pictures.iter().all(|picture| folder.join(picture).is_file()), "{sheet}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod sinks;
 pub mod sources;
 pub mod span;
 pub mod speech;
+pub mod tables;
 #[cfg(test)]
 pub mod testing;
 pub mod text;

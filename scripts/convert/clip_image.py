@@ -5,7 +5,7 @@
     curette models add clip-vit-b32 graph=clip-vit-b32.onnx
 
 FOLDER is the model's folder as downloaded from openai/clip-vit-base-patch32 or openai/clip-vit-large-patch14. `--int8` writes a per-channel int8
-copy too; it is another model: give it a manifest of its own with `[run] precision = "int8"`. `--random b32|l14` makes up the weights of that
+copy too, clip-vit-b32-int8.onnx. It is another model, with a manifest and heads of its own: `curette models add clip-vit-b32-int8 graph=...`. `--random b32|l14` makes up the weights of that
 architecture instead, to try the conversion.
 """
 

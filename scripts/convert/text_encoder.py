@@ -5,8 +5,9 @@
     scripts/convert/text_encoder.py --pooling cls  FOLDER arctic-embed-m.onnx
     curette models add arctic-embed-m graph=arctic-embed-m.onnx tokenizer=FOLDER/tokenizer.json
 
-FOLDER is the model's folder as downloaded (config.json, model.safetensors). `--int8` writes a per-channel int8 copy too; it is another model: give
-it a manifest of its own with `[run] precision = "int8"`. `--random` takes config.json alone and made-up weights, to try the conversion.
+FOLDER is the model's folder as downloaded (config.json, model.safetensors). `--int8` writes a per-channel int8 copy too
+(all-minilm-l6-v2-int8.onnx). It is another model, with heads of its own; all-minilm-l6-v2-int8 has a built-in manifest, for arctic-embed-m write one
+with `[run] precision = "int8"`. `--random` takes config.json alone and made-up weights, to try the conversion.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 Writes operators/heads/tests/goldens/heads.json, and reference.onnx (a head as other tools write it). The files exported-*.onnx there are written by
 `UPDATE_GOLDENS=1 cargo test -p curette-heads onnx_runtime`; this script checks them with the ONNX checker and scores them with ONNX Runtime.
-The samples come from the formula of operators/heads/src/synthetic.rs.
+The samples (head_samples.py) come from the formula of operators/heads/src/synthetic.rs.
 """
 
 import json
@@ -22,22 +22,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from head_samples import ROWS, samples
+
 FOLDER = Path(__file__).resolve().parents[2] / "operators/heads/tests/goldens"
-ROWS, DIM = 4000, 768
-
-
-def unit(index):
-    with np.errstate(over="ignore"):
-        z = (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float64) / 2**23 - 1.0
-
-
-def samples(rows=ROWS, dim=DIM):
-    at = unit(np.arange(rows * (dim + 1), dtype=np.uint64).reshape(rows, dim + 1))
-    signal = sum(at[:, k] / (1 << (k // 2)) for k in range(8))
-    return (at[:, :dim] / 16).astype(np.float32), signal + at[:, dim] > 0
 
 
 def fits():

@@ -18,7 +18,7 @@ use super::generation::LiveFile;
 use super::location::block_on;
 use super::table::Table;
 
-/// Rows per batch that is read.
+/// Rows per batch that is read, unless the reader asks for another number.
 const BATCH_ROWS: usize = 1024;
 
 /// The rows of one version of a table, batch by batch.
@@ -27,6 +27,7 @@ pub struct Batches<'a> {
     columns: Option<Vec<String>>,
     files: IntoIter<LiveFile>,
     open: Option<ParquetRecordBatchReader>,
+    rows: usize,
 }
 
 impl Table {
@@ -39,7 +40,7 @@ impl Table {
             return Err(CommitError::Log { table: self.name.clone(), reason });
         }
         let columns = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Ok(Batches { table: self, columns, files: self.live_files(&snapshot)?.into_iter(), open: None })
+        Ok(Batches { table: self, columns, files: self.live_files(&snapshot)?.into_iter(), open: None, rows: BATCH_ROWS })
     }
 }
 
@@ -59,6 +60,12 @@ impl Table {
 }
 
 impl Batches<'_> {
+    /// At most this many rows in a batch: few where rows are large.
+    pub fn with_batch_rows(mut self, rows: usize) -> Self {
+        self.rows = rows.max(1);
+        self
+    }
+
     fn open(&self, file: &LiveFile) -> Result<ParquetRecordBatchReader, CommitError> {
         let location = &self.table.location;
         let error = |reason: String| CommitError::Shard { table: self.table.name.clone(), file: file.path.clone(), reason };
@@ -74,7 +81,7 @@ impl Batches<'_> {
     }
 
     fn reader(&self, input: impl ChunkReader + 'static) -> Result<ParquetRecordBatchReader, ParquetError> {
-        let mut builder = ParquetRecordBatchReaderBuilder::try_new(input)?.with_batch_size(BATCH_ROWS);
+        let mut builder = ParquetRecordBatchReaderBuilder::try_new(input)?.with_batch_size(self.rows);
         if let Some(names) = &self.columns {
             let fields = builder.schema().fields().iter().enumerate();
             let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();

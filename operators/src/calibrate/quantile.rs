@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
-use curette_engine::predicate::Predicate;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use curette_engine::predicate::{Predicate, referenced_columns};
 use serde::Serialize;
 
-use crate::train_head::labels::batches;
-use crate::train_head::table::files;
+use crate::tables::cast::numbers;
+use crate::tables::{BATCH_ROWS, OpenTable};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -49,16 +49,26 @@ impl std::fmt::Display for Cut {
     }
 }
 
-/// Reads a table (Parquet, JSON Lines, or a folder of Parquet files) and answers.
+/// Reads a table, as [`OpenTable`] does, and answers.
 pub fn of_table(path: &Path, question: &Question) -> Result<Cut, String> {
-    let err = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let mut all = Rows::default();
-    for file in files(path).map_err(|e| err(&e))? {
-        for batch in batches(&file).map_err(|e| err(&e))? {
-            all.add(&batch, question).map_err(|e| err(&e))?;
-        }
+    let err = |e: String| format!("{}: {e}", path.display());
+    let table = OpenTable::open(path).map_err(err)?;
+    if !table.has(question.column) && !table.schema().fields().is_empty() {
+        return Err(err(format!("there is no column `{}`", question.column)));
     }
-    all.cut(question.share).map_err(|e| err(&e))
+    let mut columns = vec![question.column.to_owned()];
+    for sql in question.among.iter().chain(&question.droppable) {
+        // Against all columns first: its mistakes are told with what there is.
+        Predicate::compile(sql, table.schema()).map_err(|e| err(format!("`{sql}`: {}", e.message)))?;
+        columns.extend(referenced_columns(sql).map_err(|e| err(format!("`{sql}`: {}", e.message)))?);
+    }
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut all = Rows::default();
+    let (mut among, mut droppable) = (Condition::of(question.among), Condition::of(question.droppable));
+    for batch in table.batches(&columns, BATCH_ROWS).map_err(err)? {
+        all.add(&batch.map_err(err)?, question.column, &mut among, &mut droppable).map_err(err)?;
+    }
+    all.cut(question.share).map_err(err)
 }
 
 #[derive(Default)]
@@ -69,12 +79,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, batch: &RecordBatch, question: &Question) -> Result<(), String> {
-        let column = batch.column_by_name(question.column).ok_or_else(|| format!("there is no column `{}`", question.column))?;
-        let numbers =
-            arrow_cast::cast(column, &DataType::Float64).map_err(|e| format!("`{}` is no number: {e}", question.column))?;
-        let numbers = numbers.as_primitive_opt::<Float64Type>().ok_or("no number")?;
-        let (among, droppable) = (answers(question.among, batch)?, answers(question.droppable, batch)?);
+    fn add(&mut self, batch: &RecordBatch, column: &str, among: &mut Condition, droppable: &mut Condition) -> Result<(), String> {
+        let numbers = numbers(batch, column)?.ok_or_else(|| format!("there is no column `{column}`"))?;
+        let (among, droppable) = (among.answers(batch)?, droppable.answers(batch)?);
         for row in 0..batch.num_rows() {
             if !among(row) {
                 continue;
@@ -106,17 +113,32 @@ impl Rows {
     }
 }
 
-/// Whether a condition holds for a row of a batch; what is unknown does not.
-fn answers(sql: Option<&str>, batch: &RecordBatch) -> Result<impl Fn(usize) -> bool, String> {
-    let schema: SchemaRef = batch.schema();
-    let found = match sql {
-        None => None,
-        Some(sql) => {
-            let predicate = Predicate::compile(sql, &schema).map_err(|e| format!("`{sql}`: {}", e.message))?;
-            Some(predicate.evaluate(batch)?)
-        }
-    };
-    Ok(move |row: usize| found.as_ref().is_none_or(|found| found.is_valid(row) && found.value(row)))
+/// A condition, compiled once for all batches of the same columns.
+struct Condition<'a> {
+    sql: Option<&'a str>,
+    compiled: Option<(SchemaRef, Predicate)>,
+}
+
+impl<'a> Condition<'a> {
+    fn of(sql: Option<&'a str>) -> Self {
+        Condition { sql, compiled: None }
+    }
+
+    /// Whether it holds for a row of a batch; what is unknown does not.
+    fn answers(&mut self, batch: &RecordBatch) -> Result<impl Fn(usize) -> bool + use<>, String> {
+        let schema = batch.schema();
+        let found = match self.sql {
+            None => None,
+            Some(sql) => {
+                if self.compiled.as_ref().is_none_or(|(before, _)| *before != schema) {
+                    let predicate = Predicate::compile(sql, &schema).map_err(|e| format!("`{sql}`: {}", e.message))?;
+                    self.compiled = Some((schema, predicate));
+                }
+                self.compiled.as_ref().map(|(_, predicate)| predicate.evaluate(batch)).transpose()?
+            }
+        };
+        Ok(move |row: usize| found.as_ref().is_none_or(|found| found.is_valid(row) && found.value(row)))
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Report {
     pub chosen: Row,
     /// Others, for comparison.
     pub others: Vec<Row>,
+    /// Why the numbers are worth little, if so.
+    pub warning: Option<String>,
     /// Videos without embeddings.
     pub skipped: Vec<String>,
 }
@@ -62,6 +64,7 @@ pub fn calibrate(groups: Vec<Group>, wanted: f64, rule: &Rule, skipped: Vec<Stri
         let has_times = second.iter().any(|g| !g.times_us.is_empty());
         Row { tau, pairs: measure(&measured_on, tau), clean_clips: has_times.then_some(clips) }
     };
+    let chosen = row(tau);
     Ok(Report {
         tau,
         wanted,
@@ -69,10 +72,23 @@ pub fn calibrate(groups: Vec<Group>, wanted: f64, rule: &Rule, skipped: Vec<Stri
         chosen_on: (first.len(), chosen_on.len()),
         measured_on: (second.len(), measured_on.len()),
         same_half,
-        chosen: row(tau),
+        warning: warning(&chosen.pairs.cuts_found),
+        chosen,
         others: SHOWN.into_iter().map(row).collect(),
         skipped,
     })
+}
+
+/// Whether tau did anything where it was measured.
+fn warning(cuts_found: &Share) -> Option<String> {
+    let advice = "do not use it: label videos with more cuts, or ask for a larger --share";
+    match (cuts_found.hits, cuts_found.of) {
+        (0, 0) => {
+            Some("no cut is labelled where tau was measured, so nothing is known of what it cuts; label videos with cuts".into())
+        }
+        (0, cuts) => Some(format!("none of {cuts} cuts is found: this value joins everything, {advice}")),
+        _ => None,
+    }
 }
 
 impl fmt::Display for Share {
@@ -87,9 +103,17 @@ impl fmt::Display for Share {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "min_similarity = {}", self.tau)?;
+        if let Some(warning) = &self.warning {
+            writeln!(f, "warning        {warning}")?;
+        }
+        let most = if self.by_clips { "time in such clips" } else { "pairs of one shot joined" };
         let what = if self.by_clips { "clips without a cut inside" } else { "joined pairs of one shot" };
         let (groups, pairs) = self.chosen_on;
-        writeln!(f, "chosen on      {groups} groups, {pairs} pairs: the lowest with a share of {} {what}", self.wanted)?;
+        writeln!(
+            f,
+            "chosen on      {groups} groups, {pairs} pairs: of all with a share of {} {what} the one with most {most}",
+            self.wanted
+        )?;
         let note = if self.same_half { " (the same ones, so the numbers are too good)" } else { "" };
         writeln!(f, "measured on    {} groups, {} pairs{note}, with 95 % intervals", self.measured_on.0, self.measured_on.1)?;
         let m = &self.chosen.pairs;

@@ -1,7 +1,7 @@
 //! The choice of tau, on plain numbers.
 //!
-//! A pair is joined when its similarity is strictly above tau. tau is the lowest value for which the wanted share of joined pairs is of one shot: of all that
-//! are precise enough, the one that joins most. Where whole videos are labelled, clips are judged instead ([`super::cuts::choose_by_clips`]): most pairs are of one
+//! A pair is joined when its similarity is strictly above tau. Of all values for which the wanted share of joined pairs is of one shot, tau is the one that joins most pairs of one
+//! shot; of several, the one that finds most cuts. Where whole videos are labelled, clips are judged instead ([`super::cuts::choose_by_clips`]): most pairs are of one
 //! shot whatever tau is, so a precision of pairs promises little of clips, which have many. What can go wrong: no value is precise enough; that is an
 //! error that names the best.
 
@@ -63,7 +63,8 @@ pub fn measure(pairs: &[Pair], tau: f64) -> Measured {
     }
 }
 
-/// The lowest tau with the wanted precision, a short decimal between the two similarities that it separates.
+/// Of the values with the wanted precision the one that joins most pairs of one shot, and of several the one that finds most cuts: a short decimal between the two similarities
+/// that it separates.
 pub fn choose(pairs: &[Pair], wanted: f64) -> Result<f64, String> {
     let mut sorted = pairs.to_vec();
     sorted.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
@@ -76,11 +77,12 @@ pub fn choose(pairs: &[Pair], wanted: f64) -> Result<f64, String> {
         }
         let precision = same as f64 / (k + 1) as f64;
         best = best.max(precision);
-        if precision >= wanted {
-            found = Some(short(f64::from(next), f64::from(pair.similarity)));
+        // What comes later joins more, so of equals the one before finds more cuts.
+        if precision >= wanted && found.is_none_or(|(most, _)| same > most) {
+            found = Some((same, short(f64::from(next), f64::from(pair.similarity))));
         }
     }
-    found.ok_or_else(|| {
+    found.map(|(_, tau)| tau).ok_or_else(|| {
         format!(
             "no similarity has a precision of {wanted} on {} labelled pairs, the best has {best:.4}; label more, or ask for less",
             pairs.len()

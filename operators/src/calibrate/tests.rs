@@ -7,7 +7,7 @@ use curette_engine::verdict::Problem;
 use curette_heads::Encoder;
 use proptest::prelude::*;
 
-use super::cuts::{Group, clean_clips, halves, pairs_of, read_cuts, read_pairs};
+use super::cuts::{Group, clean_clips, halves, judge, pairs_of, read_cuts, read_pairs};
 use super::report::calibrate;
 use super::tau::{Pair, choose, measure};
 use crate::clips::runs::Rule;
@@ -19,7 +19,7 @@ const RULE: Rule = Rule { min_similarity: 0.0, min_length_us: 6_000_000, max_len
 
 proptest! {
     #[test]
-    fn tau_is_the_lowest_that_is_precise_enough(set in proptest::collection::vec((0i8..20, any::<bool>()), 1..40), wanted in 0.3f64..1.0) {
+    fn tau_joins_most_of_one_shot_and_then_finds_most_cuts(set in proptest::collection::vec((0i8..20, any::<bool>()), 1..40), wanted in 0.3f64..1.0) {
         let pairs: Vec<Pair> = set.iter().map(|s| Pair { similarity: f32::from(s.0) / 20.0, same: s.1 }).collect();
         let precise = |tau: f64| measure(&pairs, tau).precision.value().is_some_and(|p| p >= wanted);
         // Every different decision: below all, and between each two neighbouring values.
@@ -27,9 +27,9 @@ proptest! {
         match choose(&pairs, wanted) {
             Ok(tau) => {
                 prop_assert!(precise(tau), "{}", tau);
-                let joined = |t: f64| pairs.iter().filter(|p| f64::from(p.similarity) > t).count();
-                let most = all.iter().filter(|t| precise(**t)).map(|t| joined(*t)).max();
-                prop_assert_eq!(Some(joined(tau)), most);
+                let quality = |t: f64| (measure(&pairs, t).recall.hits, measure(&pairs, t).cuts_found.hits);
+                let most = all.iter().filter(|t| precise(**t)).map(|t| quality(*t)).max();
+                prop_assert_eq!(Some(quality(tau)), most);
             }
             Err(_) => prop_assert!(all.iter().all(|t| !precise(*t))),
         }
@@ -65,19 +65,47 @@ fn known_cuts_give_a_tau_and_what_it_is_worth() {
     let report = calibrate(groups.clone(), 0.95, &RULE, skipped).unwrap();
     let chosen = &report.chosen;
     assert!(chosen.clean_clips.unwrap().value().unwrap() >= 0.8 && !report.same_half && report.by_clips);
-    // No lower value of a fine grid is good enough on the half that it was chosen on.
+    // No value of a fine grid is better on the half that it was chosen on: of those that are good enough, it has most time in clean clips, then most cuts.
     let (first, _) = halves(groups);
-    let clean = |tau: f64| clean_clips(&first, &Rule { min_similarity: tau, ..RULE }).value().unwrap_or(0.0);
-    assert!(clean(report.tau) >= 0.95);
-    // What lies in the same gap between two similarities is the same decision.
     let pairs: Vec<Pair> = first.iter().flat_map(|g| g.pairs.clone()).collect();
-    let joined = |tau: f64| pairs.iter().filter(|p| f64::from(p.similarity) > tau).count();
-    for tau in (-100..1000).map(|k| f64::from(k) / 1000.0).filter(|t| *t < report.tau) {
-        assert!(clean(tau) < 0.95 || joined(tau) == joined(report.tau), "{tau} is good enough, chosen is {}", report.tau);
+    let quality = |tau: f64| {
+        let (share, clean_us) = judge(&first, &Rule { min_similarity: tau, ..RULE });
+        share.value().filter(|s| *s >= 0.95).map(|_| (clean_us, measure(&pairs, tau).cuts_found.hits))
+    };
+    let chosen_quality = quality(report.tau).unwrap();
+    for tau in (-1000..1000).map(|k| f64::from(k) / 1000.0) {
+        assert!(quality(tau).is_none_or(|q| q <= chosen_quality), "{tau} is better than {}", report.tau);
     }
     assert_eq!((report.chosen_on, report.measured_on), ((6, 174), (6, 174)));
     insta::assert_snapshot!(report.to_string());
     insta::assert_snapshot!(serde_json::to_string(&report.chosen.pairs).unwrap());
+}
+
+/// Twenty videos of one minute in pieces of ten seconds, one cut in one of them: with no tau at all 95 % of the clips are clean.
+#[test]
+fn a_tau_that_finds_no_cut_is_not_chosen_where_another_is_as_good() {
+    let rule = Rule { max_length_us: 10_000_000, ..RULE };
+    let video = |name: &str, cut: bool, alike: f32| {
+        let pairs =
+            (0..59).map(|k| Pair { similarity: if cut && k == 24 { alike } else { 0.9 }, same: !(cut && k == 24) }).collect();
+        let times_us = (0..60).map(|k| k * 1_000_000).collect();
+        Group { name: name.into(), pairs, times_us, cuts_us: if cut { vec![25_000_000] } else { vec![] } }
+    };
+    let groups: Vec<Group> = (0..20).map(|v| video(&format!("v{v}"), v < 4, 0.3)).collect();
+    assert!(clean_clips(&groups, &Rule { min_similarity: -1.0, ..rule }).value().unwrap() >= 0.95);
+    let report = calibrate(groups, 0.95, &rule, vec![]).unwrap();
+    assert!((0.3..0.9).contains(&report.tau), "{}", report.tau);
+    assert_eq!(report.chosen.pairs.cuts_found.value(), Some(1.0));
+    assert_eq!(report.warning, None);
+
+    // Cuts that look more alike than their shots: all that is good enough finds none, and the report says so.
+    let groups: Vec<Group> = (0..20).map(|v| video(&format!("v{v}"), v < 4, 0.95)).collect();
+    let report = calibrate(groups, 0.9, &rule, vec![]).unwrap();
+    assert_eq!(report.chosen.pairs.cuts_found.hits, 0);
+    let said = report.to_string();
+    assert!(said.contains("cuts is found: this value joins everything") && said.contains("warning  "), "{said}");
+    let groups: Vec<Group> = (0..20).map(|v| video(&format!("v{v}"), false, 0.0)).collect();
+    assert!(calibrate(groups, 0.9, &rule, vec![]).unwrap().warning.unwrap().starts_with("no cut is labelled"));
 }
 
 #[test]

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::DataType;
-
 use super::choose::Candidate;
 use super::{LabelError, failed};
 use crate::media::{Frame, MediaContext, MediaError, MediaPlane, probe, uniform_frames};
-use crate::train_head::labels::batches;
+
+mod table;
+pub use table::{Clip, Row, Table, picture_of};
 
 /// More candidates than this are refused.
 pub const MAX_CANDIDATES: usize = 20_000_000;
 /// File names that are videos.
 const EXTENSIONS: [&str; 8] = ["mp4", "m4v", "mkv", "webm", "mov", "avi", "ts", "mpg"];
-/// Longest side of a picture in pixels.
+/// Longest side of a picture in pixels; of one of several in a picture.
 const LONGEST_SIDE: u32 = 768;
+const LONGEST_SIDE_OF_SEVERAL: u32 = 480;
 /// Time for one probe or picture.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -103,51 +103,4 @@ fn videos_below(folder: &Path) -> std::io::Result<Vec<String>> {
     }
     out.sort();
     Ok(out)
-}
-
-/// Where what is in a table.
-#[derive(Debug, Clone)]
-pub struct Table {
-    /// CSV, JSON Lines or Parquet.
-    pub path: PathBuf,
-    /// Column that tells rows apart.
-    pub id: String,
-    /// Column of groups; without it each row is a group.
-    pub group: Option<String>,
-    /// Columns that the human sees.
-    pub show: Vec<String>,
-}
-
-impl Table {
-    /// The rows: candidates with the texts to show.
-    pub fn candidates(&self) -> Result<Vec<(Vec<String>, Candidate)>, LabelError> {
-        let mut out = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for batch in batches(&self.path).map_err(|e| failed(&self.path, e))? {
-            let text = |name: &String| {
-                let column = batch.column_by_name(name).ok_or_else(|| failed(&self.path, format!("needs a column `{name}`")))?;
-                arrow_cast::cast(column, &DataType::Utf8)
-                    .map_err(|e| failed(&self.path, format!("column `{name}` is not text: {e}")))
-            };
-            let (ids, group) = (text(&self.id)?, self.group.as_ref().map(text).transpose()?);
-            let show = self.show.iter().map(text).collect::<Result<Vec<_>, _>>()?;
-            for row in 0..batch.num_rows() {
-                let cell = |column: &arrow::array::ArrayRef| {
-                    let column = column.as_string::<i32>();
-                    if column.is_valid(row) { column.value(row).to_owned() } else { String::new() }
-                };
-                let id = cell(&ids);
-                if id.is_empty() || !seen.insert(id.clone()) {
-                    let what = if id.is_empty() { "is empty".to_owned() } else { format!("`{id}` occurs twice") };
-                    return Err(failed(&self.path, format!("row {}: `{}` {what}", out.len() + 1, self.id)));
-                }
-                let group = group.as_ref().map(cell).filter(|g| !g.is_empty()).unwrap_or_else(|| id.clone());
-                out.push((show.iter().map(cell).collect(), Candidate { id, group }));
-            }
-        }
-        if out.len() > MAX_CANDIDATES {
-            return Err(failed(&self.path, format!("more than {MAX_CANDIDATES} rows; label a part of it")));
-        }
-        Ok(out)
-    }
 }

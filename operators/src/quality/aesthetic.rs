@@ -1,7 +1,8 @@
 //! `aesthetic`: how pleasing a clip looks, by a CLIP image encoder and a linear head on top of it; drops clips that score too low.
 //!
 //! What can go wrong: a head belongs to one encoder (LAION's to OpenAI's ViT-L/14, 768 numbers). A head of the same width for another encoder gives plausible nonsense, so
-//! the hash of the encoder in the head's file is compared when the step starts, and the row names both models.
+//! the hash of the encoder in the head's file is compared when the step starts, and the row names both models. A limit on another scale than the head's keeps everything or
+//! nothing; the head's manifest says the scale and which way is better, and `check` compares.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::models::Failure;
 use super::per_clip::mean;
 use super::regression_head::RegressionHead;
+use super::scale;
 use crate::frames::vectors::{RowVectors, Vectors};
 use crate::media::{Frame, MediaContext, plane_of, shown, uniform_frames};
 use crate::models;
@@ -38,7 +40,8 @@ use crate::video::report_missing;
 /// OpenAI's ViT-L/14 embedding) scores lie in about 1 to 10; MedGen drops clips below 3.0.
 ///
 /// `encoder` is a manifest's name, or the path of a manifest (`.toml`) or graph (`.onnx`) that takes `[batch, 3, 224, 224]` and gives `[batch, D]`. `head` is a manifest's name
-/// or path, or a `.safetensors` file of kind `regression` as `curette head import-laion` makes it.
+/// or path, or a `.safetensors` file of kind `regression` as `curette head import-laion` makes it. `min_score` is on the scale of the manifest's `[score]`: one outside of it, or on
+/// a scale where lower is better, is refused.
 ///
 /// With `look_at = "sampled_frames"` the frames are those that `frame_embed` sampled inside the clip, and their vectors are taken from its column: nothing is decoded and no
 /// model runs, so that one pass of CLIP serves the whole pipeline. `encoder` must then be the `model` of that `frame_embed`.
@@ -166,7 +169,11 @@ min_score = 3.0
         }
         match (RegressionHead::open(&all, &self.head, &check.paths().base), encoder) {
             (Err(e), _) => check.error(Some("head"), Code::BadModel, e.message, e.help),
-            (Ok(head), Some(located)) => {
+            (Ok(head), located) => {
+                if let Some(why) = self.wrong_limit(&head) {
+                    check.error(Some("min_score"), Code::Contradiction, why, Some(LIMIT_HELP.into()));
+                }
+                let Some(located) = located else { return };
                 let foreign = models::encoder_of_located(&located)
                     .ok()
                     .and_then(|encoder| models::foreign(&head.head, &encoder, models::width_of_located(&located)));
@@ -174,7 +181,6 @@ min_score = 3.0
                     check.error(Some("head"), Code::BadModel, why, Some(FOREIGN_HELP.into()));
                 }
             }
-            (Ok(_), None) => {}
         }
     }
 
@@ -210,7 +216,21 @@ min_score = 3.0
             LookAt::SampledFrames => Scorer::of_sampled(&models, &self.encoder, &self.head, context.paths),
         };
         let scorer = scorer.map_err(models::broken)?;
+        if let Some(why) = self.wrong_limit(&scorer.head) {
+            return Err(OperatorError { message: format!("min_score: {why}"), help: Some(LIMIT_HELP.into()) });
+        }
         Ok(Runtime::Transform(Box::new(Started { settings: self.clone(), scorer })))
+    }
+}
+
+/// What to do about a limit that is not on the head's scale.
+const LIMIT_HELP: &str =
+    "set `min_score` on the scale of `[score]` in the head's manifest, or leave it out and decide with a `filter` step";
+
+impl Aesthetic {
+    /// Why the limit does not fit the scores of this head, if so. A bare file says nothing of its scale.
+    fn wrong_limit(&self, head: &RegressionHead) -> Option<String> {
+        self.min_score.zip(head.score.as_ref()).and_then(|(min, score)| scale::against(min, score))
     }
 }
 
@@ -486,6 +506,45 @@ mod tests {
             assert!(matches!(&done.verdicts[0], Verdict::Unmeasured(p) if p.code == code), "{:?}", done.verdicts);
         }
         assert_eq!(encoder.model().rows_run(), before);
+    }
+
+    /// The head as a manifest that says this of its score; what `check` says of a limit.
+    fn said_of_limit(score: &str, limit: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let base = super::super::model_tests::folder();
+        std::fs::copy(base.join("head.safetensors"), dir.path().join("head.safetensors")).unwrap();
+        let manifest = format!(
+            "name = 'h'\nversion = '1'\ntitle = 't'\nkind = 'head'\nfiles = [{{ role = 'head', path = 'head.safetensors' }}]\n\
+             [origin]\nlicence = 'MIT'\ncommercial_use = 'yes'\n{score}"
+        );
+        std::fs::write(dir.path().join("head.toml"), manifest).unwrap();
+        let step = format!("encoder = '{}'\nhead = 'head.toml'\n{limit}", base.join("clip.onnx").display());
+        let operator: Aesthetic = toml::from_str(&step).unwrap();
+        let mut found = crate::testing::Mistakes { paths: Paths { base: dir.path().to_owned() }, lines: Vec::new() };
+        operator.check_models(&RuntimeSettings::default(), &mut found);
+        found.lines.into_iter().filter(|line| line.starts_with("min_score")).collect()
+    }
+
+    #[test]
+    fn a_limit_off_the_heads_scale_or_against_its_direction_is_found() {
+        let score = |scale: &str, direction: &str| format!("[score]\nscale = '{scale}'\ndirection = '{direction}'\n");
+        let up = score("1-10", "higher_is_better");
+        assert_eq!(said_of_limit(&up, "min_score = 3.0"), [""; 0]);
+        assert_eq!(said_of_limit(&up, ""), [""; 0]);
+        assert_eq!(said_of_limit("", "min_score = 50.0"), [""; 0], "a head without a scale says nothing");
+        assert_eq!(
+            said_of_limit(&up, "min_score = 0.5"),
+            ["min_score E-Contradiction: 0.5 is not on the scale `1-10`, which goes from 1 to 10"]
+        );
+        assert_eq!(
+            said_of_limit(&score("1-10", "lower_is_better"), "min_score = 3.0"),
+            ["min_score E-Contradiction: at least 3 is kept, but on the scale `1-10` lower is better: it would keep the worse"]
+        );
+        assert!(
+            said_of_limit(&format!("{}range = [0.0, 1.0]\n", score("raw", "higher_is_better")), "min_score = 2.0").len() == 1
+        );
+        let laion = curette_models::store::built_in("laion-aesthetic").unwrap().score.unwrap();
+        assert_eq!((scale::range(&laion), scale::against(3.0, &laion)), (Some([1.0, 10.0]), None));
     }
 
     #[test]

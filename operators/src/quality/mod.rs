@@ -12,6 +12,7 @@ pub mod jitter;
 pub(crate) mod models;
 mod per_clip;
 mod regression_head;
+mod scale;
 pub mod sharpness;
 pub mod technical;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use curette_heads::Head;
 use curette_heads::head::Kind;
+use curette_models::manifest::Score;
 use curette_models::{ErrorKind, FileRole, ModelError, ModelRef, Models};
 
 use crate::models::identity;
@@ -15,21 +16,23 @@ pub struct RegressionHead {
     pub head: Head,
     /// What names it in outputs.
     pub identity: String,
+    /// What its number means, where a manifest says it.
+    pub score: Option<Score>,
 }
 
 impl RegressionHead {
     /// The head that a key names: a manifest's name or path (`kind = "head"`), or a `.safetensors` file.
     pub fn open(models: &Models, text: &str, base: &Path) -> Result<Self, ModelError> {
-        let (path, identity): (PathBuf, String) = if text.ends_with(".safetensors") {
+        let (path, identity, score): (PathBuf, String, Option<Score>) = if text.ends_with(".safetensors") {
             let path = base.join(text);
             let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let (sha256, _) = curette_models::store::hash_file(&path)?;
-            (path, identity(&name, "unversioned", &sha256))
+            (path, identity(&name, "unversioned", &sha256), None)
         } else {
             let located = models.find(&ModelRef::parse(text, base))?;
             located.verify()?;
             let name = identity(&located.manifest.name, &located.manifest.version, &located.sha256(FileRole::Head)?);
-            (located.require(FileRole::Head)?.to_owned(), name)
+            (located.require(FileRole::Head)?.to_owned(), name, located.manifest.score.clone())
         };
         let wrong = |what: String| {
             ModelError::new(ErrorKind::Manifest, what).help("LAION's predictor becomes one with `curette head import-laion`")
@@ -39,7 +42,7 @@ impl RegressionHead {
             let what = format!("head {}: is of kind `{}`, a `regression` head is needed", path.display(), head.kind.name());
             return Err(wrong(what));
         }
-        Ok(RegressionHead { head, identity })
+        Ok(RegressionHead { head, identity, score })
     }
 }
 

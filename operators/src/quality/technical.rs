@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dover_views::{Choice, Constants, FRAMES, Fusion, SEGMENTS, SIDE, Scores, aesthetic_view, sigmoid, tensor};
 use super::models::{Failure, one_number_each};
+use super::scale;
 use crate::media::{Frame, MediaContext, MediaError, chosen_frames, plane_of, shown};
 use crate::models;
 use crate::models::identity_of;
@@ -59,10 +60,13 @@ pub struct Technical {
     #[serde(default)]
     #[schemars(range(min = -1000.0, max = 1000.0))]
     pub keep_at_least: Option<f64>,
-    /// Drop above this (-1000 to 1000); exactly this is kept. Good clips score high: this is for literal readings of papers.
+    /// Drop above this (-1000 to 1000); exactly this is kept. Good clips score high, so this needs `against_direction = true`: it is for literal readings of papers.
     #[serde(default)]
     #[schemars(range(min = -1000.0, max = 1000.0))]
     pub keep_at_most: Option<f64>,
+    /// Says that `keep_at_most` is meant, although it drops the better clips.
+    #[serde(default)]
+    pub against_direction: bool,
     /// Time for decoding one row, in seconds (1 to 86400).
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -92,6 +96,17 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// Smallest and largest value, and the name; none where there are no bounds.
+    fn bounds(self) -> Option<(&'static str, [f64; 2])> {
+        let name = match self {
+            Scale::Overall => "overall",
+            Scale::TechnicalNorm => "technical_norm",
+            Scale::AestheticNorm => "aesthetic_norm",
+            Scale::Logit | Scale::TechnicalRaw | Scale::TechnicalZ | Scale::AestheticRaw | Scale::AestheticZ => return None,
+        };
+        Some((name, [0.0, 1.0]))
+    }
+
     fn of(self, s: &Scores) -> f64 {
         match self {
             Scale::Overall => s.overall(),
@@ -111,6 +126,12 @@ fn ten_minutes() -> u64 {
 }
 
 impl Technical {
+    /// The limits that are set, with their keys.
+    fn limits(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let both = [("keep_at_least", self.keep_at_least), ("keep_at_most", self.keep_at_most)];
+        both.into_iter().filter_map(|(key, limit)| Some((key, limit?)))
+    }
+
     fn judge(&self, scores: &Scores) -> Verdict {
         let Some(scale) = self.score else { return Verdict::Pass };
         let value = scale.of(scores) as f32;
@@ -184,6 +205,18 @@ keep_at_least = 0.1
             let message = format!("keep_at_least is {least} and keep_at_most is {most}: no clip can be kept");
             check.error(Some("keep_at_least"), Code::Contradiction, message, None);
         }
+        for (key, limit) in self.limits() {
+            let outside = self.score.and_then(Scale::bounds).and_then(|(name, bounds)| scale::outside(limit, name, bounds));
+            if let Some(why) = outside {
+                check.error(Some(key), Code::Contradiction, why, Some("name the scale that the limit is on with `score`".into()));
+            }
+        }
+        if let (Some(most), false) = (self.keep_at_most, self.against_direction) {
+            let message =
+                format!("at most {most} is kept, but higher is better on every scale of DOVER: it would keep the worse");
+            let help = "use keep_at_least; if the paper is to be followed to the letter, add against_direction = true";
+            check.error(Some("keep_at_most"), Code::Contradiction, message, Some(help.into()));
+        }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
@@ -201,6 +234,18 @@ keep_at_least = 0.1
         match Models::new(models::settings(runtime)).find(&models::reference(&self.aesthetic_model, check.paths())) {
             Err(e) => check.error(Some("aesthetic_model"), Code::MissingFile, e.message, e.help),
             Ok(aesthetic) => {
+                let raw = match self.score {
+                    Some(Scale::TechnicalRaw) => technical.as_ref().and_then(|t| t.manifest.score.as_ref()),
+                    Some(Scale::AestheticRaw) => aesthetic.manifest.score.as_ref(),
+                    _ => None,
+                };
+                if let Some(range) = raw.and_then(scale::range) {
+                    for (key, limit) in self.limits() {
+                        if let Some(why) = scale::outside(limit, "raw", range) {
+                            check.error(Some(key), Code::Contradiction, why, None);
+                        }
+                    }
+                }
                 let fusion = technical.map(|t| Fusion::of(&t.manifest, &aesthetic.manifest, self.constants));
                 if let Some(Err(e)) = fusion {
                     check.error(None, Code::BadModel, e.message, e.help);
@@ -437,8 +482,28 @@ mod tests {
             testing::mistakes(&toml("keep_at_least = 0.1"), &[]),
             ["score E-Contradiction: a limit is set, but not the scale that it is on"]
         );
-        assert_eq!(testing::mistakes(&toml("score = 'overall'\nkeep_at_least = 0.2\nkeep_at_most = 0.1"), &[]).len(), 1);
-        assert!(testing::mistakes(&toml("score = 'logit'\nkeep_at_most = 0.0"), &[]).is_empty());
+        assert_eq!(
+            testing::mistakes(&toml("score = 'overall'\nkeep_at_least = 0.2\nkeep_at_most = 0.1\nagainst_direction = true"), &[])
+                .len(),
+            1
+        );
+        assert!(testing::mistakes(&toml("score = 'logit'\nkeep_at_most = 0.0\nagainst_direction = true"), &[]).is_empty());
+        assert_eq!(
+            testing::mistakes(&toml("score = 'logit'\nkeep_at_most = 0.0"), &[]),
+            [
+                "keep_at_most E-Contradiction: at most 0 is kept, but higher is better on every scale of DOVER: it would keep the worse"
+            ]
+        );
+        for scale in ["overall", "technical_norm", "aesthetic_norm"] {
+            assert_eq!(
+                testing::mistakes(&toml(&format!("score = '{scale}'\nkeep_at_least = 50.0")), &[]),
+                [format!("keep_at_least E-Contradiction: 50 is not on the scale `{scale}`, which goes from 0 to 1")]
+            );
+        }
+        assert!(
+            testing::mistakes(&toml("score = 'technical_raw'\nkeep_at_least = 50.0"), &[]).is_empty(),
+            "only a manifest knows"
+        );
     }
 
     #[test]

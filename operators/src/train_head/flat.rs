@@ -1,23 +1,26 @@
 //! A table that has an embedding, a label and a group in each row: what `text_classifier` with `keep_embedding` and others write, with labels joined to it.
 //!
-//! Columns: the embedding as a list of Float32 (`embedding`), the label, the group, and, where the writer says so, `EMBEDDING_model` or `embedding_model`. What can go wrong:
-//! two encoders in one table, an embedding with a null or a NaN in it, a row without label or group; each names the row.
+//! Columns: the embedding as a list of numbers (`embedding`), the label, the group, and, where the writer says so, `EMBEDDING_model` or `embedding_model`. A row without a
+//! label is left out and counted: labels that were joined to a table are there for a part of it. What can go wrong: two encoders in one table, an embedding with a null or a NaN
+//! in it, a labelled row without a group; each names the row.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type};
+use arrow::array::{Array, AsArray, ListArray, RecordBatch};
+use arrow::datatypes::Float32Type;
 use curette_heads::Encoder;
 use curette_heads::samples::Samples;
 
 use super::TrainError;
-use super::labels::{batches, class_of};
-use super::table::files;
+use super::labels::class_of;
+use crate::tables::cast::{cell, need_text, text, vectors};
+use crate::tables::{BATCH_ROWS, OpenTable};
 
 /// Where what is.
 #[derive(Debug, Clone)]
 pub struct FlatTable {
-    /// A Parquet or JSON Lines file, or a folder of Parquet files.
+    /// A table as [`OpenTable`] reads it.
     pub path: PathBuf,
     /// Column of embeddings.
     pub embedding: String,
@@ -27,75 +30,71 @@ pub struct FlatTable {
     pub group: Option<String>,
 }
 
-impl FlatTable {
-    /// All rows, and the encoder that they name.
-    pub fn read(&self, classes: &[String; 2]) -> Result<(Samples, Option<Encoder>), TrainError> {
-        let err = |what: String| TrainError::Embeddings(format!("embeddings {}: {what}", self.path.display()));
-        let (mut samples, mut encoder) = (Samples::default(), None);
-        let mut groups = std::collections::BTreeMap::new();
-        let mut row = 0;
-        for file in files(&self.path).map_err(|e| err(e.to_string()))? {
-            for batch in batches(&file).map_err(|e| err(e.to_string()))? {
-                self.add(&batch, classes, &mut row, &mut samples, &mut groups, &mut encoder).map_err(err)?;
-            }
-        }
-        if samples.is_empty() {
-            return Err(err("has no rows".into()));
-        }
-        Ok((samples, encoder))
-    }
+/// What a table came to.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// The labelled rows.
+    pub samples: Samples,
+    /// The encoder that they name.
+    pub encoder: Option<Encoder>,
+    /// Rows without a label.
+    pub unlabelled: usize,
+    groups: BTreeMap<String, usize>,
+    rows: usize,
+}
 
-    fn add(
-        &self,
-        batch: &RecordBatch,
-        classes: &[String; 2],
-        row: &mut usize,
-        samples: &mut Samples,
-        groups: &mut std::collections::BTreeMap<String, usize>,
-        encoder: &mut Option<Encoder>,
-    ) -> Result<(), String> {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("needs a column `{name}`"));
-        let text = |name: &str| {
-            arrow_cast::cast(column(name)?, &DataType::Utf8).map_err(|e| format!("column `{name}` is not text: {e}"))
-        };
-        let (vectors, labels) = (column(&self.embedding)?, text(&self.label)?);
-        let group_column = self.group.as_deref().map(text).transpose()?;
+impl FlatTable {
+    /// All labelled rows, and the encoder that they name.
+    pub fn read(&self, classes: &[String; 2]) -> Result<Read, TrainError> {
+        let err = |what: String| TrainError::Embeddings(format!("embeddings {}: {what}", self.path.display()));
+        let table = OpenTable::open(&self.path).map_err(err)?;
+        let group = self.group.as_deref();
+        [self.embedding.as_str(), &self.label].into_iter().chain(group).try_for_each(|c| table.need(c)).map_err(err)?;
         // `text_classifier` writes `text_embedding` and `text_embedding_model`.
         let own = format!("{}_model", self.embedding);
-        let models = [own.as_str(), "embedding_model"].into_iter().find(|name| batch.column_by_name(name).is_some());
-        let models = models.map(text).transpose()?;
+        let model = [own.as_str(), "embedding_model"].into_iter().find(|name| table.has(name));
+        let columns: Vec<&str> = [self.embedding.as_str(), &self.label].into_iter().chain(group).chain(model).collect();
+        let mut read = Read::default();
+        for batch in table.batches(&columns, BATCH_ROWS).map_err(err)? {
+            self.add(&batch.map_err(err)?, classes, model, &mut read).map_err(err)?;
+        }
+        match (read.samples.is_empty(), read.unlabelled) {
+            (true, 0) => Err(err("has no rows".into())),
+            (true, rows) => Err(err(format!("none of its {rows} rows has a `{}`", self.label))),
+            _ => Ok(read),
+        }
+    }
+
+    fn add(&self, batch: &RecordBatch, classes: &[String; 2], model: Option<&str>, read: &mut Read) -> Result<(), String> {
+        let column = batch.column_by_name(&self.embedding).ok_or_else(|| format!("needs a column `{}`", self.embedding))?;
+        let wrong = || format!("`{}` is {}, expected a list of numbers without nulls", self.embedding, column.data_type());
+        let lists = vectors(column);
+        let labels = need_text(batch, &self.label)?;
+        let groups = self.group.as_deref().map(|name| need_text(batch, name)).transpose()?;
+        let models = model.map(|name| text(batch, name)).transpose()?.flatten();
         for at in 0..batch.num_rows() {
-            *row += 1;
+            read.rows += 1;
+            let row = read.rows;
             let err = |what: String| format!("row {row}: {what}");
-            let cell = |column: &ArrayRef| {
-                let column = column.as_string::<i32>();
-                column.is_valid(at).then(|| column.value(at).trim().to_owned()).filter(|v| !v.is_empty())
+            let Some(label) = cell(&labels, at) else {
+                read.unlabelled += 1;
+                continue;
             };
-            if let Some(model) = models.as_ref().and_then(cell) {
-                let model: Encoder = model.parse().map_err(err)?;
-                match encoder {
-                    Some(before) if *before != model => {
-                        return Err(err(format!(
-                            "is an embedding of `{model}`, rows before are of `{before}`; a head reads one"
-                        )));
-                    }
-                    _ => *encoder = Some(model),
-                }
+            if let Some(model) = models.as_ref().and_then(|models| cell(models, at)) {
+                read.agree(model).map_err(err)?;
             }
-            let label = cell(&labels).ok_or_else(|| err(format!("`{}` is empty", self.label)))?;
-            let positive = class_of(&label, classes)
+            let positive = class_of(label, classes)
                 .ok_or_else(|| err(format!("`{}` = `{label}`, expected `{}` or `{}`", self.label, classes[1], classes[0])))?;
-            let group = match &group_column {
+            let group = match &groups {
                 None => format!("row {row}"),
-                Some(column) => {
-                    cell(column).ok_or_else(|| err(format!("`{}` is empty", self.group.as_deref().unwrap_or_default())))?
-                }
+                Some(column) => cell(column, at)
+                    .ok_or_else(|| err(format!("`{}` is empty", self.group.as_deref().unwrap_or_default())))?
+                    .to_owned(),
             };
-            let vector = vector(vectors, at).ok_or_else(|| {
-                err(format!("`{}` is {}, expected a list of Float32 without nulls", self.embedding, vectors.data_type()))
-            })?;
-            let next = groups.len();
-            let group = *groups.entry(group).or_insert_with_key(|name| {
+            let vector = lists.as_ref().and_then(|lists| vector(lists, at)).ok_or_else(|| err(wrong()))?;
+            let next = read.groups.len();
+            let samples = &mut read.samples;
+            let group = *read.groups.entry(group).or_insert_with_key(|name| {
                 samples.groups.push(name.clone());
                 next
             });
@@ -105,21 +104,24 @@ impl FlatTable {
     }
 }
 
-/// A list of numbers, of either layout and width; `None` for anything else.
-pub(super) fn vector(column: &ArrayRef, row: usize) -> Option<Vec<f32>> {
-    if column.is_null(row) {
-        return None;
+impl Read {
+    fn agree(&mut self, model: &str) -> Result<(), String> {
+        let model: Encoder = model.parse()?;
+        match &self.encoder {
+            Some(before) if *before != model => {
+                Err(format!("is an embedding of `{model}`, rows before are of `{before}`; a head reads one"))
+            }
+            _ => {
+                self.encoder = Some(model);
+                Ok(())
+            }
+        }
     }
-    let values = match column.data_type() {
-        DataType::FixedSizeList(..) => column.as_fixed_size_list_opt()?.value(row),
-        DataType::List(_) => column.as_list_opt::<i32>()?.value(row),
-        _ => return None,
-    };
-    let values = match values.data_type() {
-        DataType::Float32 => values,
-        DataType::Float64 => arrow_cast::cast(&values, &DataType::Float32).ok()?,
-        _ => return None,
-    };
+}
+
+/// The vector of a row; `None` where it is null or has a null in it.
+pub(super) fn vector(lists: &ListArray, row: usize) -> Option<Vec<f32>> {
+    let values = lists.is_valid(row).then(|| lists.value(row))?;
     let values = values.as_primitive_opt::<Float32Type>()?;
     (values.null_count() == 0).then(|| values.values().to_vec())
 }

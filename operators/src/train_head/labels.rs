@@ -1,17 +1,14 @@
-//! The label table: which times of which video show which class. CSV, JSON Lines or Parquet, by the file's extension.
+//! The label table: which times of which video show which class. CSV, JSON Lines or Parquet, or a folder as [`crate::tables`] reads it.
 //!
 //! Columns: `video_id` (path below the videos folder) or `uri`; `label`; and one of `time_us` (one frame), `start_seconds` and `end_seconds` (all frames in
 //! `[start, end)`), or neither (the whole video). A column `group` (or another that is named) keeps rows together in the split; else each video is a group. What can go wrong: every mistake names the file and the row.
 
-use std::fs::File;
-use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
-use arrow::error::ArrowError;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::array::{Array, Float64Array, RecordBatch, StringArray};
+
+use crate::tables::cast::{cell, integers, need_text, numbers, text};
+use crate::tables::{BATCH_ROWS, OpenTable};
 
 /// A table of more rows than this is refused.
 pub const MAX_LABELS: usize = 10_000_000;
@@ -58,8 +55,12 @@ pub struct LabelError {
 pub fn read(path: &Path, classes: &[String; 2], group: Option<&str>) -> Result<Vec<Label>, LabelError> {
     let err = |what: String| LabelError { path: path.to_path_buf(), what };
     let mut labels = Vec::new();
-    for batch in batches(path).map_err(|e| err(e.to_string()))? {
-        read_batch(&batch, classes, group, &mut labels).map_err(err)?;
+    let table = OpenTable::open(path).map_err(err)?;
+    let group_column = group.unwrap_or("group");
+    let video = if table.has("video_id") { "video_id" } else { "uri" };
+    let columns = [video, "label", group_column, "time_us", "start_seconds", "end_seconds"];
+    for batch in table.batches(&columns, BATCH_ROWS).map_err(err)? {
+        read_batch(&batch.map_err(err)?, classes, group, &mut labels).map_err(err)?;
         if labels.len() > MAX_LABELS {
             return Err(err(format!("has more than {MAX_LABELS} rows")));
         }
@@ -68,29 +69,6 @@ pub fn read(path: &Path, classes: &[String; 2], group: Option<&str>) -> Result<V
         return Err(err("has no rows".into()));
     }
     Ok(labels)
-}
-
-/// All rows of a CSV (as text), JSON Lines or Parquet file.
-pub(crate) fn batches(path: &Path) -> Result<Vec<RecordBatch>, ArrowError> {
-    let file = File::open(path)?;
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("csv") => {
-            let mut reader = BufReader::new(file);
-            let (header, _) = arrow_csv::reader::Format::default().with_header(true).infer_schema(&mut reader, Some(0))?;
-            reader.rewind()?;
-            // All as text: `007` is a name, not the number 7.
-            let fields: Vec<Field> = header.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
-            arrow_csv::ReaderBuilder::new(Arc::new(Schema::new(fields))).with_header(true).build(reader)?.collect()
-        }
-        Some("jsonl" | "ndjson") => {
-            let mut reader = BufReader::new(file);
-            let (schema, _) = arrow_json::reader::infer_json_schema(&mut reader, None)?;
-            reader.rewind()?;
-            arrow_json::ReaderBuilder::new(Arc::new(schema)).build(reader)?.collect()
-        }
-        Some("parquet") => ParquetRecordBatchReaderBuilder::try_new(file)?.build()?.collect(),
-        _ => Err(ArrowError::InvalidArgumentError("expected a file that ends in .csv, .jsonl, .ndjson or .parquet".into())),
-    }
 }
 
 /// Whether a label is of the positive class; `None` for neither class.
@@ -105,40 +83,27 @@ pub(crate) fn class_of(label: &str, classes: &[String; 2]) -> Option<bool> {
 }
 
 fn read_batch(batch: &RecordBatch, classes: &[String; 2], group: Option<&str>, labels: &mut Vec<Label>) -> Result<(), String> {
-    let column = |name: &str, to: &DataType| -> Result<Option<ArrayRef>, String> {
-        let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-        let strict = arrow_cast::CastOptions { safe: false, ..Default::default() };
-        let cast = arrow_cast::cast_with_options(column, to, &strict);
-        cast.map(Some).map_err(|e| format!("column `{name}`: {e}"))
-    };
     let name = if batch.column_by_name("video_id").is_some() { "video_id" } else { "uri" };
-    let videos = column(name, &DataType::Utf8)?.ok_or("needs a column `video_id` or `uri`")?;
-    let classes_column = column("label", &DataType::Utf8)?.ok_or("needs a column `label`")?;
+    let videos = text(batch, name)?.ok_or("needs a column `video_id` or `uri`")?;
+    let classes_column = need_text(batch, "label")?;
     let group_column = group.unwrap_or("group");
-    let groups = column(group_column, &DataType::Utf8)?;
+    let groups = text(batch, group_column)?;
     if group.is_some() && groups.is_none() {
         return Err(format!("needs a column `{group_column}`, which was named as the group"));
     }
-    let times = column("time_us", &DataType::Int64)?;
-    let starts = column("start_seconds", &DataType::Float64)?;
-    let ends = column("end_seconds", &DataType::Float64)?;
-    let number = |column: &Option<ArrayRef>, row: usize| {
-        column.as_ref().map(|c| c.as_primitive::<Float64Type>()).filter(|c| c.is_valid(row)).map(|c| c.value(row))
-    };
+    let (times, starts, ends) = (integers(batch, "time_us")?, numbers(batch, "start_seconds")?, numbers(batch, "end_seconds")?);
+    let number = |column: &Option<Float64Array>, row: usize| column.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row));
 
     let before = labels.len();
     for row in 0..batch.num_rows() {
         let number_of_row = before + row + 1;
         let err = |what: String| format!("row {number_of_row}: {what}");
-        let text = |column: &ArrayRef| {
-            let column = column.as_string::<i32>();
-            if column.is_null(row) { String::new() } else { column.value(row).trim().to_owned() }
-        };
+        let text = |column: &StringArray| cell(column, row).unwrap_or_default().to_owned();
         let video = text(&videos);
         if video.is_empty() {
             return Err(err(format!("`{name}` is empty")));
         }
-        let time = times.as_ref().map(|c| c.as_primitive::<Int64Type>()).filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        let time = times.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row));
         let frames = match (time, number(&starts, row), number(&ends, row)) {
             (Some(time), None, None) => Frames::At(time),
             (None, None, None) => Frames::Whole,
@@ -198,8 +163,11 @@ mod tests {
         let path = dir.path().join("l.parquet");
         let csv_path = dir.path().join("l.csv");
         std::fs::write(&csv_path, csv).unwrap();
-        let batch = batches(&csv_path).unwrap().remove(0);
-        let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        let csv_table = OpenTable::open(&csv_path).unwrap();
+        let columns = ["video_id", "time_us", "start_seconds", "end_seconds", "label"];
+        let batch = csv_table.batches(&columns, BATCH_ROWS).unwrap().next().unwrap().unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         assert_eq!(from_csv, read(&path, &classes(), None).unwrap());
@@ -232,7 +200,7 @@ mod tests {
         needs a column `video_id` or `uri`
         needs a column `label`
         has no rows
-        Invalid argument error: expected a file that ends in .csv, .jsonl, .ndjson or .parquet
+        expected a file that ends in .csv, .jsonl, .ndjson or .parquet, or the folder of an output table
         Json error: Not valid JSON: expected ident at line 1 column 2
         Parquet argument error: Parquet error: Invalid Parquet file. Corrupt footer
         "#);

@@ -10,6 +10,7 @@ pub mod labels;
 pub mod samples;
 pub mod table;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,9 @@ pub struct Outcome {
     pub report: Report,
     /// Lines of the label table that no sampled frame answers to.
     pub labels_without_frames: usize,
+    /// Rows of a table with labels and embeddings that have no label.
+    #[serde(default)]
+    pub rows_unlabelled: usize,
     /// Videos that could not be embedded, and why.
     pub videos_skipped: Vec<String>,
 }
@@ -68,8 +72,34 @@ pub fn run(
 ) -> Result<Outcome, TrainError> {
     let encoder = agreed(Some(&embedder.encoder()), wanted)?;
     let labels = labels::read(labels, &settings.classes, group)?;
+    learn(&labels, embedder, &encoder, settings, out)
+}
+
+/// As [`run`], with the embeddings of a table, of which only those of labelled videos are kept.
+pub fn run_table(
+    labels: &Path,
+    group: Option<&str>,
+    embeddings: &Path,
+    wanted: Option<&Encoder>,
+    settings: &Settings,
+    out: &Path,
+) -> Result<Outcome, TrainError> {
+    let labels = labels::read(labels, &settings.classes, group)?;
+    let named: HashSet<&str> = labels.iter().map(|label| label.video.as_str()).collect();
+    let table = table::EmbeddingTable::read(embeddings, &|video| named.contains(video))?;
+    let encoder = agreed(Some(&table.encoder()), wanted)?;
+    learn(&labels, &table, &encoder, settings, out)
+}
+
+fn learn(
+    labels: &[labels::Label],
+    embedder: &dyn Embedder,
+    encoder: &Encoder,
+    settings: &Settings,
+    out: &Path,
+) -> Result<Outcome, TrainError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    finish(samples::collect(&labels, embedder, threads)?, &encoder, settings, out)
+    finish(samples::collect(labels, embedder, threads)?, encoder, settings, out)
 }
 
 /// As [`run`], from a table that has embeddings and labels in the same row.
@@ -79,9 +109,10 @@ pub fn run_flat(
     settings: &Settings,
     out: &Path,
 ) -> Result<Outcome, TrainError> {
-    let (samples, said) = table.read(&settings.classes)?;
-    let encoder = agreed(said.as_ref(), wanted)?;
-    finish(Collected { samples, ..Collected::default() }, &encoder, settings, out)
+    let read = table.read(&settings.classes)?;
+    let encoder = agreed(read.encoder.as_ref(), wanted)?;
+    let outcome = finish(Collected { samples: read.samples, ..Collected::default() }, &encoder, settings, out)?;
+    Ok(Outcome { rows_unlabelled: read.unlabelled, ..outcome })
 }
 
 /// The encoder of the embeddings: what they say themselves, what was asked for, and both if both speak.
@@ -110,7 +141,12 @@ fn agreed(said: Option<&Encoder>, wanted: Option<&Encoder>) -> Result<Encoder, T
 fn finish(collected: Collected, encoder: &Encoder, settings: &Settings, out: &Path) -> Result<Outcome, TrainError> {
     let (head, report) = train(&collected.samples, encoder, settings)?;
     write(&head, out)?;
-    Ok(Outcome { report, labels_without_frames: collected.labels_without_frames, videos_skipped: collected.videos_skipped })
+    Ok(Outcome {
+        report,
+        labels_without_frames: collected.labels_without_frames,
+        rows_unlabelled: 0,
+        videos_skipped: collected.videos_skipped,
+    })
 }
 
 /// Writes a head as a whole or not at all.
@@ -128,6 +164,9 @@ impl fmt::Display for Outcome {
         write!(f, "{}", self.report)?;
         if self.labels_without_frames > 0 {
             writeln!(f, "unused      {} labels lie where no frame was sampled", self.labels_without_frames)?;
+        }
+        if self.rows_unlabelled > 0 {
+            writeln!(f, "unused      {} rows have no label", self.rows_unlabelled)?;
         }
         for video in &self.videos_skipped {
             writeln!(f, "skipped     {video}")?;

@@ -86,12 +86,11 @@ fn embeddings_of_a_table_train_the_same_head() {
     let labels = dir.path().join("l.csv");
     let lines: String = (0..17).map(|v| format!("v{v},{}\n", (v + 1) % 2)).collect();
     std::fs::write(&labels, format!("video_id,label\n{lines}")).unwrap();
-    let table = EmbeddingTable::read(&path).unwrap();
-    let train = |wanted: Option<&Encoder>| run(&labels, None, &table, wanted, &Settings::default(), &dir.path().join("h"));
+    let train = |wanted: Option<&Encoder>| run_table(&labels, None, &path, wanted, &Settings::default(), &dir.path().join("h"));
     let outcome = train(None).unwrap();
     assert_eq!(outcome.report.test.unwrap().metrics.f1, Some(1.0));
     assert_eq!(outcome.videos_skipped, ["v16: not_in_table: the embedding table has no such `video_id`"]);
-    assert!(EmbeddingTable::read(&labels).is_err());
+    assert!(EmbeddingTable::read(&labels, &|_| true).is_err());
     let error = train(Some(&Encoder::built_in("clip"))).unwrap_err().to_string();
     assert_eq!(error, "the embeddings are of `test/1`, not of `clip` as --encoder says");
 }
@@ -139,7 +138,7 @@ fn a_table_with_labels_and_channels_trains_a_head() {
     let labels = dir.path().join("l.csv");
     let lines: String = (0..200).map(|i| format!("v{i},c{},{}\n", i / 6, (i + 1) % 2)).collect();
     std::fs::write(&labels, format!("video_id,channel_id,label\n{lines}")).unwrap();
-    let single = EmbeddingTable::read(&path).unwrap();
+    let single = EmbeddingTable::read(&path, &|_| true).unwrap();
     let again = run(&labels, Some("channel_id"), &single, None, &Settings::default(), &dir.path().join("h2")).unwrap();
     assert_eq!((again.report.training.groups, again.report.dim), (report.training.groups, 2));
 
@@ -171,6 +170,77 @@ fn a_table_with_labels_and_channels_trains_a_head() {
         refused(&with(&|t| t.group = Some("channel".into())), None, 200, &|_, _| ()),
     ];
     insta::assert_snapshot!(said.join("\n").replace(&"a".repeat(64), "A").replace(&"b".repeat(64), "B"));
+}
+
+/// As Polars and pandas write it: large types, 64 bits, and labels for a part of the rows.
+#[test]
+fn tables_of_other_writers_and_rows_without_labels_are_taken() {
+    use arrow::array::{Array, ArrayRef, StringArray};
+    use arrow::datatypes::{DataType, Field};
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("t.parquet"), dir.path().join("h"));
+    flat(&path, 240, &encoder_name(), |_, _| ());
+    let read = |path: &std::path::Path| {
+        let table = crate::tables::OpenTable::open(path).unwrap();
+        let names: Vec<&str> = table.schema().fields().iter().map(|f| f.name().as_str()).collect();
+        let batches: Vec<_> = table.batches(&names, 1000).unwrap().map(Result::unwrap).collect();
+        batches.into_iter().next().unwrap()
+    };
+    let ours = read(&path);
+    let item = |t| std::sync::Arc::new(Field::new_list_field(t, true));
+    let columns: Vec<(&str, ArrayRef)> = [
+        ("video_id", DataType::LargeUtf8),
+        ("channel_id", DataType::Utf8View),
+        ("embedding_model", DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))),
+        ("embedding", DataType::LargeList(item(DataType::Float64))),
+    ]
+    .into_iter()
+    .map(|(name, to)| (name, arrow_cast::cast(ours.column_by_name(name).unwrap(), &to).unwrap()))
+    .collect();
+    let said = ours.column_by_name("label").unwrap();
+    let said = said.as_any().downcast_ref::<StringArray>().unwrap();
+    let label = |i: usize| if i % 6 == 5 { ["", " "].get(i / 6 % 3).copied() } else { Some(said.value(i)) };
+    let some: ArrayRef = std::sync::Arc::new((0..240).map(label).collect::<StringArray>());
+    let theirs = arrow::array::RecordBatch::try_from_iter(columns.into_iter().chain([("label", some)])).unwrap();
+    let file = dir.path().join("theirs.parquet");
+    parquet(&file, &theirs);
+    let table = flat::FlatTable {
+        path: file.clone(),
+        embedding: "embedding".into(),
+        label: "label".into(),
+        group: Some("channel_id".into()),
+    };
+    let outcome = run_flat(&table, None, &Settings::default(), &out).unwrap();
+    assert_eq!((outcome.rows_unlabelled, outcome.report.encoder.clone()), (40, encoder_name()));
+    assert!(outcome.to_string().contains("unused      40 rows have no label\n"), "{outcome}");
+    let single = EmbeddingTable::read(&file, &|id| id == "v7").unwrap();
+    assert_eq!(single.embed("v7").unwrap(), EmbeddingTable::read(&path, &|_| true).unwrap().embed("v7").unwrap());
+    assert_eq!(single.embed("v8").unwrap_err().code, "not_in_table");
+    let none = flat::FlatTable { path: path.clone(), label: "nothing".into(), ..table.clone() };
+    flat(&path, 3, &encoder_name(), |_, _| ());
+    assert!(run_flat(&none, None, &Settings::default(), &out).unwrap_err().to_string().ends_with("needs a column `nothing`"));
+
+    // A list of vectors a video.
+    let videos: Vec<_> = (0..4).map(|v| Some(Frames::at(&[20.0 + v as f32, 30.0], &[true; 2]))).collect();
+    let ours = batch(&videos);
+    let (mut names, mut columns): (Vec<String>, Vec<ArrayRef>) = (vec![], vec![]);
+    for (field, column) in ours.schema().fields().iter().zip(ours.columns()) {
+        let to = match field.name().as_str() {
+            "video_id" | "embedding_model" => DataType::LargeUtf8,
+            "frame_times_us" => DataType::LargeList(item(DataType::Int64)),
+            "frame_embeddings" => DataType::LargeList(item(DataType::LargeList(item(DataType::Float64)))),
+            _ => continue,
+        };
+        names.push(field.name().clone());
+        columns.push(arrow_cast::cast(column, &to).unwrap());
+    }
+    parquet(&file, &arrow::array::RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap());
+    parquet(&path, &ours);
+    let of = |path: &std::path::Path| EmbeddingTable::read(path, &|id| id != "v2").unwrap();
+    for id in ["v0", "v1", "v3"] {
+        assert_eq!(of(&file).embed(id).unwrap(), of(&path).embed(id).unwrap());
+    }
+    assert!(of(&file).embed("v2").is_err());
 }
 
 fn encoder_name() -> String {

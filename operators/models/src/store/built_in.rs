@@ -1,8 +1,11 @@
 [
+    ("all-minilm-l6-v2-int8.toml", include_str!("../../../../datasets/models/all-minilm-l6-v2-int8.toml")),
     ("all-minilm-l6-v2.toml", include_str!("../../../../datasets/models/all-minilm-l6-v2.toml")),
     ("amt-s.toml", include_str!("../../../../datasets/models/amt-s.toml")),
     ("arctic-embed-m.toml", include_str!("../../../../datasets/models/arctic-embed-m.toml")),
+    ("clip-vit-b32-int8.toml", include_str!("../../../../datasets/models/clip-vit-b32-int8.toml")),
     ("clip-vit-b32.toml", include_str!("../../../../datasets/models/clip-vit-b32.toml")),
+    ("clip-vit-l14-int8.toml", include_str!("../../../../datasets/models/clip-vit-l14-int8.toml")),
     ("clip-vit-l14.toml", include_str!("../../../../datasets/models/clip-vit-l14.toml")),
     ("dino-vitb16.toml", include_str!("../../../../datasets/models/dino-vitb16.toml")),
     ("dover-aesthetic.toml", include_str!("../../../../datasets/models/dover-aesthetic.toml")),
