@@ -24,8 +24,9 @@ use super::pictures::{Look, Picture};
 use super::prompt::{Prompt, Slot};
 use super::records::{Entry, Shown};
 use crate::remote::cache::{Cache, Keyed};
-use crate::remote::call::{Failure, Judged, Outcome, Request, Service, call};
+use crate::remote::call::{Failure, Request, Service, call};
 use crate::remote::http::Http;
+use crate::remote::outcome::{Judged, Outcome};
 use crate::remote::purse::Usage;
 use crate::remote::turns::Turns;
 
@@ -250,16 +251,10 @@ impl Describer {
             if let Some(usage) = usage {
                 self.largest_prompt.fetch_max(usage.prompt_tokens, Ordering::Relaxed);
             }
-            let outcome = match outcome {
-                Outcome::Answered(answer) => match format.texts(question.wanted, &answer.text) {
-                    Ok(texts) => Outcome::Answered((answer, texts)),
-                    Err(problem) => Outcome::Unusable(problem),
-                },
-                Outcome::Final(p) => Outcome::Final(p),
-                Outcome::Unusable(p) => Outcome::Unusable(p),
-                Outcome::Failed(p) => Outcome::Failed(p),
-                Outcome::Throttled(p) => Outcome::Throttled(p),
-            };
+            let outcome = outcome.and_then(|answer| match format.texts(question.wanted, &answer.text) {
+                Ok(texts) => Outcome::Answered((answer, texts)),
+                Err(problem) => Outcome::Unusable(problem),
+            });
             Judged { outcome, usage }
         });
         let kept = match asked {

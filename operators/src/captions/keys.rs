@@ -47,13 +47,13 @@ pub enum ApiStyle {
     Azure,
 }
 
-/// What happens when the service has answered nothing for `give_up_seconds`.
+/// What happens when the service is down: it has answered nothing for `give_up_seconds`, or refuses the key, the account, the model or the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnServiceDown {
     /// The run ends; what was committed stays, the same command goes on from there.
     Stop,
-    /// Rows become `caption_service_error` without being asked about, until the service is back.
+    /// Rows fail with the code of what is wrong, until the service answers again.
     Error,
 }
 

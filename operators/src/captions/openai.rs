@@ -9,7 +9,7 @@
 use curette_engine::verdict::Problem;
 use serde_json::Value;
 
-use crate::remote::call::{Codes, Judged, Outcome, Reply, refused};
+use crate::remote::outcome::{Codes, Judged, Outcome, Reply, refused};
 use crate::remote::purse::Usage;
 
 /// The codes of what is not an answer.
@@ -90,9 +90,12 @@ fn refused_status(reply: &Reply, status: u16, json: Option<&Value>) -> Outcome<A
     let detail = json.map(|j| error_text(j, reply)).unwrap_or_default();
     let message = format!("{} answered {status}{detail}", reply.host);
     let code = json.and_then(|j| j.pointer("/error/code")?.as_str().map(str::to_owned)).unwrap_or_default();
+    let flagged = json.is_some_and(|j| j.pointer("/error/metadata/flagged_input").is_some());
     match (status, code.as_str()) {
         (400, "content_filter" | "content_policy_violation") => Outcome::Final(Problem::new("caption_refused", message)),
-        (status, code) => refused(&CODES, status, code, message),
+        // A router's moderation speaks of one clip; any other 403 speaks of the key.
+        (403, _) if flagged => Outcome::Final(Problem::new("caption_refused", message)),
+        (status, code) => refused(&CODES, reply, status, code, message),
     }
 }
 
@@ -150,12 +153,13 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Judged<Answer> {
-        judge(&Reply { host: "host", status, body: body.as_bytes(), key: None })
+        judge(&Reply { host: "host", status, location: None, body: body.as_bytes(), key: None })
     }
 
     fn said(status: u16, body: Value) -> String {
         match judged(status, &body.to_string()).outcome {
             Outcome::Answered(answer) => format!("answered: {} ({})", answer.text, answer.model),
+            Outcome::Closed(p) => format!("closed: {}: {}", p.code, p.message),
             Outcome::Final(p) => format!("final: {}: {}", p.code, p.message),
             Outcome::Unusable(p) => format!("unusable: {}: {}", p.code, p.message),
             Outcome::Failed(p) => format!("failed: {}: {}", p.code, p.message),
@@ -178,6 +182,7 @@ mod tests {
             said(400, json!({"error": {"code": "content_policy_violation", "message": "no"}})),
             said(400, json!({"error": {"message": "bad image"}})),
             said(401, json!({"error": {"message": "Incorrect API key"}})),
+            said(403, json!({"error": {"code": 403, "message": "flagged", "metadata": {"flagged_input": "..."}}})),
             said(402, json!({"error": {"message": "Top up"}})),
             said(404, json!({})),
             said(307, json!({})),
@@ -197,13 +202,14 @@ mod tests {
         failed: caption_service_error: host answered 502: behind me
         final: caption_refused: host answered 400: no
         final: caption_service_error: host answered 400: bad image
-        final: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
-        final: caption_quota: host answered 402: Top up; the account has nothing left to spend
-        final: caption_service_error: host answered 404
-        final: caption_service_error: host answered 307
+        closed: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
+        final: caption_refused: host answered 403: flagged
+        closed: caption_quota: host answered 402: Top up; the account has nothing left to spend
+        closed: caption_service_error: host answered 404; check `base_url` and `model`: nothing is served there under this name
+        closed: caption_service_error: host answered 307; it redirects, which is not followed; give the right `base_url`
         failed: caption_service_error: host answered 408
         throttled: caption_service_error: host answered 429: slow down
-        final: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
+        closed: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
         failed: caption_service_error: host answered 503
         "#);
     }

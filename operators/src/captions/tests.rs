@@ -18,6 +18,7 @@ use curette_engine::verdict::{Processed, Verdict};
 use serde_json::{Value, json};
 
 use super::captioner::Captioner;
+use super::keys::OnServiceDown;
 use super::pictures::{Look, Picture};
 use super::writer::Writer;
 
@@ -159,9 +160,13 @@ pub fn problem(out: &Processed) -> (String, String) {
     }
 }
 
-/// Runs one row and gives its code and message.
+/// Runs one row and gives its code and message; `STOP` for one that ends the run.
 pub fn ends_with(captioner: &Captioner) -> (String, String) {
-    problem(&run(&writer(captioner, Path::new(".")).0, &rows(1)))
+    let task = Task { step: "caption", resources: &Arc::new(Resources::default()), cancelled: &AtomicBool::new(false) };
+    match writer(captioner, Path::new(".")).0.process(&rows(1), &task) {
+        Ok(out) => problem(&out),
+        Err(e) => ("STOP".into(), e.to_string()),
+    }
 }
 
 #[test]
@@ -317,16 +322,38 @@ fn answers_that_are_no_captions_have_their_own_codes() {
 }
 
 #[test]
-fn a_wrong_key_is_named_and_never_shown() {
+fn a_wrong_key_is_named_and_never_shown_and_ends_the_run_or_its_rows() {
     let server = serve([]);
     let wrong: Secret = serde_json::from_value(json!("sk-wrong")).unwrap();
     let captioner = Captioner { api_key: wrong, ..server.captioner() };
+    let said = "127.0.0.1 answered 401: Incorrect API key provided: Bearer ***; check `api_key`, and what it may use";
     let (code, message) = ends_with(&captioner);
-    assert_eq!(code, "caption_auth");
-    assert_eq!(message, "127.0.0.1 answered 401: Incorrect API key provided: Bearer ***; check `api_key`, and what it may use");
+    assert!(code == "STOP" && message.starts_with(&format!("caption_auth: {said}")), "{code} {message}");
+    assert_eq!(server.requests().len(), 2, "a slip of a proxy's is not taken for a wrong key");
+    let patient = Captioner { on_service_down: OnServiceDown::Error, ..captioner.clone() };
+    assert_eq!(ends_with(&patient), ("caption_auth".into(), said.into()));
     let shown = format!("{captioner:?}{}", serde_json::to_string(&captioner).unwrap());
     assert!(!shown.contains("sk-wrong"));
-    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_key_account_model_or_address_costs_no_row() {
+    let quota = json!({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}).to_string();
+    for (status, body, code) in [
+        (403, String::new(), "caption_auth"),
+        (402, String::new(), "caption_quota"),
+        (429, quota, "caption_quota"),
+        (404, String::new(), "caption_service_error"),
+        (307, String::new(), "caption_service_error"),
+    ] {
+        let server = serve((0..2).map(|_| Act::Say(status, None, body.clone())));
+        let (stopped, message) = ends_with(&server.captioner());
+        assert!(stopped == "STOP" && message.starts_with(&format!("{code}: 127.0.0.1 answered {status}")), "{stopped} {message}");
+        assert!(message.contains("the same command goes on"), "{message}");
+        // One such answer alone is no reason to stop.
+        let server = serve([Act::Say(status, None, body), text("d"), text("b")]);
+        assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass], "{status}");
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@
 use curette_engine::telemetry::names::{REMOTE_COST, REMOTE_TOKENS};
 use curette_engine::verdict::Problem;
 
-use super::call::{Failure, Fate, Judged, Service};
+use super::attempt::Fate;
+use super::call::{Failure, Service};
+use super::outcome::Judged;
 use super::purse::{PurseError, Usage};
 
 /// What one attempt may cost, taken from the purse until it is known.

@@ -5,12 +5,13 @@
 //! | judged | what happens |
 //! |---|---|
 //! | [`Outcome::Answered`], [`Outcome::Final`] | the end |
+//! | [`Outcome::Closed`] | asked [`CLOSED_ANSWERS`] times, for a slip of a proxy's, then the service counts as down |
 //! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget, to which it adds nothing; the service counts as working |
 //! | [`Outcome::Failed`], no connection, no answer in time | the same, and the breaker counts it; costs no attempt while the service answers nobody |
 //! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again; costs no attempt |
 //!
 //! Waits between attempts double from `retry_initial` to [`MAX_BACKOFF`], each cut by a random part of up to a half, so that many who failed
-//! together do not come back together. What can go wrong: services echo what they were sent, so the key is removed from every message.
+//! together do not come back together. One attempt is [`super::attempt`], what its answer means [`super::outcome`].
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use std::time::{Duration, Instant};
 use curette_engine::operator::Secret;
 use curette_engine::telemetry::names::REMOTE_CALLS;
 use curette_engine::verdict::Problem;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::HeaderValue;
 
+use super::attempt::{Attempt, Fate, once};
 use super::bill::Bill;
 use super::http::Http;
 use super::limiter::{Down, Limiter};
+use super::outcome::{Codes, Judged, Outcome, Reply, without_key};
 use super::purse::{Prices, Purse, Usage};
-use super::retry_after;
 
 /// The longest wait between two attempts that the service did not ask for.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -34,26 +36,8 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The shortest wait after a 429.
 pub const MIN_THROTTLED: Duration = Duration::from_millis(10);
 
-/// An answer of more bytes than this is a service error.
-pub const MAX_ANSWER_BYTES: usize = 4 << 20;
-
-/// What of a service's own error text is shown.
-const MAX_DETAIL_CHARS: usize = 300;
-
-/// The codes of problems that are not in an answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Codes {
-    /// No answer in time.
-    pub timeout: &'static str,
-    /// No connection, or the service is broken.
-    pub service_error: &'static str,
-    /// The purse is spent.
-    pub budget_spent: &'static str,
-    /// The key is not accepted.
-    pub auth: &'static str,
-    /// The account has nothing left.
-    pub quota: &'static str,
-}
+/// A key, account, model or address that was refused so often in a row is wrong.
+pub const CLOSED_ANSWERS: u32 = 2;
 
 /// How the key is sent.
 #[derive(Debug, Clone)]
@@ -72,7 +56,8 @@ impl Auth {
         self.secret().is_none_or(|key| HeaderValue::from_str(key.reveal()).is_ok())
     }
 
-    fn secret(&self) -> Option<&Secret> {
+    /// The key, if there is one.
+    pub fn secret(&self) -> Option<&Secret> {
         match self {
             Auth::None => None,
             Auth::Bearer(key) | Auth::ApiKey(key) => Some(key),
@@ -121,70 +106,12 @@ pub struct Request {
     pub estimate: Usage,
 }
 
-/// What came back.
-#[derive(Debug)]
-pub struct Reply<'a> {
-    /// The service's host, for messages.
-    pub host: &'a str,
-    /// HTTP status.
-    pub status: u16,
-    /// The body.
-    pub body: &'a [u8],
-    /// To be kept out of what is quoted; see [`Reply::quoted`].
-    pub key: Option<&'a Secret>,
-}
-
-impl Reply<'_> {
-    /// One line of a service's words. The key goes before the cut: half a key would no longer be recognised.
-    pub fn quoted(&self, text: &str) -> String {
-        without_key(text, self.key).split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_DETAIL_CHARS).collect()
-    }
-}
-
-/// What a status other than 200 means for services that speak OpenAI's API. `code`: the error code in the body, or nothing.
-pub fn refused<T>(codes: &Codes, status: u16, code: &str, message: String) -> Outcome<T> {
-    let service = |message| Problem::new(codes.service_error, message);
-    match (status, code) {
-        (401 | 403, _) => Outcome::Final(Problem::new(codes.auth, format!("{message}; check `api_key`, and what it may use"))),
-        (402, _) | (429, "insufficient_quota" | "billing_hard_limit_reached") => {
-            Outcome::Final(Problem::new(codes.quota, format!("{message}; the account has nothing left to spend")))
-        }
-        (429, _) => Outcome::Throttled(service(message)),
-        (408 | 409 | 425 | 500..=599, _) => Outcome::Failed(service(message)),
-        _ => Outcome::Final(service(message)),
-    }
-}
-
-/// What an answer means.
-#[derive(Debug, PartialEq)]
-pub enum Outcome<T> {
-    /// What was asked for.
-    Answered(T),
-    /// Asking again would give the same.
-    Final(Problem),
-    /// The service works, but this is no answer; asking again may give one.
-    Unusable(Problem),
-    /// The service is broken; asking again later may help.
-    Failed(Problem),
-    /// The service has too much to do.
-    Throttled(Problem),
-}
-
-/// An outcome and what the service charged for it, if it says.
-#[derive(Debug, PartialEq)]
-pub struct Judged<T> {
-    /// What it means.
-    pub outcome: Outcome<T>,
-    /// What it took.
-    pub usage: Option<Usage>,
-}
-
 /// Why there is no answer.
 #[derive(Debug, PartialEq)]
 pub enum Failure {
     /// It is about this request.
     Problem(Problem),
-    /// The service has answered nobody for a long time: no request has a chance.
+    /// No request has a chance: the service answers nobody, refuses the key, or is not there.
     Down(Problem),
 }
 
@@ -215,6 +142,7 @@ async fn attempts<T>(
     let mut backoff = service.retry_initial;
     let mut throttled: Option<Instant> = None;
     let mut attempt = 1;
+    let mut closed = 0;
     loop {
         let permit = service.limiter.permit(request.estimate.total()).await.map_err(|Down(after)| {
             let message = format!(
@@ -237,6 +165,17 @@ async fn attempts<T>(
                 permit.answered(usage.map(|u| u.total()), true);
                 count(service, "failed");
                 return Err(Failure::Problem(problem));
+            }
+            Outcome::Closed(problem) => {
+                permit.answered(usage.map(|u| u.total()), false);
+                closed += 1;
+                if closed >= CLOSED_ANSWERS {
+                    count(service, "failed");
+                    return Err(Failure::Down(problem));
+                }
+                count(service, "retry");
+                tokio::time::sleep(jittered(backoff)).await;
+                continue;
             }
             Outcome::Throttled(problem) => {
                 // Who is told to come back at once would ask for ever.
@@ -292,24 +231,6 @@ async fn attempts<T>(
     }
 }
 
-/// What became of a request, besides what its answer means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It never reached the service.
-    Unsent,
-    /// It may have reached it, and no whole answer came back.
-    Lost,
-    /// It was answered with this status.
-    Replied(u16),
-}
-
-struct Attempt<T> {
-    judged: Judged<T>,
-    /// How long the service wants to be left alone.
-    wanted: Option<Duration>,
-    fate: Fate,
-}
-
 /// A number that is the same for the same question.
 fn name_of(id: &str) -> u64 {
     let hash = blake3::hash(id.as_bytes());
@@ -327,83 +248,6 @@ fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + (random >> 11) as f64 / (1u64 << 54) as f64)
 }
 
-fn without_key(message: &str, key: Option<&Secret>) -> String {
-    match key.filter(|key| !key.is_empty()) {
-        Some(key) => message.replace(key.reveal(), "***"),
-        None => message.to_owned(),
-    }
-}
-
-/// One attempt.
-async fn once<T>(
-    client: &reqwest::Client,
-    service: &Service,
-    request: &Request,
-    judge: &impl Fn(&Reply) -> Judged<T>,
-) -> Attempt<T> {
-    let started = Instant::now();
-    let host = service.url.host_str().unwrap_or_default();
-    let failed = |code: &'static str, message: String, fate| Attempt {
-        judged: Judged { outcome: Outcome::Failed(Problem::new(code, message)), usage: None },
-        wanted: None,
-        fate,
-    };
-    let lost = |e: reqwest::Error| match e.is_timeout() && !e.is_connect() {
-        true => {
-            let message =
-                format!("{host} did not answer within {:?}; raise `timeout_seconds` or ask a faster service", service.timeout);
-            failed(service.codes.timeout, message, Fate::Lost)
-        }
-        false => {
-            let fate = if e.is_connect() || e.is_builder() { Fate::Unsent } else { Fate::Lost };
-            failed(service.codes.service_error, format!("{host} cannot be reached: {}", causes(&e.without_url())), fate)
-        }
-    };
-    let mut post = client
-        .post(service.url.clone())
-        .header("content-type", &request.content_type)
-        .header("x-client-request-id", &request.id)
-        .timeout(service.timeout)
-        .body(request.body.clone());
-    match &service.auth {
-        Auth::None => {}
-        Auth::Bearer(key) => post = post.bearer_auth(key.reveal()),
-        Auth::ApiKey(key) => post = post.header(HeaderName::from_static("api-key"), key.reveal()),
-    }
-    let mut response = match post.send().await {
-        Ok(response) => response,
-        Err(e) => return lost(e),
-    };
-    let wanted = retry_after::wanted(response.headers());
-    let status = response.status().as_u16();
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER_BYTES => {
-                let message = format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes");
-                return failed(service.codes.service_error, message, Fate::Replied(status));
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(e) => return lost(e),
-        }
-    }
-    tracing::trace!(step = %service.step, status, id = request.id, seconds = started.elapsed().as_secs_f64(), "Answered");
-    let judged = judge(&Reply { host, status, body: &body, key: service.auth.secret() });
-    Attempt { judged, wanted, fate: Fate::Replied(status) }
-}
-
-/// An error and what is behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        out = format!("{out}: {cause}");
-        next = cause.source();
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,15 +257,5 @@ mod tests {
         let waits: Vec<f64> = (0..1000).map(|_| jittered(Duration::from_secs(8)).as_secs_f64()).collect();
         assert!(waits.iter().all(|w| (4.0..=8.0).contains(w)));
         assert!(waits.iter().any(|w| *w < 5.0) && waits.iter().any(|w| *w > 7.0));
-    }
-
-    #[test]
-    fn a_key_at_the_cut_is_removed_whole() {
-        let key: Secret = serde_json::from_value(serde_json::json!("sk-very-secret")).unwrap();
-        let reply = Reply { host: "h", status: 400, body: b"", key: Some(&key) };
-        for before in MAX_DETAIL_CHARS - 14..=MAX_DETAIL_CHARS {
-            let shown = reply.quoted(&format!("{}sk-very-secret", "x".repeat(before)));
-            assert!(!shown.contains("sk"), "{shown}");
-        }
     }
 }

@@ -12,12 +12,15 @@
 //! | [`cache`] | answers, kept by what was asked |
 //! | [`turns`] | one question is asked once, also when two rows ask it at the same time |
 //! | [`call`] | one request until it is answered, final or given up |
+//! | [`attempt`] | one try of it |
+//! | [`outcome`] | what an answer means, and whose trouble it is |
 //!
 //! Limits belong to a service and not to a step: two steps that ask one service share its limiter. They hold per process; a cluster of N processes
 //! asks for N times as much.
 //!
 //! What can go wrong: see [`call::Failure`]. Nothing here waits without a limit.
 
+pub mod attempt;
 pub mod bill;
 pub mod breaker;
 pub mod bucket;
@@ -25,6 +28,7 @@ pub mod cache;
 pub mod call;
 pub mod http;
 pub mod limiter;
+pub mod outcome;
 pub mod purse;
 pub mod retry_after;
 pub mod turns;

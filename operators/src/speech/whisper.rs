@@ -17,8 +17,9 @@ use serde_json::Value;
 use crate::captions::binding::texts_blake3;
 use crate::media::{MediaContext, limits::SPEECH_RATE, plane_of, problem, speech, wav};
 use crate::remote::cache::{Cache, Keyed};
-use crate::remote::call::{Codes, Failure, Judged, Outcome, Reply, Request, Service, call, refused};
+use crate::remote::call::{Failure, Request, Service, call};
 use crate::remote::http::Http;
+use crate::remote::outcome::{Codes, Judged, Outcome, Reply, refused};
 use crate::remote::purse::Usage;
 use crate::remote::turns::Turns;
 use crate::text::TimedText;
@@ -169,7 +170,7 @@ fn outcome(reply: &Reply, length_us: i64) -> Outcome<Heard> {
         let said = said.map(|text| format!(": {}", reply.quoted(text))).unwrap_or_default();
         let message = format!("{} answered {}{said}", reply.host, reply.status);
         let code = json.as_ref().and_then(|j| j.pointer("/error/code")?.as_str()).unwrap_or_default();
-        return refused(&CODES, reply.status, code, message);
+        return refused(&CODES, reply, reply.status, code, message);
     }
     match json.as_ref().and_then(|json| heard(json, length_us)) {
         Some(heard) => Outcome::Answered(heard),
