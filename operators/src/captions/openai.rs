@@ -24,6 +24,23 @@ pub const CODES: Codes = Codes {
 /// More tokens than any one request takes.
 const MAX_USAGE: u64 = 10_000_000;
 
+/// How the end of a whole answer is called; absent, null and empty count as such an end too. In small letters, as all of these.
+const WHOLE: [&str; 5] = ["stop", "eos", "eos_token", "end_turn", "stop_sequence"];
+/// How an answer that the token limit cut off is called.
+const CUT_OFF: [&str; 3] = ["length", "max_tokens", "model_length"];
+/// How an answer is called that a model or its service withholds.
+const WITHHELD: [&str; 9] = [
+    "content_filter",
+    "content_filtered",
+    "refusal",
+    "safety",
+    "image_safety",
+    "recitation",
+    "blocklist",
+    "prohibited_content",
+    "spii",
+];
+
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
@@ -62,16 +79,21 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
     let text_at = |path: &str| choice.pointer(path).and_then(Value::as_str).unwrap_or_default().trim();
     let (text, refusal_part) = content(choice);
     let refusal = [text_at("/message/refusal"), &refusal_part].into_iter().find(|r| !r.is_empty()).unwrap_or_default();
-    let finish = text_at("/finish_reason");
-    if !refusal.is_empty() || ["content_filter", "refusal", "safety"].contains(&finish) {
+    let finish = text_at("/finish_reason").to_ascii_lowercase();
+    let finish = finish.as_str();
+    if !refusal.is_empty() || WITHHELD.contains(&finish) {
         let said = reply.quoted(if refusal.is_empty() { finish } else { refusal });
         return Outcome::Final(Problem::new("caption_refused", format!("the model refused to describe the clip: {said}")));
     }
-    if ["length", "max_tokens"].contains(&finish) {
+    if CUT_OFF.contains(&finish) {
         return Outcome::Final(Problem::new(
             "caption_truncated",
             "the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)",
         ));
+    }
+    if !finish.is_empty() && !WHOLE.contains(&finish) {
+        // An error in the middle, a call of a tool, a stopped server: whatever text there is may be half of one.
+        return Outcome::Unusable(service(format!("{host} ended its answer with `{}`, which is no end of a caption", reply.quoted(finish))));
     }
     let text = without_thoughts(&text);
     if text.is_empty() {
@@ -212,6 +234,27 @@ mod tests {
         closed: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
         failed: caption_service_error: host answered 503
         "#);
+    }
+
+    #[test]
+    fn only_an_answer_that_is_known_to_be_whole_is_one() {
+        let ended = |finish: Value| {
+            let said = said(200, json!({"choices": [{"finish_reason": finish, "message": {"content": "A heart."}}]}));
+            said.split(':').take(2).collect::<Vec<_>>().join(":")
+        };
+        for whole in ["stop", "STOP", "eos", "end_turn", "stop_sequence", "", " "] {
+            assert!(ended(json!(whole)).starts_with("answered"), "{whole}");
+        }
+        assert!(ended(Value::Null).starts_with("answered"));
+        for cut in ["length", "LENGTH", "max_tokens", "MAX_TOKENS", "model_length"] {
+            assert_eq!(ended(json!(cut)), "final: caption_truncated");
+        }
+        for withheld in ["content_filter", "SAFETY", "RECITATION", "refusal", "PROHIBITED_CONTENT"] {
+            assert_eq!(ended(json!(withheld)), "final: caption_refused");
+        }
+        for odd in ["error", "tool_calls", "abort", "insufficient_system_resource", "OTHER", "?"] {
+            assert_eq!(ended(json!(odd)), "unusable: caption_service_error", "{odd}");
+        }
     }
 
     #[test]
