@@ -72,7 +72,7 @@ impl Keyed for Heard {
 pub type Speech = (Vec<TimedText>, Option<String>);
 
 impl Whisper {
-    /// Listens to `[start_us, end_us)`; `None` when the video has no sound. Sound that ends earlier ends it.
+    /// Listens to `[start_us, end_us)`; `None` when the video has no sound. Gaps are silence; only the end of the sound ends it.
     pub fn listen(&self, uri: &str, (start_us, end_us): (i64, i64), task: &Task) -> Result<Option<Speech>, Failure> {
         let http = task.resources.get(Http::start);
         let http = http.as_ref().as_ref().map_err(|e| failure("speech_service_error", format!("no HTTP client: {e}")))?;
@@ -82,12 +82,13 @@ impl Whisper {
             let until = at.saturating_add(self.piece_us).min(end_us);
             let plane = plane_of(task);
             let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout: self.timeout };
-            let samples = match speech(uri, at, until, &context) {
+            let sound = match speech(uri, at, until, &context) {
                 Err(e) if e.code == "no_audio" => return Ok(None),
                 other => other.map_err(|e| Failure::Problem(problem(e)))?,
             };
-            if samples.len() >= MIN_SAMPLES {
-                let heard = self.hear(&samples, http, task)?;
+            // In a gap nothing is said, though a model may hear something there; and it would have to be paid for.
+            if sound.samples.len() >= MIN_SAMPLES && !sound.is_silent() {
+                let heard = self.hear(&sound.samples, http, task)?;
                 language = language.or(heard.language);
                 items.extend(heard.items.into_iter().map(|(from, to, text)| TimedText {
                     start_us: at.saturating_add(from),
@@ -95,8 +96,7 @@ impl Whisper {
                     text,
                 }));
             }
-            let full = (until - at) * i64::from(SPEECH_RATE) / 1_000_000;
-            if (samples.len() as i64) < full - i64::from(SPEECH_RATE) {
+            if sound.ended {
                 break;
             }
             at = until;
