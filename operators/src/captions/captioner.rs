@@ -101,10 +101,15 @@ pub struct Captioner {
     #[serde(default = "defaults::timeout")]
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub timeout_seconds: f64,
-    /// `openai`: attempts per question (1 to 20). Tried again are failed connections, time-outs, 408, 5xx, and answers that are empty or malformed.
+    /// `openai`: answers per question that are empty or malformed before it is given up (1 to 20).
     #[serde(default = "defaults::max_attempts")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: u32,
+    /// `openai`: failures per question before it is given up (1 to 100): no connection, no answer in time, 408, 5xx, something that is not JSON. An outage,
+    /// during which nobody is answered, counts as none.
+    #[serde(default = "defaults::max_failures")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_failures: u32,
     /// `openai`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60; a random part of up to a half is left out.
     #[serde(default = "defaults::retry_initial")]
     #[schemars(range(min = 0.0, max = 60.0))]
@@ -113,7 +118,7 @@ pub struct Captioner {
     #[serde(default = "defaults::max_retry_after")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub max_retry_after_seconds: f64,
-    /// `openai`: one question waits at most so many seconds, in all, for a service that answers 429 (0 to 86400); a 429 costs no attempt.
+    /// `openai`: a service that answers nothing but 429 for so many seconds is down (0 to 86400); see `on_service_down`. A 429 costs no attempt.
     #[serde(default = "defaults::max_throttled")]
     #[schemars(range(min = 0.0, max = 86_400.0))]
     pub max_throttled_seconds: f64,
@@ -260,6 +265,7 @@ backend = "template"
             "azure_api_version",
             "timeout_seconds",
             "max_attempts",
+            "max_failures",
             "retry_initial_seconds",
             "max_retry_after_seconds",
             "max_throttled_seconds",

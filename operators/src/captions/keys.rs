@@ -47,7 +47,8 @@ pub enum ApiStyle {
     Azure,
 }
 
-/// What happens when the service is down: it has answered nothing for `give_up_seconds`, or refuses the key, the account, the model or the address.
+/// What happens when the service is down: it has answered nothing for `give_up_seconds`, nothing but 429 for
+/// `max_throttled_seconds`, or refuses the key, the account, the model or the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnServiceDown {
@@ -96,6 +97,9 @@ pub mod defaults {
     }
     pub fn max_attempts() -> u32 {
         8
+    }
+    pub fn max_failures() -> u32 {
+        16
     }
     pub fn retry_initial() -> f64 {
         1.0

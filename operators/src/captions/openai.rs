@@ -65,8 +65,9 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
         return refused_status(reply, reply.status, json.as_ref());
     }
     let Some(json) = json else {
+        // A page for people, half an answer: the service's trouble and never the clip's.
         let message = format!("{host} answered with something that is not JSON; does `base_url` end where the API starts?");
-        return Outcome::Unusable(service(message));
+        return Outcome::Failed(service(message));
     };
     let Some(choice) = first_choice(&json) else {
         // Routers say in the body what the service behind them answered.

@@ -219,7 +219,7 @@ fn a_service_that_is_down_ends_the_run_or_its_rows_as_the_step_says() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let dead =
-        Captioner { give_up_seconds: 1.0, max_attempts: 20, max_in_flight: 4, ..captioner(&format!("http://{address}/v1")) };
+        Captioner { give_up_seconds: 1.0, max_failures: 20, max_in_flight: 4, ..captioner(&format!("http://{address}/v1")) };
     let all = |captioner: &Captioner| {
         let (writer, _) = writer(captioner, Path::new("."));
         let resources = Arc::new(Resources::default());
@@ -254,7 +254,7 @@ fn an_outage_costs_no_clip_its_attempts() {
     // A service that is away for a while and then comes back.
     let broken = (0..14).map(|_| Act::Say(502, None, String::new()));
     let server = serve(broken.chain((0..40).map(|_| text("answer"))));
-    let captioner = Captioner { max_attempts: 6, max_in_flight: 12, ..server.captioner() };
+    let captioner = Captioner { max_failures: 6, max_in_flight: 12, ..server.captioner() };
     let (writer, _) = writer(&captioner, Path::new("."));
     let resources = Arc::new(Resources::default());
     let passed = std::thread::scope(|scope| {
@@ -272,12 +272,61 @@ fn an_outage_costs_no_clip_its_attempts() {
 }
 
 #[test]
-fn a_429_costs_no_attempt_but_has_its_own_limit() {
-    let busy = |n: usize| (0..n).map(|_| Act::Say(429, Some("0.01"), json!({"error": {"message": "slow down"}}).to_string()));
-    let server = serve(busy(5).chain([text("d"), text("b")]));
-    assert_eq!(captioned(&Captioner { max_attempts: 1, ..server.captioner() }, Path::new("."), &rows(1)).0, ["Pass"]);
-    let server = serve(busy(40));
-    let (code, message) = ends_with(&Captioner { max_throttled_seconds: 0.2, ..server.captioner() });
+fn a_429_costs_no_attempt_and_a_long_one_costs_no_row() {
+    let busy = |n: usize, after: &'static str| {
+        let said = json!({"error": {"message": "slow down"}}).to_string();
+        (0..n).map(move |_| Act::Say(429, Some(after), said.clone()))
+    };
+    let server = serve(busy(5, "0.01").chain([text("d"), text("b")]));
+    let pressed = Captioner { max_attempts: 1, max_failures: 1, ..server.captioner() };
+    assert_eq!(captioned(&pressed, Path::new("."), &rows(1)).0, ["Pass"]);
+
+    let server = serve(busy(40, "3600"));
+    let tired = Captioner { max_throttled_seconds: 0.2, max_retry_after_seconds: 0.02, ..server.captioner() };
+    let (code, message) = ends_with(&tired);
+    assert!(code == "STOP" && message.starts_with("caption_service_error: 127.0.0.1 answered 429: slow down"), "{code} {message}");
+    for part in ["nothing but 429", "max_throttled_seconds", "3600 s (`Retry-After`)"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let server = serve(busy(40, "0.02"));
+    let (code, _) = ends_with(&Captioner { on_service_down: OnServiceDown::Error, base_url: server.base_url.clone(), ..tired });
     assert_eq!(code, "caption_service_error");
-    assert!(message.contains("slow down") && message.contains("max_throttled_seconds"), "{message}");
+}
+
+/// Says 429 to whatever shows the first clip, and answers all others.
+async fn too_large(body: String) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    match body.contains("Clip A") {
+        true => (axum::http::StatusCode::TOO_MANY_REQUESTS, "{}").into_response(),
+        false => json!({"choices": [{"message": {"content": "answer"}}]}).to_string().into_response(),
+    }
+}
+
+#[test]
+fn a_question_that_alone_is_answered_429_is_no_outage() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let app = axum::Router::new().fallback(too_large).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    let (writer, _) = writer(&Captioner { max_throttled_seconds: 0.3, ..captioner(&url) }, Path::new("."));
+    let titled = |title: &str| {
+        let rows = rows(1);
+        let mut columns = rows.columns().to_vec();
+        columns[2] = Arc::new(arrow::array::StringArray::from(vec![title]));
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    let resources = Arc::new(Resources::default());
+    let ask = |title: &str| {
+        let task = Task { step: "caption", resources: &resources, cancelled: &AtomicBool::new(false) };
+        writer.process(&titled(title), &task)
+    };
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| ask("Clip A"));
+        while !refused.is_finished() {
+            assert_eq!(ask("Clip B").unwrap().verdicts, [Verdict::Pass]);
+        }
+        let (code, message) = problem(&refused.join().unwrap().unwrap());
+        assert!(code == "caption_service_error" && message.contains("while others were answered"), "{code} {message}");
+    });
 }

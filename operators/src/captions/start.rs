@@ -107,6 +107,7 @@ impl Captioner {
             auth,
             timeout: Duration::from_secs_f64(self.timeout_seconds),
             max_attempts: self.max_attempts,
+            max_failures: self.max_failures,
             retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),
             max_retry_after: Duration::from_secs_f64(self.max_retry_after_seconds),
             max_throttled: Duration::from_secs_f64(self.max_throttled_seconds),

@@ -276,15 +276,16 @@ fn a_busy_service_is_asked_again_after_the_time_it_wants() {
 #[test]
 fn a_service_that_stays_broken_is_given_up_after_the_attempts() {
     let server = serve((0..3).map(|_| Act::Say(500, None, json!({"error": {"message": "boom"}}).to_string())));
-    let (code, message) = ends_with(&Captioner { max_attempts: 3, ..server.captioner() });
-    assert_eq!((code.as_str(), message.as_str()), ("caption_service_error", "127.0.0.1 answered 500: boom (attempt 3 of 3)"));
+    let (code, message) = ends_with(&Captioner { max_failures: 3, ..server.captioner() });
+    let said = "127.0.0.1 answered 500: boom (failure 3 of 3, `max_failures`)";
+    assert_eq!((code.as_str(), message.as_str()), ("caption_service_error", said));
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
 fn a_service_that_never_answers_is_a_time_out() {
     let server = serve([Act::Hang, Act::Hang]);
-    let (code, message) = ends_with(&Captioner { timeout_seconds: 0.2, max_attempts: 2, ..server.captioner() });
+    let (code, message) = ends_with(&Captioner { timeout_seconds: 0.2, max_failures: 2, ..server.captioner() });
     assert_eq!(code, "caption_timeout");
     assert!(message.contains("200ms") && message.contains("timeout_seconds"), "{message}");
     assert_eq!(server.requests().len(), 2);
@@ -295,10 +296,10 @@ fn nobody_listening_is_a_service_error_that_was_tried_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let captioner = Captioner { max_attempts: 2, ..captioner(&format!("http://{address}/v1")) };
+    let captioner = Captioner { max_failures: 2, ..captioner(&format!("http://{address}/v1")) };
     let (code, message) = problem(&run(&writer(&captioner, Path::new(".")).0, &rows(1)));
     assert_eq!(code, "caption_service_error");
-    assert!(message.contains("cannot be reached") && message.contains("attempt 2"), "{message}");
+    assert!(message.contains("cannot be reached") && message.contains("failure 2 of 2"), "{message}");
 }
 
 #[test]
@@ -314,11 +315,13 @@ fn answers_that_are_no_captions_have_their_own_codes() {
     ] {
         let (server, asked) = (serve([]), acts.len());
         server.script.acts.lock().unwrap().extend(acts);
-        assert_eq!(ends_with(&Captioner { max_attempts: 2, ..server.captioner() }).0, code);
+        assert_eq!(ends_with(&Captioner { max_attempts: 2, max_failures: 2, ..server.captioner() }).0, code);
         assert_eq!(server.requests().len(), asked, "{code}");
     }
     let server = serve([text(" "), html(), text("d"), text("b")]);
-    assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
+    // Each has its own budget: neither has used up the other's.
+    let pressed = Captioner { max_attempts: 2, max_failures: 2, ..server.captioner() };
+    assert_eq!(run(&writer(&pressed, Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
 }
 
 #[test]

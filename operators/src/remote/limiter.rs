@@ -74,6 +74,8 @@ struct State {
     places: usize,
     to_take_away: usize,
     shrunk_at: Instant,
+    /// When it last answered anything but 429.
+    answered_at: Option<Instant>,
     in_flight: usize,
     breaker: Breaker,
 }
@@ -107,6 +109,7 @@ impl Limiter {
             places: max_in_flight,
             to_take_away: 0,
             shrunk_at: now,
+            answered_at: None,
             in_flight: 0,
             breaker: Breaker::new(limits.give_up, limits.retry_share, reserve),
         };
@@ -200,6 +203,11 @@ impl Limiter {
         self.state().breaker.may_repeat()
     }
 
+    /// Has anything but a 429 been answered since then?
+    pub fn answered_since(&self, then: Instant) -> bool {
+        self.state().answered_at.is_some_and(|at| at >= then)
+    }
+
     /// Nobody asks for so long.
     pub fn pause(&self, wait: Duration) {
         let mut state = self.state();
@@ -212,6 +220,7 @@ impl Permit<'_> {
     pub fn answered(mut self, charged: Option<u64>, useful: bool) {
         self.settled = true;
         let mut state = self.limiter.state();
+        state.answered_at = Some(Instant::now());
         match useful {
             true => state.breaker.answered(),
             false => state.breaker.alive(),

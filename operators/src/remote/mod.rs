@@ -12,6 +12,7 @@
 //! | [`cache`] | answers, kept by what was asked |
 //! | [`turns`] | one question is asked once, also when two rows ask it at the same time |
 //! | [`call`] | one request until it is answered, final or given up |
+//! | [`patience`] | how often it is tried, and when it is given up |
 //! | [`attempt`] | one try of it |
 //! | [`outcome`] | what an answer means, and whose trouble it is |
 //!
@@ -29,6 +30,7 @@ pub mod call;
 pub mod http;
 pub mod limiter;
 pub mod outcome;
+pub mod patience;
 pub mod purse;
 pub mod retry_after;
 pub mod turns;

@@ -78,10 +78,14 @@ pub struct Transcript {
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub timeout_seconds: f64,
-    /// `whisper`: attempts per piece (1 to 20); see `captioner`.
+    /// `whisper`: answers per piece that are no transcription before it is given up (1 to 20).
     #[serde(default = "default_max_attempts")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: u32,
+    /// `whisper`: failures per piece before it is given up (1 to 100): no connection, no answer in time, 408, 5xx; see `captioner`.
+    #[serde(default = "default_max_failures")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_failures: u32,
     /// `whisper`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60.
     #[serde(default = "default_retry_initial")]
     #[schemars(range(min = 0.0, max = 60.0))]
@@ -127,6 +131,9 @@ fn default_timeout() -> f64 {
 }
 fn default_max_attempts() -> u32 {
     8
+}
+fn default_max_failures() -> u32 {
+    16
 }
 fn default_retry_initial() -> f64 {
     1.0
@@ -210,6 +217,7 @@ languages = ["en", "en-US"]
             "api_key",
             "timeout_seconds",
             "max_attempts",
+            "max_failures",
             "retry_initial_seconds",
             "max_in_flight",
             "requests_per_minute",
@@ -326,6 +334,7 @@ impl Transcript {
                 auth,
                 timeout,
                 max_attempts: self.max_attempts,
+                max_failures: self.max_failures,
                 retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),
                 max_retry_after: MAX_RETRY_AFTER,
                 max_throttled: MAX_THROTTLED,

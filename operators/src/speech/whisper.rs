@@ -172,6 +172,9 @@ fn outcome(reply: &Reply, length_us: i64) -> Outcome<Heard> {
         let code = json.as_ref().and_then(|j| j.pointer("/error/code")?.as_str()).unwrap_or_default();
         return refused(&CODES, reply, reply.status, code, message);
     }
+    if json.is_none() {
+        return Outcome::Failed(service(format!("{} answered with something that is not JSON; is `base_url` right?", reply.host)));
+    }
     match json.as_ref().and_then(|json| heard(json, length_us)) {
         Some(heard) => Outcome::Answered(heard),
         None => Outcome::Unusable(service(format!("{} answered with something that is no transcription", reply.host))),
