@@ -1,8 +1,8 @@
 //! The sound of a span as speech recognition wants it: one channel, 16 bits, 16,000 samples per second.
 //!
-//! Samples lie at their time: a gap in the file is silence, so that recognised times are times of the video; sound that begins after the span, or after a
-//! gap that is longer than it, makes a span of silence. What can go wrong: a video without sound is `no_audio`; only the end of the stream gives fewer samples
-//! than the span has, and is told apart from a gap ([`Sound::ended`]).
+//! Samples lie at their time: a gap in the file is silence, so that recognised times are times of the video; sound that begins after the span, or
+//! after a gap that is longer than it, makes a span of silence. What can go wrong: a video without sound is `no_audio`; only the end of the stream
+//! gives fewer samples than the span has, and is told apart from a gap ([`Sound::ended`]).
 
 use std::time::Instant;
 

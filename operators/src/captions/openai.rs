@@ -1,8 +1,8 @@
 //! What an answer of a chat-completions service means (OpenAI, Azure, vLLM, llama.cpp, Ollama, ...).
 //!
 //! Why typed outcomes: a refusal, a cut-off answer and a broken service need different remedies, so each has its own code: `caption_refused`,
-//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_quota`, `caption_service_error`. Services differ in small things, all of which are taken:
-//! text as a string or as parts, no `usage`, no `finish_reason`, thoughts beside the text or before it in `<think>`, an error with status 200.
+//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_quota`, `caption_service_error`. Services differ in small things, all of which are
+//! taken: text as a string or as parts, no `usage`, no `finish_reason`, thoughts beside the text or before it in `<think>`, an error with status 200.
 //!
 //! What can go wrong: a model that thinks longer than its token limit answers nothing at all; that is `caption_truncated`.
 
@@ -94,7 +94,10 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
     }
     if !finish.is_empty() && !WHOLE.contains(&finish) {
         // An error in the middle, a call of a tool, a stopped server: whatever text there is may be half of one.
-        return Outcome::Unusable(service(format!("{host} ended its answer with `{}`, which is no end of a caption", reply.quoted(finish))));
+        return Outcome::Unusable(service(format!(
+            "{host} ended its answer with `{}`, which is no end of a caption",
+            reply.quoted(finish)
+        )));
     }
     let text = without_thoughts(&text);
     if text.is_empty() {

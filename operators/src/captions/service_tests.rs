@@ -20,7 +20,7 @@ use super::tests::*;
 use crate::remote::cache::Cache;
 
 /// An answer with a bill.
-fn billed(content: &str, prompt: u64, completion: u64) -> Act {
+pub fn billed(content: &str, prompt: u64, completion: u64) -> Act {
     let body = json!({
         "model": "vlm-2026-01", "choices": [{"finish_reason": "stop", "message": {"content": content}}],
         "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
@@ -28,7 +28,7 @@ fn billed(content: &str, prompt: u64, completion: u64) -> Act {
     Act::Say(200, None, body.to_string())
 }
 
-fn captioned(captioner: &Captioner, base: &Path, rows: &RecordBatch) -> (Vec<String>, curette_engine::verdict::Processed) {
+pub fn captioned(captioner: &Captioner, base: &Path, rows: &RecordBatch) -> (Vec<String>, curette_engine::verdict::Processed) {
     let out = run(&writer(captioner, base).0, rows);
     let code = |v: &Verdict| match v {
         Verdict::Unmeasured(p) => p.code.to_string(),
@@ -102,51 +102,6 @@ fn a_service_that_does_not_count_leaves_tokens_unknown() {
 }
 
 #[test]
-fn a_spent_budget_sends_no_request_and_is_remembered_over_restarts() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = || (0..3).flat_map(|n| [billed(&format!("d{n}"), 6_000, 200), billed("b", 250, 50)]);
-    let server = serve(script());
-    let limited = Captioner {
-        cache_location: Some("cache".into()),
-        max_total_tokens: Some(25_000),
-        max_tokens: 300,
-        brief_max_tokens: 100,
-        ..server.captioner()
-    };
-    // 6,500 tokens each: the fourth detailed question could exceed what is left.
-    let (codes, _) = captioned(&limited, dir.path(), &rows(5));
-    assert_eq!(codes, ["Pass", "Pass", "Pass", "caption_budget_spent", "caption_budget_spent"]);
-    assert_eq!(server.requests().len(), 6);
-    let (codes, out) = captioned(&limited, dir.path(), &rows(5));
-    assert_eq!(codes[2..], ["Pass", "caption_budget_spent", "caption_budget_spent"], "what is cached costs nothing");
-    assert!(out.columns[0].is_null(3));
-    assert_eq!(server.requests().len(), 6, "after a restart nothing more is sent");
-
-    let other = serve(script());
-    let named = |name: &str| Captioner { budget_name: name.into(), base_url: other.base_url.clone(), ..limited.clone() };
-    assert_eq!(captioned(&named("more"), dir.path(), &rows(1)).0, ["Pass"], "another budget");
-    assert!(std::fs::read_to_string(dir.path().join("cache/budgets/more.purse")).unwrap().contains("\"tokens\":6500"));
-    std::fs::write(dir.path().join("cache/budgets/more.purse"), "nonsense").unwrap();
-    let resources = Arc::new(Resources::default());
-    let paths = Paths { base: dir.path().into() };
-    let context =
-        BuildContext { step: "c", input: rows(1).schema(), id_column: "clip_id".into(), paths: &paths, resources: &resources };
-    let refused = named("more").writer(&context).err().unwrap().to_string();
-    assert!(refused.contains("more.purse") && refused.contains("delete it to begin at zero"), "{refused}");
-}
-
-#[test]
-fn failed_attempts_are_paid_from_the_budget_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = serve([billed(" ", 6_000, 0), billed(" ", 6_000, 0), billed("d", 6_000, 200)]);
-    let limited =
-        Captioner { cache_location: Some("cache".into()), max_total_tokens: Some(18_400), max_tokens: 300, ..server.captioner() };
-    let (codes, _) = captioned(&limited, dir.path(), &rows(1));
-    assert_eq!(codes, ["caption_budget_spent"], "two answers without a caption took 12,000, a third may take 9,000");
-    assert_eq!(server.requests().len(), 2);
-}
-
-#[test]
 fn an_answer_about_other_frames_is_never_written() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve([text("d"), text("b"), text("d2"), text("b2")]);
@@ -155,8 +110,8 @@ fn an_answer_about_other_frames_is_never_written() {
     // The answers of two clips change places in the cache, as no program should do.
     let cache = Cache::new(dir.path().join("cache"), 1 << 30);
     let mut detailed: Vec<Entry> = Vec::new();
-    for folder in std::fs::read_dir(dir.path().join("cache")).unwrap() {
-        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+    for folder in std::fs::read_dir(dir.path().join("cache")).unwrap().map(|f| f.unwrap().path()).filter(|f| f.is_dir()) {
+        for file in std::fs::read_dir(folder).unwrap() {
             let key = file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
             detailed.extend(cache.get::<Entry>(&key).filter(|entry| entry.text.starts_with('d')));
         }
@@ -272,6 +227,24 @@ fn an_outage_costs_no_clip_its_attempts() {
 }
 
 #[test]
+fn steps_share_limits_when_they_ask_one_model_at_one_address() {
+    let resources = Arc::new(Resources::default());
+    let paths = Paths { base: ".".into() };
+    let limiter = |captioner: &Captioner| {
+        let input = rows(1).schema();
+        let context = BuildContext { step: "c", input, id_column: "clip_id".into(), paths: &paths, resources: &resources };
+        captioner.writer(&context).unwrap().describer.unwrap().service.limiter
+    };
+    let one = captioner("http://h/v1");
+    let first = limiter(&one);
+    assert!(Arc::ptr_eq(&first, &limiter(&Captioner { frames: 4, ..one.clone() })), "one model with another question");
+    assert!(!Arc::ptr_eq(&first, &limiter(&Captioner { model: "other".into(), ..one.clone() })), "services limit by model");
+    assert!(!Arc::ptr_eq(&first, &limiter(&captioner("http://h/v2"))));
+    let named = |model: &str| Captioner { model: model.into(), limit_group: "account".into(), ..one.clone() };
+    assert!(Arc::ptr_eq(&limiter(&named("a")), &limiter(&named("b"))), "unless they say so");
+}
+
+#[test]
 fn a_429_costs_no_attempt_and_a_long_one_costs_no_row() {
     let busy = |n: usize, after: &'static str| {
         let said = json!({"error": {"message": "slow down"}}).to_string();
@@ -284,7 +257,10 @@ fn a_429_costs_no_attempt_and_a_long_one_costs_no_row() {
     let server = serve(busy(40, "3600"));
     let tired = Captioner { max_throttled_seconds: 0.2, max_retry_after_seconds: 0.02, ..server.captioner() };
     let (code, message) = ends_with(&tired);
-    assert!(code == "STOP" && message.starts_with("caption_service_error: 127.0.0.1 answered 429: slow down"), "{code} {message}");
+    assert!(
+        code == "STOP" && message.starts_with("caption_service_error: 127.0.0.1 answered 429: slow down"),
+        "{code} {message}"
+    );
     for part in ["nothing but 429", "max_throttled_seconds", "3600 s (`Retry-After`)"] {
         assert!(message.contains(part), "{part}: {message}");
     }
@@ -293,22 +269,11 @@ fn a_429_costs_no_attempt_and_a_long_one_costs_no_row() {
     assert_eq!(code, "caption_service_error");
 }
 
-/// Says 429 to whatever shows the first clip, and answers all others.
-async fn too_large(body: String) -> axum::response::Response {
-    use axum::response::IntoResponse;
-    match body.contains("Clip A") {
-        true => (axum::http::StatusCode::TOO_MANY_REQUESTS, "{}").into_response(),
-        false => json!({"choices": [{"message": {"content": "answer"}}]}).to_string().into_response(),
-    }
-}
-
 #[test]
 fn a_question_that_alone_is_answered_429_is_no_outage() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let app = axum::Router::new().fallback(too_large).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    runtime.spawn(async move { axum::serve(listener, app).await });
+    // Too large for the service's limits, say.
+    let (url, _runtime) =
+        serve_by(|body| if body.contains("Clip A") { Act::Say(429, None, "{}".into()) } else { text("answer") });
     let (writer, _) = writer(&Captioner { max_throttled_seconds: 0.3, ..captioner(&url) }, Path::new("."));
     let titled = |title: &str| {
         let rows = rows(1);

@@ -87,6 +87,20 @@ pub fn serve(acts: impl IntoIterator<Item = Act>) -> Server {
     Server { script, base_url, _runtime: runtime }
 }
 
+/// A server that decides by the text of the request, until the runtime is dropped.
+pub fn serve_by(decide: fn(&str) -> Act) -> (String, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let said = move |body: String| async move {
+        let Act::Say(status, _, body) = decide(&body) else { panic!("it does not hang") };
+        (StatusCode::from_u16(status).unwrap(), body).into_response()
+    };
+    let app = axum::Router::new().fallback(said).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    (base_url, runtime)
+}
+
 impl Server {
     pub fn requests(&self) -> Vec<(Option<String>, Value)> {
         self.script.requests.lock().unwrap().clone()
@@ -389,6 +403,46 @@ fn another_service_is_asked_again_though_its_model_has_the_same_name() {
     assert_eq!((first.as_str(), caption(&other)), ("d", ("other d".to_owned(), hash.clone())));
     assert_eq!(caption(&one), ("d".to_owned(), hash), "both are kept, side by side");
     assert_eq!((one.requests().len(), other.requests().len()), (2, 2));
+}
+
+#[test]
+fn services_of_one_identity_share_what_is_kept_and_so_do_versions_of_an_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (serve([text("d"), text("b")]), serve([]));
+    let named = |server: &Server| Captioner {
+        cache_location: Some("cache".into()),
+        cache_identity: "our vlm".into(),
+        ..server.captioner()
+    };
+    let first = run(&writer(&named(&one), dir.path()).0, &rows(1));
+    assert_eq!(run(&writer(&named(&other), dir.path()).0, &rows(1)).columns, first.columns);
+    assert_eq!(other.requests().len(), 0);
+
+    let azure = serve([text("d2"), text("b2")]);
+    let version = |version: &str| Captioner {
+        api_style: super::keys::ApiStyle::Azure,
+        azure_api_version: version.into(),
+        cache_location: Some("azure".into()),
+        ..azure.captioner()
+    };
+    let keyed_as_before = |version: &Captioner| {
+        let (mut writer, _) = writer(version, dir.path());
+        let describer = writer.describer.as_mut().unwrap();
+        describer.identity = describer.service.url.as_str().to_owned();
+        writer
+    };
+    // What was kept when the version was part of the key is found.
+    let paid = run(&keyed_as_before(&version("2024-10-21")), &rows(1));
+    assert_eq!(run(&writer(&version("2024-10-21"), dir.path()).0, &rows(1)).columns, paid.columns);
+    assert_eq!(azure.requests().len(), 2);
+    azure.script.acts.lock().unwrap().extend([text("d3"), text("b3")]);
+    let paid = run(&writer(&version("2025-01-01"), dir.path()).0, &rows(1));
+    assert_eq!(
+        run(&writer(&version("2026-04-01"), dir.path()).0, &rows(1)).columns,
+        paid.columns,
+        "another version is not paid again"
+    );
+    assert_eq!(azure.requests().len(), 4);
 }
 
 #[test]

@@ -7,11 +7,15 @@
 //! | [`Outcome::Answered`], [`Outcome::Final`] | the end |
 //! | [`Outcome::Closed`] | asked [`super::patience::CLOSED_ANSWERS`] times, for a slip of a proxy's, then the service counts as down |
 //! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget, to which it adds nothing; the service counts as working |
-//! | [`Outcome::Failed`], no connection, no answer in time | asked again, up to `max_failures` and the retry budget; the breaker counts it; costs nothing while the service answers nobody |
-//! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again; when nobody gets anything else for `max_throttled` it is down |
+//! | [`Outcome::Failed`], no connection, no answer in time | asked again, up to `max_failures` and the retry budget; the breaker counts it |
+//! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again |
 //!
-//! Bad answers and failures have budgets of their own: the first say something about the question, the second hardly anything. Waits between attempts double
-//! from `retry_initial` to [`super::patience::MAX_BACKOFF`], each cut by a random part of up to a half, so that many who failed together do not come back together.
+//! Failures cost nothing while the service answers nobody at all (the breaker bounds that), a 429 costs nothing; when nobody gets anything but 429 for
+//! `max_throttled` the service is down.
+//!
+//! Bad answers and failures have budgets of their own: the first say something about the question, the second hardly anything. Waits between
+//! attempts double from `retry_initial` to [`super::patience::MAX_BACKOFF`], each cut by a random part of up to a half, so that many who failed
+//! together do not come back together.
 //!
 //! One attempt is [`super::attempt`], what its answer means [`super::outcome`].
 
@@ -24,13 +28,17 @@ use curette_engine::telemetry::names::REMOTE_CALLS;
 use curette_engine::verdict::Problem;
 use reqwest::header::HeaderValue;
 
+use super::address::ApiStyle;
 use super::attempt::{Attempt, Fate, once};
-use super::bill::Bill;
+use super::bill::{Bill, affordable, money};
 use super::http::Http;
-use super::limiter::{Down, Limiter};
+use super::limiter::{Down, Limiter, Permit};
 use super::outcome::{Codes, Judged, Outcome, Reply, without_key};
 use super::patience::{MIN_THROTTLED, Patience};
 use super::purse::{Prices, Purse, Usage};
+
+/// How often one who waits for his turn looks whether there is still money.
+const PURSE_POLL: Duration = Duration::from_secs(1);
 
 /// How the key is sent.
 #[derive(Debug, Clone)]
@@ -44,9 +52,16 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// True if a header can hold the key: a line break at its end, from a file say, is no outage of the service.
-    pub fn fits_a_header(&self) -> bool {
-        self.secret().is_none_or(|key| HeaderValue::from_str(key.reveal()).is_ok())
+    /// How a service of this style takes a key. One that no header can hold, from a file with a line break say, is no outage of the service.
+    pub fn of(style: ApiStyle, key: &Secret) -> Result<Auth, String> {
+        if HeaderValue::from_str(key.reveal()).is_err() {
+            return Err("`api_key` has characters that no header can hold; is there a line break at its end?".into());
+        }
+        Ok(match style {
+            _ if key.is_empty() => Auth::None,
+            ApiStyle::Openai => Auth::Bearer(key.clone()),
+            ApiStyle::Azure => Auth::ApiKey(key.clone()),
+        })
     }
 
     /// The key, if there is one.
@@ -99,6 +114,15 @@ pub struct Request {
     pub id: String,
     /// What it will take, about: more rather than less.
     pub estimate: Usage,
+    /// What it costs besides its tokens, in billionths of a dollar: sound is paid by the minute.
+    pub fee_nano_usd: u64,
+}
+
+impl Request {
+    /// A request that is not made yet, but will take so much.
+    pub fn of_size(estimate: Usage) -> Request {
+        Request { content_type: String::new(), body: bytes::Bytes::new(), id: String::new(), estimate, fee_nano_usd: 0 }
+    }
 }
 
 /// Why there is no answer.
@@ -106,7 +130,7 @@ pub struct Request {
 pub enum Failure {
     /// It is about this request.
     Problem(Problem),
-    /// No request has a chance: the service answers nobody, refuses the key, or is not there.
+    /// No request has a chance: the service answers nobody, refuses the key, is not there, or there is no money left.
     Down(Problem),
 }
 
@@ -135,8 +159,7 @@ async fn attempts<T>(
 ) -> Result<T, Failure> {
     let mut patience = Patience::of(service);
     loop {
-        let permit = service.limiter.permit(request.estimate.total()).await.map_err(|down| nothing_answered(service, down))?;
-        let bill = Bill::open(service, request.estimate)?;
+        let (permit, bill) = admitted(service, request).await?;
         let Attempt { judged, wanted, fate } = once(http.client(&service.url), service, request, judge).await;
         bill.close(&judged, fate);
         let tokens = judged.usage.map(|u| u.total());
@@ -177,6 +200,29 @@ async fn attempts<T>(
         let wait = wait?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Waits for money, and for the right to ask. Money first: who cannot pay must not use up a rate that others wait for.
+async fn admitted<'a>(service: &'a Service, request: &'a Request) -> Result<(Permit<'a>, Bill<'a>), Failure> {
+    loop {
+        money(service, request).await?;
+        let mut permit = std::pin::pin!(service.limiter.permit(request.estimate.total()));
+        let permit = loop {
+            if service.purse.is_none() {
+                break permit.as_mut().await;
+            }
+            match tokio::time::timeout(PURSE_POLL, permit.as_mut()).await {
+                Ok(permit) => break permit,
+                // Waiting for a rate can take minutes, in which others spend the rest.
+                Err(_) => affordable(service, request)?,
+            }
+        };
+        let mut permit = permit.map_err(|down| nothing_answered(service, down))?;
+        if let Some(bill) = Bill::open(service, request)? {
+            permit.used();
+            return Ok((permit, bill));
         }
     }
 }

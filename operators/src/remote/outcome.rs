@@ -1,7 +1,8 @@
 //! What an answer of a service means, and what a status other than 200 does.
 //!
-//! Why so many outcomes: whose trouble it is decides who pays. A refusal is about one request; a wrong key, an empty account or a wrong address is about all
-//! of them, and must never cost rows ([`Outcome::Closed`]). What can go wrong: services echo what they were sent, so the key is removed from every message.
+//! Why so many outcomes: whose trouble it is decides who pays. A refusal is about one request; a wrong key, an empty account or a wrong address is
+//! about all of them, and must never cost rows ([`Outcome::Closed`]). What can go wrong: services echo what they were sent, so the key is removed
+//! from every message.
 
 use curette_engine::operator::Secret;
 use curette_engine::verdict::Problem;
@@ -99,7 +100,8 @@ pub struct Judged<T> {
 /// Codes in a body that say the same whatever the status is.
 const KEY_CODES: [&str; 3] = ["invalid_api_key", "account_deactivated", "permission_denied"];
 const QUOTA_CODES: [&str; 3] = ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"];
-const ADDRESS_CODES: [&str; 5] = ["model_not_found", "invalid_model", "unknown_model", "DeploymentNotFound", "deployment_not_found"];
+const ADDRESS_CODES: [&str; 5] =
+    ["model_not_found", "invalid_model", "unknown_model", "DeploymentNotFound", "deployment_not_found"];
 const PARAMETER_CODES: [&str; 3] = ["unsupported_parameter", "unsupported_value", "unknown_parameter"];
 
 /// What a status other than 200 means for services that speak OpenAI's API. `code`: the error code in the body, or nothing.

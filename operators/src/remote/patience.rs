@@ -1,6 +1,7 @@
 //! How often one question is asked again, how long is waited before, and when it is given up.
 //!
-//! Pure but for the clock and the shared retry budget. What can go wrong: a question that the service cannot digest at all costs `max_failures` requests.
+//! Pure but for the clock and the shared retry budget. What can go wrong: a question that the service cannot digest at all costs `max_failures`
+//! requests.
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
@@ -87,7 +88,8 @@ impl<'a> Patience<'a> {
     }
 
     fn again(&mut self, problem: Problem, enough: bool, how_often: String) -> Wait {
-        let give_up = |why: String| Err(Failure::Problem(Problem::new(problem.code.clone(), format!("{} ({why})", problem.message))));
+        let give_up =
+            |why: String| Err(Failure::Problem(Problem::new(problem.code.clone(), format!("{} ({why})", problem.message))));
         if enough {
             return give_up(how_often);
         }

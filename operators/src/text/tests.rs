@@ -58,7 +58,11 @@ fn windows_line_ends_a_byte_order_mark_and_utf16_change_nothing() {
 #[test]
 fn what_is_said_again_after_a_pause_is_no_copy() {
     let vtt = |second: &str| format!("WEBVTT\n\n00:01.000 --> 00:02.000\nYes.\n\n{second} --> 00:09.000\nYes.\nNow cut.\n");
-    assert_eq!(items(&vtt("00:02.199")), ["1000000-2000000 Yes.", "2199000-9000000 Now cut."], "carried: the screen was never empty");
+    assert_eq!(
+        items(&vtt("00:02.199")),
+        ["1000000-2000000 Yes.", "2199000-9000000 Now cut."],
+        "carried: the screen was never empty"
+    );
     assert_eq!(
         items(&vtt("00:02.200")),
         ["1000000-2000000 Yes.", "2200000-9000000 Yes.", "2200000-9000000 Now cut."],
