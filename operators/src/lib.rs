@@ -16,6 +16,7 @@ pub mod quality;
 pub mod registry;
 pub mod remote;
 pub mod sinks;
+pub mod slots;
 pub mod sources;
 pub mod span;
 pub mod speech;

@@ -32,9 +32,10 @@ fn a_service_that_falls_over_loses_no_clip_and_misbinds_none() {
     let faults = Faults { dropped: 0.10, cut: 0.03, busy: 0.03, broken: 0.05, invalid: 0.04, empty: 0.04, swapped: 0.05 };
     // Answers overtake each other.
     let server = serve(faults, |n| Duration::from_micros((chance(n ^ 0xabcd) * 4_000.0) as u64));
+    // As patient as by default; only the waits are shorter.
     let keys = json!({
         "backend": "openai", "model": "seer", "base_url": server.base_url, "frames": 2, "cache_location": "cache",
-        "max_in_flight": 32, "max_attempts": 20, "retry_initial_seconds": 0.002, "timeout_seconds": 30.0,
+        "retry_initial_seconds": 0.002, "timeout_seconds": 30.0,
     });
     let pools = Pools::start(&PoolSettings { decode: 1, cpu: 1, gpu: 1, net: 64 }, 1, u64::MAX).unwrap();
     let run = || {

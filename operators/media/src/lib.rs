@@ -45,7 +45,7 @@ pub use plane::MediaPlane;
 pub use reader::decoded_times;
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
-pub use speech::{speech, wav};
+pub use speech::{Sound, speech, wav};
 pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The sound of a span as speech recognition wants it: one channel, 16 bits, 16,000 samples per second.
 //!
-//! Samples lie at their time: a gap in the file is silence, so that recognised times are times of the video. What can go wrong: a video without sound is
-//! `no_audio`; sound that ends before the span gives a shorter answer, possibly an empty one.
+//! Samples lie at their time: a gap in the file is silence, so that recognised times are times of the video; sound that begins after the span, or
+//! after a gap that is longer than it, makes a span of silence. What can go wrong: a video without sound is `no_audio`; only the end of the stream
+//! gives fewer samples than the span has, and is told apart from a gap ([`Sound::ended`]).
 
 use std::time::Instant;
 
@@ -12,8 +13,24 @@ use super::sniff::sniff;
 use super::uniform::open_track_at;
 use super::{MediaContext, MediaError};
 
-/// The samples of `[start_us, end_us)`; the first one is at `start_us`.
-pub fn speech(uri: &str, start_us: i64, end_us: i64, context: &MediaContext) -> Result<Vec<i16>, MediaError> {
+/// The sound of a span.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sound {
+    /// The first one is at the start of the span; gaps are zeros.
+    pub samples: Vec<i16>,
+    /// Nothing comes after these: the stream ends within the span, or ended before it. If not, `samples` fill the span.
+    pub ended: bool,
+}
+
+impl Sound {
+    /// True when every sample is zero, as in gaps: there is nothing to hear.
+    pub fn is_silent(&self) -> bool {
+        self.samples.iter().all(|sample| *sample == 0)
+    }
+}
+
+/// The samples of `[start_us, end_us)`.
+pub fn speech(uri: &str, start_us: i64, end_us: i64, context: &MediaContext) -> Result<Sound, MediaError> {
     let length_us = end_us.saturating_sub(start_us);
     if !(0..=MAX_SPEECH_US).contains(&length_us) {
         let message = format!("sound of [{start_us}, {end_us}) us; the limit is {} s at once", MAX_SPEECH_US / 1_000_000);
@@ -26,10 +43,11 @@ pub fn speech(uri: &str, start_us: i64, end_us: i64, context: &MediaContext) -> 
     let opened = open_track_at(&local.path, Track::Speech, kind, start_ns, deadline, context);
     let mut reader = match opened {
         // Nothing was said after the sound ended.
-        Err(e) if e.code == "no_frames" => return Ok(Vec::new()),
+        Err(e) if e.code == "no_frames" => return Ok(Sound { samples: Vec::new(), ended: true }),
         other => other?,
     };
-    let mut samples = Vec::new();
+    let most = index(end_ns - start_ns);
+    let (mut samples, mut ended) = (Vec::new(), true);
     loop {
         let block = match reader.next() {
             Err(e) if e.code == "no_frames" => break,
@@ -37,13 +55,16 @@ pub fn speech(uri: &str, start_us: i64, end_us: i64, context: &MediaContext) -> 
         };
         let Some(block) = block else { break };
         if block.pts_ns >= end_ns {
+            // There is more, but not here: what is missing up to the end of the span is a gap.
+            ended = false;
+            samples.resize(most as usize, 0);
             break;
         }
-        place(&block, start_ns, index(end_ns - start_ns), &mut samples);
+        place(&block, start_ns, most, &mut samples);
     }
     match reader.ended_by.take() {
         Some(e) => Err(e),
-        None => Ok(samples),
+        None => Ok(Sound { samples, ended }),
     }
 }
 
@@ -137,7 +158,8 @@ mod tests {
         let plane = Bench::new();
         let uri = path.to_str().unwrap();
         for (start, end) in [(0, 2_000_000), (1_000_000, 3_500_000)] {
-            let samples = speech(uri, start, end, &plane.context()).unwrap();
+            let Sound { samples, ended } = speech(uri, start, end, &plane.context()).unwrap();
+            assert!(!ended, "{start}");
             assert_eq!(samples.len() as i64, (end - start) * 16 / 1000);
             let inner = &samples[4_000..samples.len() - 4_000];
             assert!((pitch(inner) - 440.0).abs() < 3.0, "{}", pitch(inner));
@@ -145,8 +167,60 @@ mod tests {
             // A sine of half the full scale has 0.5 / sqrt(2).
             assert!((rms / 32_768.0 - 0.3536).abs() < 0.02, "{rms}");
         }
-        assert!(speech(uri, 20_000_000, 21_000_000, &plane.context()).unwrap().is_empty(), "after the end");
+        let after = Sound { samples: Vec::new(), ended: true };
+        assert_eq!(speech(uri, 20_000_000, 21_000_000, &plane.context()).unwrap(), after, "after the end");
         assert_eq!(speech(uri, 0, i64::MAX, &plane.context()).unwrap_err().code, "too_long");
+    }
+
+    /// Two seconds of tone that begin at 3 s, and one more second of it at 8 s, beside ten seconds of pictures.
+    fn with_gaps(path: &Path) {
+        gst::init().unwrap();
+        let tone = |from_s: u64, buffers: u32| {
+            format!(
+                "audiotestsrc num-buffers={buffers} samplesperbuffer=1600 freq=440 volume=0.5 timestamp-offset={} ! \
+                 audio/x-raw,format=S16LE,rate=16000,channels=1 ! c. ",
+                from_s * 1_000_000_000
+            )
+        };
+        let text = format!(
+            "concat name=c adjust-base=false ! queue ! m. {} {} matroskamux name=m ! filesink location=\"{}\" \
+             videotestsrc num-buffers=100 ! video/x-raw,width=64,height=64,framerate=10/1 ! x264enc speed-preset=ultrafast ! \
+             queue max-size-time=0 max-size-buffers=0 max-size-bytes=0 ! m.",
+            tone(3, 20),
+            tone(8, 10),
+            path.display()
+        );
+        let pipeline = gst::parse::launch(&text).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let end = [gst::MessageType::Eos, gst::MessageType::Error];
+        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    }
+
+    #[test]
+    fn a_gap_is_silence_and_not_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gaps.mkv");
+        with_gaps(&path);
+        let plane = Bench::new();
+        let of = |from_s: i64, to_s: i64| {
+            speech(path.to_str().unwrap(), from_s * 1_000_000, to_s * 1_000_000, &plane.context()).unwrap()
+        };
+        // In tenths of a second: what is heard of each.
+        let heard = |sound: &Sound| -> String {
+            sound.samples.chunks(1600).map(|c| if c.iter().any(|s| s.abs() > 1000) { '#' } else { '.' }).collect()
+        };
+        let late = of(0, 2);
+        assert_eq!((heard(&late), late.ended, late.is_silent()), (".".repeat(20), false, true), "sound that has not begun");
+        let begins = of(2, 4);
+        assert_eq!((heard(&begins), begins.ended), (format!("{}{}", ".".repeat(10), "#".repeat(10)), false));
+        let pauses = of(4, 6);
+        assert_eq!((heard(&pauses), pauses.ended), (format!("{}{}", "#".repeat(10), ".".repeat(10)), false));
+        assert!(of(5, 8).is_silent() && !of(5, 8).ended, "a gap over the whole span");
+        let last = of(7, 10);
+        assert_eq!((heard(&last), last.ended), (format!("{}{}", ".".repeat(10), "#".repeat(10)), true), "nothing comes after");
+        assert_eq!(of(9, 10), Sound { samples: Vec::new(), ended: true });
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `captioner`: a detailed and a brief caption per clip.
 //!
-//! Two backends: `template` writes what the metadata says and names itself in `caption_model`; `openai` shows frames to a model behind a chat-completions
-//! service. The work of the latter is in [`super::describe`] and [`crate::remote`]; how the keys become that is in [`super::start`]. What can go wrong:
-//! services; each way to fail has its own code, and a clip whose caption failed is unmeasured, never captioned with something else.
+//! Two backends: `template` writes what the metadata says and names itself in `caption_model`; `openai` shows frames to a model behind a
+//! chat-completions service. The work of the latter is in [`super::describe`] and [`crate::remote`]; how the keys become that is in
+//! [`super::start`]. What can go wrong: services; each way to fail has its own code, and a clip whose caption failed is unmeasured, never captioned
+//! with something else.
 
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
@@ -17,24 +18,28 @@ use super::keys::{ApiStyle, Backend, ImageDetail, OnServiceDown, TokenLimitField
 
 /// Writes a detailed and a brief caption for each clip (or whole video, when rows have no `start_us`).
 ///
-/// Backend `openai` sends evenly spaced frames with title, description and clip transcript (prompt of MedGen, section 3), then asks for the brief caption with
-/// the detailed one alone. The transcript is `speech_text` (from `transcript`) where rows have it, else the words of `transcript` (from `videos`) in the span.
+/// Backend `openai` sends evenly spaced frames with title, description and clip transcript (prompt of MedGen, section 3), then asks for the brief
+/// caption with the detailed one alone. The transcript is `speech_text` (from `transcript`) where rows have it, else the words of `transcript` (from
+/// `videos`) in the span.
 ///
-/// Answers are cached on disk by everything that shaped them: model, prompts, parameters, frames, the service's address. A caption is bound to its clip by a
-/// hash of the frames shown, which is checked again when the row is made (`caption_misbound`). Limits of requests, tokens and money are shared by all
-/// steps of a process that name one `limit_group`, and hold per process; money is counted on disk, over restarts and processes.
+/// Answers are cached on disk by everything that shaped them: model, prompts, parameters, frames, the service's address. A caption is bound to its
+/// clip by a hash of the frames shown, which is checked again when the row is made (`caption_misbound`). Limits of requests and tokens are shared by
+/// the steps of a process that ask one model at one address, or name one `limit_group`; money is counted on disk, over restarts and processes.
 ///
-/// Unmeasured codes: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_malformed`, `caption_auth`,
-/// `caption_quota`, `caption_timeout`, `caption_service_error`, `caption_budget_spent`, `caption_misbound`; of decoding: `file_missing`, `file_unreadable`,
-/// `fetch_failed`, `too_large`, `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `stalled`, `timeout`,
-/// `encode_failed`. Backend `template` has none.
+/// What is wrong with the service as a whole costs no clip: a refused key, an empty account, a wrong model or address, a spent budget and a long
+/// outage end the run, which goes on when that is mended (`on_service_down`).
+///
+/// Unmeasured codes: `no_video`, `no_span`, `no_frames`, `caption_refused`, `caption_truncated`, `caption_empty`, `caption_malformed`,
+/// `caption_auth`, `caption_quota`, `caption_timeout`, `caption_service_error`, `caption_budget_spent`, `caption_misbound`; of decoding:
+/// `file_missing`, `file_unreadable`, `fetch_failed`, `too_large`, `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`,
+/// `damaged`, `stalled`, `timeout`, `encode_failed`. Backend `template` has none.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Captioner {
     /// What writes the captions.
     pub backend: Backend,
     /// `openai`: where the API starts, for example `https://api.openai.com/v1`. Changing it redoes no committed row: `model` says
-    /// who writes. Cached answers of one address are never used for another.
+    /// who writes. Cached answers of one address are not used for another, unless both have one `cache_identity`.
     #[serde(default)]
     pub base_url: String,
     /// `openai`: the model to ask for.
@@ -101,11 +106,17 @@ pub struct Captioner {
     #[serde(default = "defaults::timeout")]
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub timeout_seconds: f64,
-    /// `openai`: attempts per question (1 to 20). Tried again are failed connections, time-outs, 408, 5xx, and answers that are empty or malformed.
+    /// `openai`: answers per question that are empty or malformed before it is given up (1 to 20).
     #[serde(default = "defaults::max_attempts")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: u32,
-    /// `openai`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60; a random part of up to a half is left out.
+    /// `openai`: failures per question before it is given up (1 to 100): no connection, no answer in time, 408, 5xx, something that is not JSON. An
+    /// outage, during which nobody is answered, counts as none.
+    #[serde(default = "defaults::max_failures")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_failures: u32,
+    /// `openai`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60; a random part of up to a half is left
+    /// out.
     #[serde(default = "defaults::retry_initial")]
     #[schemars(range(min = 0.0, max = 60.0))]
     pub retry_initial_seconds: f64,
@@ -113,7 +124,7 @@ pub struct Captioner {
     #[serde(default = "defaults::max_retry_after")]
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub max_retry_after_seconds: f64,
-    /// `openai`: one question waits at most so many seconds, in all, for a service that answers 429 (0 to 86400); a 429 costs no attempt.
+    /// `openai`: a service that answers nothing but 429 for so many seconds is down (0 to 86400); see `on_service_down`. A 429 costs no attempt.
     #[serde(default = "defaults::max_throttled")]
     #[schemars(range(min = 0.0, max = 86_400.0))]
     pub max_throttled_seconds: f64,
@@ -122,12 +133,13 @@ pub struct Captioner {
     #[serde(default = "defaults::retry_share")]
     #[schemars(range(min = 0.0, max = 10.0))]
     pub retry_share: f64,
-    /// `openai`: a service that has answered nothing for so many seconds is down (1 to 86400). After ten failures in a row it is only probed, so that an outage
-    /// costs no clip its attempts.
+    /// `openai`: a service that has answered nothing for so many seconds is down (1 to 86400). After ten failures in a row it is only probed, so
+    /// that an outage costs no clip its attempts.
     #[serde(default = "defaults::give_up")]
     #[schemars(range(min = 1.0, max = 86_400.0))]
     pub give_up_seconds: f64,
-    /// `openai`: what happens when the service is down.
+    /// `openai`: what happens when no request has a chance: the service is down or refuses the key, the account, the model or the address, or the
+    /// budget is spent.
     #[serde(default = "defaults::on_service_down")]
     pub on_service_down: OnServiceDown,
     /// `openai`: requests at once, per process (1 to 512). Fewer while the service answers 429. The `net` pool grows with it.
@@ -138,11 +150,13 @@ pub struct Captioner {
     #[serde(default)]
     #[schemars(range(min = 1.0))]
     pub requests_per_minute: Option<f64>,
-    /// `openai`: tokens per minute, per process (from 1), questions and answers; estimated when a request begins, corrected by what it took. No limit if not set.
+    /// `openai`: tokens per minute, per process (from 1), questions and answers; estimated when a request begins, corrected by what it took. No
+    /// limit if not set.
     #[serde(default)]
     #[schemars(range(min = 1.0))]
     pub tokens_per_minute: Option<f64>,
-    /// `openai`: steps of one group share limits (the smaller of each) and the pauses that the service asks for. Default: the service's host and port.
+    /// `openai`: steps of one group share limits (the smaller of each), the pauses that the service asks for, and what is known of an outage.
+    /// Default: those that ask one model at one address.
     #[serde(default)]
     pub limit_group: String,
     /// `openai`: price of a million tokens of questions in US dollars (0 to 100000); without both prices `caption_cost_usd` is null.
@@ -153,21 +167,34 @@ pub struct Captioner {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 100_000.0))]
     pub usd_per_million_completion_tokens: Option<f64>,
-    /// `openai`: the most that may be spent in US dollars (from 0), failed attempts included; needs both prices. What was spent is kept beside the cache, so it
-    /// holds over restarts. A request that could exceed it is not sent: its row is `caption_budget_spent`; such rows come again with `--new-version`.
+    /// `openai`: the most that may be spent in US dollars (from 0), failed attempts included; needs both prices. What was spent is kept beside the
+    /// cache, so it holds over restarts. A request that could exceed it is not sent; what happens then says `on_service_down`: the run ends, and
+    /// goes on with a larger budget, or rows are `caption_budget_spent`. Money that requests on their way have reserved is waited for.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub max_cost_usd: Option<f64>,
     /// `openai`: the most tokens that may be spent, questions and answers; as `max_cost_usd`.
     #[serde(default)]
     pub max_total_tokens: Option<u64>,
+    /// `openai`: tokens of one frame (1 to 1000000), until the service has said what it takes; budgets and `tokens_per_minute` are estimated with
+    /// it. The default is more than most models take; some take 14,000 (OpenAI's `gpt-4o-mini`). With a budget the first question of a process is
+    /// asked alone.
+    #[serde(default = "defaults::tokens_per_image")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub tokens_per_image: u64,
     /// `openai`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64). Default: one per output and step.
     #[serde(default)]
     pub budget_name: String,
-    /// `openai`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/captions` in the user's cache folder.
+    /// `openai`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/captions` in the user's
+    /// cache folder.
     #[serde(default)]
     pub cache_location: Option<String>,
-    /// `openai`: cached answers may take this many bytes of disk (from 1 MiB), at least 4 KiB each; the oldest go first.
+    /// `openai`: who answers, for the cache: addresses of one name share what is kept. Default: the full address without its query (so without
+    /// `azure_api_version`).
+    #[serde(default)]
+    pub cache_identity: String,
+    /// `openai`: cached answers may take this many bytes of disk (from 1 MiB; default 100 GiB), at least 4 KiB each. Above it those go that were not
+    /// used for longest, with a warning. Pipelines that share the folder share the largest limit.
     #[serde(default = "defaults::cache_max_bytes")]
     #[schemars(range(min = 1_048_576))]
     pub cache_max_bytes: u64,
@@ -260,6 +287,7 @@ backend = "template"
             "azure_api_version",
             "timeout_seconds",
             "max_attempts",
+            "max_failures",
             "retry_initial_seconds",
             "max_retry_after_seconds",
             "max_throttled_seconds",
@@ -272,8 +300,10 @@ backend = "template"
             "limit_group",
             "max_cost_usd",
             "max_total_tokens",
+            "tokens_per_image",
             "budget_name",
             "cache_location",
+            "cache_identity",
             "cache_max_bytes",
             "retry_refused",
         ]

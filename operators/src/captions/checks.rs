@@ -7,8 +7,7 @@ use super::answer::ResponseFormat;
 use super::captioner::Captioner;
 use super::keys::{ApiStyle, Backend};
 use super::start::{read_prompt, url};
-
-const MAX_NAME_BYTES: usize = 64;
+use crate::remote::budget;
 
 /// Reports what is wrong with a captioner's keys.
 pub fn validate(captioner: &Captioner, check: &mut dyn StepCheck) {
@@ -102,21 +101,8 @@ fn money(captioner: &Captioner, check: &mut dyn StepCheck) {
         }
         _ => {}
     }
-    let budget = [("max_cost_usd", captioner.max_cost_usd.is_some()), ("max_total_tokens", captioner.max_total_tokens.is_some())]
-        .into_iter()
-        .find(|(_, set)| *set);
-    if let Some((key, _)) = budget
-        && captioner.cache_location.as_deref() == Some("off")
-    {
-        let message = "a budget is kept beside the cache, and there is none";
-        check.error(Some(key), Code::Contradiction, message.into(), Some("give `cache_location` a folder".into()));
-    }
-    let name = &captioner.budget_name;
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if name.len() > MAX_NAME_BYTES || name.contains(odd) {
-        let message = format!("a budget's name has at most {MAX_NAME_BYTES} letters, digits, `-` and `_`");
-        check.error(Some("budget_name"), Code::OutOfRange, message, None);
-    }
+    let limits = [("max_cost_usd", captioner.max_cost_usd.is_some()), ("max_total_tokens", captioner.max_total_tokens.is_some())];
+    budget::check(&limits, captioner.cache_location.as_deref(), &captioner.budget_name, check);
 }
 
 #[cfg(test)]

@@ -1,43 +1,42 @@
 //! Captions by a vision-language model: one or two questions per clip, each answered once and kept.
 //!
-//! First the frames with title, description and transcript give the detailed caption, then the detailed caption alone gives the brief one (or both come in one
-//! answer). Each answer is cached by everything that shaped it, so a row whose second question failed does not pay for the first again.
+//! First the frames with title, description and transcript give the detailed caption, then the detailed caption alone gives the brief one (or both
+//! come in one answer). Each answer is cached by everything that shaped it, so a row whose second question failed does not pay for the first again.
 //!
 //! What can go wrong: without `content_blake3` the video is known by its decoded frames alone, so a cached answer still costs decoding them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use curette_engine::operator::Task;
 use curette_engine::telemetry::names::CACHE_LOOKUPS;
 use curette_engine::verdict::Problem;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::answer::{ResponseFormat, Texts, Wanted};
 use super::binding::{Bond, texts_blake3};
+use super::body::Body;
 use super::clip::Clip;
 use super::openai::{Answer, judge};
 use super::pictures::{Look, Picture};
 use super::prompt::{Prompt, Slot};
 use super::records::{Entry, Shown};
+use super::seen::Seen;
+use crate::remote::bill::affordable;
 use crate::remote::cache::{Cache, Keyed};
-use crate::remote::call::{Failure, Judged, Outcome, Request, Service, call};
+use crate::remote::call::{Failure, Request, Service, call};
 use crate::remote::http::Http;
+use crate::remote::outcome::{Judged, Outcome};
 use crate::remote::purse::Usage;
 use crate::remote::turns::Turns;
 
 /// Raise when the same video, span and look give other frames.
 const LOOK_VERSION: &str = "1";
 
-/// Tokens of one picture, about, until the service has said what it charges.
-const TOKENS_PER_PICTURE: u64 = 1_100;
 /// Bytes of text per token, about: fewer than most texts have.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// Everything besides clip, frames and the place of the service that shapes an answer. Its JSON is hashed: into cache keys and into `caption_prompt_blake3`.
+/// Everything besides clip, frames and the place of the service that shapes an answer. Its JSON is hashed: into cache keys and into
+/// `caption_prompt_blake3`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Meaning {
     /// Version of the operator.
@@ -114,15 +113,26 @@ pub struct Describer {
     pub eyes: Arc<Eyes>,
     /// Answers, unless switched off.
     pub cache: Option<Arc<Cache>>,
+    /// Who answers, in cache keys: the address without what does not decide the answer, or a name.
+    pub identity: String,
     /// Ask again where the cache holds a refusal or a cut-off answer.
     pub retry_refused: bool,
-    /// The most tokens that a question has taken so far.
-    pub largest_prompt: AtomicU64,
+    /// Tokens of one picture, about, until the service has said what it charges.
+    pub tokens_per_image: u64,
+    /// What questions with pictures have taken.
+    pub seen: Seen,
+}
+
+/// Under what an answer is kept.
+struct Key {
+    now: String,
+    /// Under what it was kept when the whole address counted, with the version of an API in it; nothing if that is the same.
+    before: Option<String>,
 }
 
 /// One question.
 struct Question<'a> {
-    key: String,
+    key: Key,
     asked_about: String,
     prompt: String,
     pictures: &'a [Picture],
@@ -209,6 +219,11 @@ impl Describer {
         {
             return Ok((shown, usable(entry)?));
         }
+        if clip.content.is_some() {
+            // What cannot be paid need not be decoded. (Frames of an unknown video may have an answer that is paid for already.)
+            let prompt = self.filled(&self.detailed, self.wanted(), clip, self.look.frames, "");
+            affordable(&self.service, &Request::of_size(self.estimate(&prompt, self.look.frames, self.meaning.max_tokens)))?;
+        }
         let pictures = (self.eyes)(uri, span, &self.look, task).map_err(Failure::Problem)?;
         if pictures.is_empty() {
             return Err(problem("no_frames", &format!("no frame of {uri} lies in [{}, {}) us", span.0, span.1)));
@@ -233,9 +248,9 @@ impl Describer {
     fn answer(&self, question: Question, http: &Http, task: &Task) -> Result<Entry, Failure> {
         let turns = task.resources.get(Turns::default);
         // Without a cache there is nothing to wait for.
-        let turn = self.cache.as_ref().map(|_| turns.take(&question.key, task.cancelled));
+        let turn = self.cache.as_ref().map(|_| turns.take(&question.key.now, task.cancelled));
         if matches!(turn, Some(None)) {
-            return Err(problem("cancelled", "the run is being stopped"));
+            return Err(stopped());
         }
         if let Some(entry) = self.cached(&question.key, task) {
             return usable(entry);
@@ -243,29 +258,28 @@ impl Describer {
         if self.cache.is_some() {
             metrics::counter!(CACHE_LOOKUPS, "step" => task.step.to_owned(), "outcome" => "miss").increment(1);
         }
-        let request = self.request(&question);
-        let format = self.meaning.response_format;
+        // What pictures cost is known only when one question was answered; until then a budget could be exceeded by as many as are asked at once.
+        let alone = self.service.purse.is_some() && !question.pictures.is_empty();
+        let first = if alone { Some(self.seen.first(task.cancelled).ok_or_else(stopped)?) } else { None };
+        let (request, format) = (self.request(&question), self.meaning.response_format);
         let asked = call(http, &self.service, &request, task.cancelled, |reply| {
             let Judged { outcome, usage } = judge(reply);
-            if let Some(usage) = usage {
-                self.largest_prompt.fetch_max(usage.prompt_tokens, Ordering::Relaxed);
+            if let Some(usage) = usage.filter(|_| !question.pictures.is_empty()) {
+                self.seen.took(usage.prompt_tokens);
             }
-            let outcome = match outcome {
-                Outcome::Answered(answer) => match format.texts(question.wanted, &answer.text) {
-                    Ok(texts) => Outcome::Answered((answer, texts)),
-                    Err(problem) => Outcome::Unusable(problem),
-                },
-                Outcome::Final(p) => Outcome::Final(p),
-                Outcome::Unusable(p) => Outcome::Unusable(p),
-                Outcome::Failed(p) => Outcome::Failed(p),
-                Outcome::Throttled(p) => Outcome::Throttled(p),
-            };
+            let outcome = outcome.and_then(|answer| match format.texts(question.wanted, &answer.text) {
+                Ok(texts) => Outcome::Answered((answer, texts)),
+                Err(problem) => Outcome::Unusable(problem),
+            });
             Judged { outcome, usage }
         });
+        if let Some(first) = first {
+            first.is_over(asked.is_ok());
+        }
         let kept = match asked {
             Ok((answer, texts)) => Ok(self.entry(question, answer, texts)),
             Err(Failure::Problem(p)) if ["caption_refused", "caption_truncated"].contains(&&*p.code) => Err(Entry {
-                key: question.key,
+                key: question.key.now,
                 asked_about: question.asked_about,
                 problem: Some(p),
                 text: String::new(),
@@ -284,51 +298,41 @@ impl Describer {
     fn entry(&self, question: Question, answer: Answer, texts: Texts) -> Entry {
         let model = if answer.model.is_empty() { self.meaning.model.clone() } else { answer.model };
         let Question { key, asked_about, .. } = question;
-        Entry { key, asked_about, problem: None, text: texts.caption, brief: texts.brief, model, usage: answer.usage }
+        Entry { key: key.now, asked_about, problem: None, text: texts.caption, brief: texts.brief, model, usage: answer.usage }
     }
 
     fn request(&self, question: &Question) -> Request {
-        let content = match question.pictures {
-            [] => json!(question.prompt),
-            pictures => {
-                let mut parts = vec![json!({"type": "text", "text": question.prompt})];
-                parts.extend(pictures.iter().map(|picture| {
-                    let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(&picture.jpeg));
-                    json!({"type": "image_url", "image_url": {"url": url, "detail": self.meaning.image_detail}})
-                }));
-                Value::Array(parts)
-            }
+        let body = Body {
+            model: &self.meaning.model,
+            prompt: &question.prompt,
+            pictures: question.pictures,
+            image_detail: &self.meaning.image_detail,
+            token_limit: (&self.meaning.token_limit_field, question.max_tokens),
+            temperature: self.meaning.temperature,
+            response_format: self.meaning.response_format.parameter(question.wanted),
         };
-        let mut body = json!({
-            "model": self.meaning.model,
-            "messages": [{"role": "user", "content": content}],
-            (self.meaning.token_limit_field.as_str()): question.max_tokens,
-        });
-        if let Some(temperature) = self.meaning.temperature {
-            body["temperature"] = json!(temperature);
-        }
-        if let Some(format) = self.meaning.response_format.parameter(question.wanted) {
-            body["response_format"] = format;
-        }
-        let guess = question.prompt.len() as u64 / BYTES_PER_TOKEN + question.pictures.len() as u64 * TOKENS_PER_PICTURE;
-        let seen = if question.pictures.is_empty() { 0 } else { self.largest_prompt.load(Ordering::Relaxed) };
         Request {
             content_type: "application/json".into(),
-            body: bytes::Bytes::from(body.to_string()),
-            id: question.key.clone(),
-            estimate: Usage {
-                prompt_tokens: if seen > 0 { seen } else { guess },
-                completion_tokens: u64::from(question.max_tokens),
-            },
+            body: body.bytes().into(),
+            id: question.key.now.clone(),
+            estimate: self.estimate(&question.prompt, question.pictures.len(), question.max_tokens),
+            fee_nano_usd: 0,
         }
+    }
+
+    fn estimate(&self, prompt: &str, pictures: usize, max_tokens: u32) -> Usage {
+        let guess = prompt.len() as u64 / BYTES_PER_TOKEN + pictures as u64 * self.tokens_per_image;
+        let prompt_tokens = if pictures == 0 { guess } else { self.seen.at_least(guess) };
+        Usage { prompt_tokens, completion_tokens: u64::from(max_tokens) }
     }
 
     fn kept<T: Keyed>(&self, key: &str) -> Option<T> {
         self.cache.as_ref()?.get(key)
     }
 
-    fn cached(&self, key: &str, task: &Task) -> Option<Entry> {
-        let entry: Option<Entry> = self.kept(key).filter(|entry: &Entry| !(self.retry_refused && entry.problem.is_some()));
+    fn cached(&self, key: &Key, task: &Task) -> Option<Entry> {
+        let entry: Option<Entry> = self.kept(&key.now).or_else(|| self.kept(key.before.as_ref()?));
+        let entry = entry.filter(|entry| !(self.retry_refused && entry.problem.is_some()));
         if entry.is_some() {
             metrics::counter!(CACHE_LOOKUPS, "step" => task.step.to_owned(), "outcome" => "hit").increment(1);
         }
@@ -336,21 +340,23 @@ impl Describer {
     }
 
     /// A hash of what was asked, and of whom: two services may give one name to different models.
-    fn key(&self, parts: &[&str]) -> String {
+    fn key(&self, parts: &[&str]) -> Key {
         self.key_of(&self.meaning, parts)
     }
 
     /// As `key`, for the detailed caption: what concerns the brief one alone is left out, or a word of its prompt would send all pictures again.
-    fn detailed_key(&self, parts: &[&str]) -> String {
+    fn detailed_key(&self, parts: &[&str]) -> Key {
         match self.brief {
             None => self.key(parts),
             Some(_) => self.key_of(&Meaning { brief_prompt: String::new(), brief_max_tokens: 0, ..self.meaning.clone() }, parts),
         }
     }
 
-    fn key_of(&self, meaning: &Meaning, parts: &[&str]) -> String {
+    fn key_of(&self, meaning: &Meaning, parts: &[&str]) -> Key {
         let hash = meaning.blake3();
-        texts_blake3([hash.as_str(), self.service.url.as_str()].into_iter().chain(parts.iter().copied()))
+        let of = |who: &str| texts_blake3([hash.as_str(), who].into_iter().chain(parts.iter().copied()));
+        let address = self.service.url.as_str();
+        Key { now: of(&self.identity), before: (address != self.identity).then(|| of(address)) }
     }
 
     fn or_missing(&self, text: Option<&str>) -> String {
@@ -364,6 +370,10 @@ fn usable(entry: Entry) -> Result<Entry, Failure> {
         Some(problem) => Err(Failure::Problem(problem)),
         None => Ok(entry),
     }
+}
+
+fn stopped() -> Failure {
+    problem("cancelled", "the run is being stopped")
 }
 
 fn problem(code: &'static str, message: &str) -> Failure {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::ResponseFormat;
+pub use crate::remote::address::ApiStyle;
 
 /// What writes the captions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,23 +38,14 @@ pub enum TokenLimitField {
     MaxCompletionTokens,
 }
 
-/// How the service wants to be addressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ApiStyle {
-    /// `BASE_URL/chat/completions`, the key as a bearer token: OpenAI, vLLM, llama.cpp, Ollama, most others.
-    Openai,
-    /// `BASE_URL/openai/deployments/DEPLOYMENT/chat/completions?api-version=VERSION`, the key as `api-key`.
-    Azure,
-}
-
-/// What happens when the service has answered nothing for `give_up_seconds`.
+/// What happens when no request has a chance: the service has answered nothing for `give_up_seconds`, nothing but 429 for `max_throttled_seconds`,
+/// or refuses the key, the account, the model or the address; or the budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnServiceDown {
     /// The run ends; what was committed stays, the same command goes on from there.
     Stop,
-    /// Rows become `caption_service_error` without being asked about, until the service is back.
+    /// Rows fail with the code of what is wrong, until the service answers again.
     Error,
 }
 
@@ -97,6 +89,9 @@ pub mod defaults {
     pub fn max_attempts() -> u32 {
         8
     }
+    pub fn max_failures() -> u32 {
+        16
+    }
     pub fn retry_initial() -> f64 {
         1.0
     }
@@ -104,9 +99,12 @@ pub mod defaults {
         120.0
     }
     pub fn cache_max_bytes() -> u64 {
-        1 << 30
+        crate::remote::cache::DEFAULT_MAX_BYTES
     }
 
+    pub fn tokens_per_image() -> u64 {
+        1_100
+    }
     pub fn api_style() -> ApiStyle {
         ApiStyle::Openai
     }

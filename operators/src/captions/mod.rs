@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod binding;
+pub mod body;
 pub mod captioner;
 pub mod checks;
 pub mod clip;
@@ -11,10 +12,13 @@ pub mod openai;
 pub mod pictures;
 pub mod prompt;
 pub mod records;
+pub mod seen;
 pub mod start;
 pub mod template;
 pub mod writer;
 
+#[cfg(test)]
+mod budget_tests;
 #[cfg(test)]
 mod service_tests;
 #[cfg(test)]

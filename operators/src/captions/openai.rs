@@ -1,15 +1,15 @@
 //! What an answer of a chat-completions service means (OpenAI, Azure, vLLM, llama.cpp, Ollama, ...).
 //!
 //! Why typed outcomes: a refusal, a cut-off answer and a broken service need different remedies, so each has its own code: `caption_refused`,
-//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_quota`, `caption_service_error`. Services differ in small things, all of which are taken:
-//! text as a string or as parts, no `usage`, no `finish_reason`, thoughts beside the text or before it in `<think>`, an error with status 200.
+//! `caption_truncated`, `caption_empty`, `caption_auth`, `caption_quota`, `caption_service_error`. Services differ in small things, all of which are
+//! taken: text as a string or as parts, no `usage`, no `finish_reason`, thoughts beside the text or before it in `<think>`, an error with status 200.
 //!
 //! What can go wrong: a model that thinks longer than its token limit answers nothing at all; that is `caption_truncated`.
 
 use curette_engine::verdict::Problem;
 use serde_json::Value;
 
-use crate::remote::call::{Codes, Judged, Outcome, Reply, refused};
+use crate::remote::outcome::{Codes, Judged, Outcome, Reply, refused};
 use crate::remote::purse::Usage;
 
 /// The codes of what is not an answer.
@@ -23,6 +23,23 @@ pub const CODES: Codes = Codes {
 
 /// More tokens than any one request takes.
 const MAX_USAGE: u64 = 10_000_000;
+
+/// How the end of a whole answer is called; absent, null and empty count as such an end too. In small letters, as all of these.
+const WHOLE: [&str; 5] = ["stop", "eos", "eos_token", "end_turn", "stop_sequence"];
+/// How an answer that the token limit cut off is called.
+const CUT_OFF: [&str; 3] = ["length", "max_tokens", "model_length"];
+/// How an answer is called that a model or its service withholds.
+const WITHHELD: [&str; 9] = [
+    "content_filter",
+    "content_filtered",
+    "refusal",
+    "safety",
+    "image_safety",
+    "recitation",
+    "blocklist",
+    "prohibited_content",
+    "spii",
+];
 
 /// What the service said.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +65,9 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
         return refused_status(reply, reply.status, json.as_ref());
     }
     let Some(json) = json else {
+        // A page for people, half an answer: the service's trouble and never the clip's.
         let message = format!("{host} answered with something that is not JSON; does `base_url` end where the API starts?");
-        return Outcome::Unusable(service(message));
+        return Outcome::Failed(service(message));
     };
     let Some(choice) = first_choice(&json) else {
         // Routers say in the body what the service behind them answered.
@@ -62,16 +80,24 @@ fn outcome(reply: &Reply, json: Option<Value>, usage: Option<Usage>) -> Outcome<
     let text_at = |path: &str| choice.pointer(path).and_then(Value::as_str).unwrap_or_default().trim();
     let (text, refusal_part) = content(choice);
     let refusal = [text_at("/message/refusal"), &refusal_part].into_iter().find(|r| !r.is_empty()).unwrap_or_default();
-    let finish = text_at("/finish_reason");
-    if !refusal.is_empty() || ["content_filter", "refusal", "safety"].contains(&finish) {
+    let finish = text_at("/finish_reason").to_ascii_lowercase();
+    let finish = finish.as_str();
+    if !refusal.is_empty() || WITHHELD.contains(&finish) {
         let said = reply.quoted(if refusal.is_empty() { finish } else { refusal });
         return Outcome::Final(Problem::new("caption_refused", format!("the model refused to describe the clip: {said}")));
     }
-    if ["length", "max_tokens"].contains(&finish) {
+    if CUT_OFF.contains(&finish) {
         return Outcome::Final(Problem::new(
             "caption_truncated",
             "the caption was cut off by the token limit; raise `max_tokens` (`brief_max_tokens` if it was the brief one)",
         ));
+    }
+    if !finish.is_empty() && !WHOLE.contains(&finish) {
+        // An error in the middle, a call of a tool, a stopped server: whatever text there is may be half of one.
+        return Outcome::Unusable(service(format!(
+            "{host} ended its answer with `{}`, which is no end of a caption",
+            reply.quoted(finish)
+        )));
     }
     let text = without_thoughts(&text);
     if text.is_empty() {
@@ -90,9 +116,12 @@ fn refused_status(reply: &Reply, status: u16, json: Option<&Value>) -> Outcome<A
     let detail = json.map(|j| error_text(j, reply)).unwrap_or_default();
     let message = format!("{} answered {status}{detail}", reply.host);
     let code = json.and_then(|j| j.pointer("/error/code")?.as_str().map(str::to_owned)).unwrap_or_default();
+    let flagged = json.is_some_and(|j| j.pointer("/error/metadata/flagged_input").is_some());
     match (status, code.as_str()) {
         (400, "content_filter" | "content_policy_violation") => Outcome::Final(Problem::new("caption_refused", message)),
-        (status, code) => refused(&CODES, status, code, message),
+        // A router's moderation speaks of one clip; any other 403 speaks of the key.
+        (403, _) if flagged => Outcome::Final(Problem::new("caption_refused", message)),
+        (status, code) => refused(&CODES, reply, status, code, message),
     }
 }
 
@@ -150,12 +179,13 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str) -> Judged<Answer> {
-        judge(&Reply { host: "host", status, body: body.as_bytes(), key: None })
+        judge(&Reply { host: "host", status, location: None, body: body.as_bytes(), key: None })
     }
 
     fn said(status: u16, body: Value) -> String {
         match judged(status, &body.to_string()).outcome {
             Outcome::Answered(answer) => format!("answered: {} ({})", answer.text, answer.model),
+            Outcome::Closed(p) => format!("closed: {}: {}", p.code, p.message),
             Outcome::Final(p) => format!("final: {}: {}", p.code, p.message),
             Outcome::Unusable(p) => format!("unusable: {}: {}", p.code, p.message),
             Outcome::Failed(p) => format!("failed: {}: {}", p.code, p.message),
@@ -178,6 +208,7 @@ mod tests {
             said(400, json!({"error": {"code": "content_policy_violation", "message": "no"}})),
             said(400, json!({"error": {"message": "bad image"}})),
             said(401, json!({"error": {"message": "Incorrect API key"}})),
+            said(403, json!({"error": {"code": 403, "message": "flagged", "metadata": {"flagged_input": "..."}}})),
             said(402, json!({"error": {"message": "Top up"}})),
             said(404, json!({})),
             said(307, json!({})),
@@ -197,15 +228,37 @@ mod tests {
         failed: caption_service_error: host answered 502: behind me
         final: caption_refused: host answered 400: no
         final: caption_service_error: host answered 400: bad image
-        final: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
-        final: caption_quota: host answered 402: Top up; the account has nothing left to spend
-        final: caption_service_error: host answered 404
-        final: caption_service_error: host answered 307
+        closed: caption_auth: host answered 401: Incorrect API key; check `api_key`, and what it may use
+        final: caption_refused: host answered 403: flagged
+        closed: caption_quota: host answered 402: Top up; the account has nothing left to spend
+        closed: caption_service_error: host answered 404; check `base_url` and `model`: nothing is served there under this name
+        closed: caption_service_error: host answered 307; it redirects, which is not followed; give the right `base_url`
         failed: caption_service_error: host answered 408
         throttled: caption_service_error: host answered 429: slow down
-        final: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
+        closed: caption_quota: host answered 429: You exceeded your current quota; the account has nothing left to spend
         failed: caption_service_error: host answered 503
         "#);
+    }
+
+    #[test]
+    fn only_an_answer_that_is_known_to_be_whole_is_one() {
+        let ended = |finish: Value| {
+            let said = said(200, json!({"choices": [{"finish_reason": finish, "message": {"content": "A heart."}}]}));
+            said.split(':').take(2).collect::<Vec<_>>().join(":")
+        };
+        for whole in ["stop", "STOP", "eos", "end_turn", "stop_sequence", "", " "] {
+            assert!(ended(json!(whole)).starts_with("answered"), "{whole}");
+        }
+        assert!(ended(Value::Null).starts_with("answered"));
+        for cut in ["length", "LENGTH", "max_tokens", "MAX_TOKENS", "model_length"] {
+            assert_eq!(ended(json!(cut)), "final: caption_truncated");
+        }
+        for withheld in ["content_filter", "SAFETY", "RECITATION", "refusal", "PROHIBITED_CONTENT"] {
+            assert_eq!(ended(json!(withheld)), "final: caption_refused");
+        }
+        for odd in ["error", "tool_calls", "abort", "insufficient_system_resource", "OTHER", "?"] {
+            assert_eq!(ended(json!(odd)), "unusable: caption_service_error", "{odd}");
+        }
     }
 
     #[test]

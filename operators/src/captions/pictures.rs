@@ -1,16 +1,14 @@
 //! The frames of a clip as JPEG, for services that look at pictures.
 //!
-//! Why a limit here: the `net` pool has many threads because they wait, but decoding does not wait; so no more calls decode at once than there are cores.
-//! What can go wrong: see [`crate::media::MediaError`]; its codes are passed on.
+//! Decoding takes one of the shared [`Slots`]. What can go wrong: see [`crate::media::MediaError`]; its codes are passed on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use curette_engine::operator::Task;
 use curette_engine::verdict::Problem;
 
 use crate::media::{MediaContext, plane_of, problem, to_jpeg, uniform_frames};
+use crate::slots::Slots;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,42 +45,4 @@ pub fn pictures(uri: &str, (start_us, end_us): (i64, i64), look: &Look, task: &T
 
 fn frame_us(frame: &crate::media::Frame) -> i64 {
     frame.pts_ns.div_euclid(1000)
-}
-
-/// As many places as there are cores.
-struct Slots {
-    free: Mutex<usize>,
-    returned: Condvar,
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Slots { free: Mutex::new(cores), returned: Condvar::new() }
-    }
-}
-
-struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    /// Waits for a place; `None` when the run is being stopped.
-    fn take(&self, cancelled: &AtomicBool) -> Option<Slot<'_>> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            if cancelled.load(Ordering::Relaxed) {
-                return None;
-            }
-            let waited = self.returned.wait_timeout(free, Duration::from_millis(100));
-            free = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *free -= 1;
-        Some(Slot(self))
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.returned.notify_one();
-    }
 }

@@ -20,7 +20,7 @@ use super::tests::*;
 use crate::remote::cache::Cache;
 
 /// An answer with a bill.
-fn billed(content: &str, prompt: u64, completion: u64) -> Act {
+pub fn billed(content: &str, prompt: u64, completion: u64) -> Act {
     let body = json!({
         "model": "vlm-2026-01", "choices": [{"finish_reason": "stop", "message": {"content": content}}],
         "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
@@ -28,7 +28,7 @@ fn billed(content: &str, prompt: u64, completion: u64) -> Act {
     Act::Say(200, None, body.to_string())
 }
 
-fn captioned(captioner: &Captioner, base: &Path, rows: &RecordBatch) -> (Vec<String>, curette_engine::verdict::Processed) {
+pub fn captioned(captioner: &Captioner, base: &Path, rows: &RecordBatch) -> (Vec<String>, curette_engine::verdict::Processed) {
     let out = run(&writer(captioner, base).0, rows);
     let code = |v: &Verdict| match v {
         Verdict::Unmeasured(p) => p.code.to_string(),
@@ -102,51 +102,6 @@ fn a_service_that_does_not_count_leaves_tokens_unknown() {
 }
 
 #[test]
-fn a_spent_budget_sends_no_request_and_is_remembered_over_restarts() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = || (0..3).flat_map(|n| [billed(&format!("d{n}"), 6_000, 200), billed("b", 250, 50)]);
-    let server = serve(script());
-    let limited = Captioner {
-        cache_location: Some("cache".into()),
-        max_total_tokens: Some(25_000),
-        max_tokens: 300,
-        brief_max_tokens: 100,
-        ..server.captioner()
-    };
-    // 6,500 tokens each: the fourth detailed question could exceed what is left.
-    let (codes, _) = captioned(&limited, dir.path(), &rows(5));
-    assert_eq!(codes, ["Pass", "Pass", "Pass", "caption_budget_spent", "caption_budget_spent"]);
-    assert_eq!(server.requests().len(), 6);
-    let (codes, out) = captioned(&limited, dir.path(), &rows(5));
-    assert_eq!(codes[2..], ["Pass", "caption_budget_spent", "caption_budget_spent"], "what is cached costs nothing");
-    assert!(out.columns[0].is_null(3));
-    assert_eq!(server.requests().len(), 6, "after a restart nothing more is sent");
-
-    let other = serve(script());
-    let named = |name: &str| Captioner { budget_name: name.into(), base_url: other.base_url.clone(), ..limited.clone() };
-    assert_eq!(captioned(&named("more"), dir.path(), &rows(1)).0, ["Pass"], "another budget");
-    assert!(std::fs::read_to_string(dir.path().join("cache/budgets/more.purse")).unwrap().contains("\"tokens\":6500"));
-    std::fs::write(dir.path().join("cache/budgets/more.purse"), "nonsense").unwrap();
-    let resources = Arc::new(Resources::default());
-    let paths = Paths { base: dir.path().into() };
-    let context =
-        BuildContext { step: "c", input: rows(1).schema(), id_column: "clip_id".into(), paths: &paths, resources: &resources };
-    let refused = named("more").writer(&context).err().unwrap().to_string();
-    assert!(refused.contains("more.purse") && refused.contains("delete it to begin at zero"), "{refused}");
-}
-
-#[test]
-fn failed_attempts_are_paid_from_the_budget_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = serve([billed(" ", 6_000, 0), billed(" ", 6_000, 0), billed("d", 6_000, 200)]);
-    let limited =
-        Captioner { cache_location: Some("cache".into()), max_total_tokens: Some(18_400), max_tokens: 300, ..server.captioner() };
-    let (codes, _) = captioned(&limited, dir.path(), &rows(1));
-    assert_eq!(codes, ["caption_budget_spent"], "two answers without a caption took 12,000, a third may take 9,000");
-    assert_eq!(server.requests().len(), 2);
-}
-
-#[test]
 fn an_answer_about_other_frames_is_never_written() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve([text("d"), text("b"), text("d2"), text("b2")]);
@@ -155,8 +110,8 @@ fn an_answer_about_other_frames_is_never_written() {
     // The answers of two clips change places in the cache, as no program should do.
     let cache = Cache::new(dir.path().join("cache"), 1 << 30);
     let mut detailed: Vec<Entry> = Vec::new();
-    for folder in std::fs::read_dir(dir.path().join("cache")).unwrap() {
-        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+    for folder in std::fs::read_dir(dir.path().join("cache")).unwrap().map(|f| f.unwrap().path()).filter(|f| f.is_dir()) {
+        for file in std::fs::read_dir(folder).unwrap() {
             let key = file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
             detailed.extend(cache.get::<Entry>(&key).filter(|entry| entry.text.starts_with('d')));
         }
@@ -219,7 +174,7 @@ fn a_service_that_is_down_ends_the_run_or_its_rows_as_the_step_says() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let dead =
-        Captioner { give_up_seconds: 1.0, max_attempts: 20, max_in_flight: 4, ..captioner(&format!("http://{address}/v1")) };
+        Captioner { give_up_seconds: 1.0, max_failures: 20, max_in_flight: 4, ..captioner(&format!("http://{address}/v1")) };
     let all = |captioner: &Captioner| {
         let (writer, _) = writer(captioner, Path::new("."));
         let resources = Arc::new(Resources::default());
@@ -254,7 +209,7 @@ fn an_outage_costs_no_clip_its_attempts() {
     // A service that is away for a while and then comes back.
     let broken = (0..14).map(|_| Act::Say(502, None, String::new()));
     let server = serve(broken.chain((0..40).map(|_| text("answer"))));
-    let captioner = Captioner { max_attempts: 6, max_in_flight: 12, ..server.captioner() };
+    let captioner = Captioner { max_failures: 6, max_in_flight: 12, ..server.captioner() };
     let (writer, _) = writer(&captioner, Path::new("."));
     let resources = Arc::new(Resources::default());
     let passed = std::thread::scope(|scope| {
@@ -272,16 +227,71 @@ fn an_outage_costs_no_clip_its_attempts() {
 }
 
 #[test]
-fn a_429_costs_no_attempt_but_has_its_own_limit() {
-    let busy = |n: usize| (0..n).map(|_| Act::Say(429, Some("0.01"), json!({"error": {"message": "slow down"}}).to_string()));
-    let server = serve(busy(5).chain([text("d"), text("b")]));
-    assert_eq!(captioned(&Captioner { max_attempts: 1, ..server.captioner() }, Path::new("."), &rows(1)).0, ["Pass"]);
-    let server = serve(busy(40));
-    let (code, message) = ends_with(&Captioner { max_throttled_seconds: 0.2, ..server.captioner() });
+fn steps_share_limits_when_they_ask_one_model_at_one_address() {
+    let resources = Arc::new(Resources::default());
+    let paths = Paths { base: ".".into() };
+    let limiter = |captioner: &Captioner| {
+        let input = rows(1).schema();
+        let context = BuildContext { step: "c", input, id_column: "clip_id".into(), paths: &paths, resources: &resources };
+        captioner.writer(&context).unwrap().describer.unwrap().service.limiter
+    };
+    let one = captioner("http://h/v1");
+    let first = limiter(&one);
+    assert!(Arc::ptr_eq(&first, &limiter(&Captioner { frames: 4, ..one.clone() })), "one model with another question");
+    assert!(!Arc::ptr_eq(&first, &limiter(&Captioner { model: "other".into(), ..one.clone() })), "services limit by model");
+    assert!(!Arc::ptr_eq(&first, &limiter(&captioner("http://h/v2"))));
+    let named = |model: &str| Captioner { model: model.into(), limit_group: "account".into(), ..one.clone() };
+    assert!(Arc::ptr_eq(&limiter(&named("a")), &limiter(&named("b"))), "unless they say so");
+}
+
+#[test]
+fn a_429_costs_no_attempt_and_a_long_one_costs_no_row() {
+    let busy = |n: usize, after: &'static str| {
+        let said = json!({"error": {"message": "slow down"}}).to_string();
+        (0..n).map(move |_| Act::Say(429, Some(after), said.clone()))
+    };
+    let server = serve(busy(5, "0.01").chain([text("d"), text("b")]));
+    let pressed = Captioner { max_attempts: 1, max_failures: 1, ..server.captioner() };
+    assert_eq!(captioned(&pressed, Path::new("."), &rows(1)).0, ["Pass"]);
+
+    let server = serve(busy(40, "3600"));
+    let tired = Captioner { max_throttled_seconds: 0.2, max_retry_after_seconds: 0.02, ..server.captioner() };
+    let (code, message) = ends_with(&tired);
+    assert!(
+        code == "STOP" && message.starts_with("caption_service_error: 127.0.0.1 answered 429: slow down"),
+        "{code} {message}"
+    );
+    for part in ["nothing but 429", "max_throttled_seconds", "3600 s (`Retry-After`)"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let server = serve(busy(40, "0.02"));
+    let (code, _) = ends_with(&Captioner { on_service_down: OnServiceDown::Error, base_url: server.base_url.clone(), ..tired });
     assert_eq!(code, "caption_service_error");
-    assert!(message.contains("slow down") && message.contains("max_throttled_seconds"), "{message}");
-    let quota = json!({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}).to_string();
-    let server = serve([Act::Say(429, Some("1"), quota)]);
-    assert_eq!(ends_with(&server.captioner()).0, "caption_quota");
-    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_question_that_alone_is_answered_429_is_no_outage() {
+    // Too large for the service's limits, say.
+    let (url, _runtime) =
+        serve_by(|body| if body.contains("Clip A") { Act::Say(429, None, "{}".into()) } else { text("answer") });
+    let (writer, _) = writer(&Captioner { max_throttled_seconds: 0.3, ..captioner(&url) }, Path::new("."));
+    let titled = |title: &str| {
+        let rows = rows(1);
+        let mut columns = rows.columns().to_vec();
+        columns[2] = Arc::new(arrow::array::StringArray::from(vec![title]));
+        RecordBatch::try_new(rows.schema(), columns).unwrap()
+    };
+    let resources = Arc::new(Resources::default());
+    let ask = |title: &str| {
+        let task = Task { step: "caption", resources: &resources, cancelled: &AtomicBool::new(false) };
+        writer.process(&titled(title), &task)
+    };
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| ask("Clip A"));
+        while !refused.is_finished() {
+            assert_eq!(ask("Clip B").unwrap().verdicts, [Verdict::Pass]);
+        }
+        let (code, message) = problem(&refused.join().unwrap().unwrap());
+        assert!(code == "caption_service_error" && message.contains("while others were answered"), "{code} {message}");
+    });
 }

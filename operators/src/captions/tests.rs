@@ -18,6 +18,7 @@ use curette_engine::verdict::{Processed, Verdict};
 use serde_json::{Value, json};
 
 use super::captioner::Captioner;
+use super::keys::OnServiceDown;
 use super::pictures::{Look, Picture};
 use super::writer::Writer;
 
@@ -84,6 +85,20 @@ pub fn serve(acts: impl IntoIterator<Item = Act>) -> Server {
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
     runtime.spawn(async move { axum::serve(listener, app).await });
     Server { script, base_url, _runtime: runtime }
+}
+
+/// A server that decides by the text of the request, until the runtime is dropped.
+pub fn serve_by(decide: fn(&str) -> Act) -> (String, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let said = move |body: String| async move {
+        let Act::Say(status, _, body) = decide(&body) else { panic!("it does not hang") };
+        (StatusCode::from_u16(status).unwrap(), body).into_response()
+    };
+    let app = axum::Router::new().fallback(said).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    (base_url, runtime)
 }
 
 impl Server {
@@ -159,9 +174,13 @@ pub fn problem(out: &Processed) -> (String, String) {
     }
 }
 
-/// Runs one row and gives its code and message.
+/// Runs one row and gives its code and message; `STOP` for one that ends the run.
 pub fn ends_with(captioner: &Captioner) -> (String, String) {
-    problem(&run(&writer(captioner, Path::new(".")).0, &rows(1)))
+    let task = Task { step: "caption", resources: &Arc::new(Resources::default()), cancelled: &AtomicBool::new(false) };
+    match writer(captioner, Path::new(".")).0.process(&rows(1), &task) {
+        Ok(out) => problem(&out),
+        Err(e) => ("STOP".into(), e.to_string()),
+    }
 }
 
 #[test]
@@ -271,15 +290,16 @@ fn a_busy_service_is_asked_again_after_the_time_it_wants() {
 #[test]
 fn a_service_that_stays_broken_is_given_up_after_the_attempts() {
     let server = serve((0..3).map(|_| Act::Say(500, None, json!({"error": {"message": "boom"}}).to_string())));
-    let (code, message) = ends_with(&Captioner { max_attempts: 3, ..server.captioner() });
-    assert_eq!((code.as_str(), message.as_str()), ("caption_service_error", "127.0.0.1 answered 500: boom (attempt 3 of 3)"));
+    let (code, message) = ends_with(&Captioner { max_failures: 3, ..server.captioner() });
+    let said = "127.0.0.1 answered 500: boom (failure 3 of 3, `max_failures`)";
+    assert_eq!((code.as_str(), message.as_str()), ("caption_service_error", said));
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
 fn a_service_that_never_answers_is_a_time_out() {
     let server = serve([Act::Hang, Act::Hang]);
-    let (code, message) = ends_with(&Captioner { timeout_seconds: 0.2, max_attempts: 2, ..server.captioner() });
+    let (code, message) = ends_with(&Captioner { timeout_seconds: 0.2, max_failures: 2, ..server.captioner() });
     assert_eq!(code, "caption_timeout");
     assert!(message.contains("200ms") && message.contains("timeout_seconds"), "{message}");
     assert_eq!(server.requests().len(), 2);
@@ -290,10 +310,10 @@ fn nobody_listening_is_a_service_error_that_was_tried_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let captioner = Captioner { max_attempts: 2, ..captioner(&format!("http://{address}/v1")) };
+    let captioner = Captioner { max_failures: 2, ..captioner(&format!("http://{address}/v1")) };
     let (code, message) = problem(&run(&writer(&captioner, Path::new(".")).0, &rows(1)));
     assert_eq!(code, "caption_service_error");
-    assert!(message.contains("cannot be reached") && message.contains("attempt 2"), "{message}");
+    assert!(message.contains("cannot be reached") && message.contains("failure 2 of 2"), "{message}");
 }
 
 #[test]
@@ -309,24 +329,48 @@ fn answers_that_are_no_captions_have_their_own_codes() {
     ] {
         let (server, asked) = (serve([]), acts.len());
         server.script.acts.lock().unwrap().extend(acts);
-        assert_eq!(ends_with(&Captioner { max_attempts: 2, ..server.captioner() }).0, code);
+        assert_eq!(ends_with(&Captioner { max_attempts: 2, max_failures: 2, ..server.captioner() }).0, code);
         assert_eq!(server.requests().len(), asked, "{code}");
     }
     let server = serve([text(" "), html(), text("d"), text("b")]);
-    assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
+    // Each has its own budget: neither has used up the other's.
+    let pressed = Captioner { max_attempts: 2, max_failures: 2, ..server.captioner() };
+    assert_eq!(run(&writer(&pressed, Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass]);
 }
 
 #[test]
-fn a_wrong_key_is_named_and_never_shown() {
+fn a_wrong_key_is_named_and_never_shown_and_ends_the_run_or_its_rows() {
     let server = serve([]);
     let wrong: Secret = serde_json::from_value(json!("sk-wrong")).unwrap();
     let captioner = Captioner { api_key: wrong, ..server.captioner() };
+    let said = "127.0.0.1 answered 401: Incorrect API key provided: Bearer ***; check `api_key`, and what it may use";
     let (code, message) = ends_with(&captioner);
-    assert_eq!(code, "caption_auth");
-    assert_eq!(message, "127.0.0.1 answered 401: Incorrect API key provided: Bearer ***; check `api_key`, and what it may use");
+    assert!(code == "STOP" && message.starts_with(&format!("caption_auth: {said}")), "{code} {message}");
+    assert_eq!(server.requests().len(), 2, "a slip of a proxy's is not taken for a wrong key");
+    let patient = Captioner { on_service_down: OnServiceDown::Error, ..captioner.clone() };
+    assert_eq!(ends_with(&patient), ("caption_auth".into(), said.into()));
     let shown = format!("{captioner:?}{}", serde_json::to_string(&captioner).unwrap());
     assert!(!shown.contains("sk-wrong"));
-    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_key_account_model_or_address_costs_no_row() {
+    let quota = json!({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}).to_string();
+    for (status, body, code) in [
+        (403, String::new(), "caption_auth"),
+        (402, String::new(), "caption_quota"),
+        (429, quota, "caption_quota"),
+        (404, String::new(), "caption_service_error"),
+        (307, String::new(), "caption_service_error"),
+    ] {
+        let server = serve((0..2).map(|_| Act::Say(status, None, body.clone())));
+        let (stopped, message) = ends_with(&server.captioner());
+        assert!(stopped == "STOP" && message.starts_with(&format!("{code}: 127.0.0.1 answered {status}")), "{stopped} {message}");
+        assert!(message.contains("the same command goes on"), "{message}");
+        // One such answer alone is no reason to stop.
+        let server = serve([Act::Say(status, None, body), text("d"), text("b")]);
+        assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass], "{status}");
+    }
 }
 
 #[test]
@@ -359,6 +403,46 @@ fn another_service_is_asked_again_though_its_model_has_the_same_name() {
     assert_eq!((first.as_str(), caption(&other)), ("d", ("other d".to_owned(), hash.clone())));
     assert_eq!(caption(&one), ("d".to_owned(), hash), "both are kept, side by side");
     assert_eq!((one.requests().len(), other.requests().len()), (2, 2));
+}
+
+#[test]
+fn services_of_one_identity_share_what_is_kept_and_so_do_versions_of_an_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (serve([text("d"), text("b")]), serve([]));
+    let named = |server: &Server| Captioner {
+        cache_location: Some("cache".into()),
+        cache_identity: "our vlm".into(),
+        ..server.captioner()
+    };
+    let first = run(&writer(&named(&one), dir.path()).0, &rows(1));
+    assert_eq!(run(&writer(&named(&other), dir.path()).0, &rows(1)).columns, first.columns);
+    assert_eq!(other.requests().len(), 0);
+
+    let azure = serve([text("d2"), text("b2")]);
+    let version = |version: &str| Captioner {
+        api_style: super::keys::ApiStyle::Azure,
+        azure_api_version: version.into(),
+        cache_location: Some("azure".into()),
+        ..azure.captioner()
+    };
+    let keyed_as_before = |version: &Captioner| {
+        let (mut writer, _) = writer(version, dir.path());
+        let describer = writer.describer.as_mut().unwrap();
+        describer.identity = describer.service.url.as_str().to_owned();
+        writer
+    };
+    // What was kept when the version was part of the key is found.
+    let paid = run(&keyed_as_before(&version("2024-10-21")), &rows(1));
+    assert_eq!(run(&writer(&version("2024-10-21"), dir.path()).0, &rows(1)).columns, paid.columns);
+    assert_eq!(azure.requests().len(), 2);
+    azure.script.acts.lock().unwrap().extend([text("d3"), text("b3")]);
+    let paid = run(&writer(&version("2025-01-01"), dir.path()).0, &rows(1));
+    assert_eq!(
+        run(&writer(&version("2026-04-01"), dir.path()).0, &rows(1)).columns,
+        paid.columns,
+        "another version is not paid again"
+    );
+    assert_eq!(azure.requests().len(), 4);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Is the service there at all, and how often may be asked again.
 //!
 //! Two rules, both pure. **Breaker**: after [`OPEN_AFTER`] failures in a row nobody asks but one probe at a time, with growing pauses, until
-//! something is answered; so an outage costs no row its attempts, and no storm meets a service that comes back. A request that was received and failed counts
-//! once however often it is repeated: a few rows that a service cannot digest are no outage. When a probe has failed and nothing was answered for
-//! `give_up` since the breaker opened, the service is down. **Retry budget**: repeated requests may be a share of the answered ones, and a reserve; so a
-//! service that answers every tenth request is not asked ten times as often as one that works.
+//! something is answered; so an outage costs no row its attempts, and no storm meets a service that comes back. A request that was received and
+//! failed counts once however often it is repeated: a few rows that a service cannot digest are no outage. When a probe has failed and nothing was
+//! answered for `give_up` since the breaker opened, the service is down. **Retry budget**: repeated requests may be a share of the answered ones,
+//! and a reserve; so a service that answers every tenth request is not asked ten times as often as one that works.
 //!
-//! What can go wrong: [`OPEN_AFTER`] rows that a service cannot digest, with nothing else left to ask, look like an outage; `on_service_down = "error"` lets
-//! them fail.
+//! What can go wrong: [`OPEN_AFTER`] rows that a service cannot digest, with nothing else left to ask, look like an outage; `on_service_down =
+//! "error"` lets them fail.
 
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,11 @@ impl Breaker {
     /// `share`: repeated requests per answered one. `reserve`: how many more.
     pub fn new(give_up: Duration, share: f64, reserve: f64) -> Breaker {
         Breaker { give_up, unreached: 0, failed: Vec::new(), open: None, told: false, share, reserve, credit: reserve }
+    }
+
+    /// Gives up no later, and repeats no more, than this.
+    pub fn tighten(&mut self, give_up: Duration, share: f64) {
+        (self.give_up, self.share) = (self.give_up.min(give_up), self.share.min(share));
     }
 
     /// May one ask now? A [`Leave::Probe`] must be followed by [`Breaker::answered`], [`Breaker::failed`] or [`Breaker::abandoned`].
@@ -217,6 +222,17 @@ mod tests {
         assert!(matches!(b.leave(at(700)), Leave::Wait(_)));
         b.failed(true, None, at(701));
         assert!(matches!(b.leave(at(701)), Leave::Down(_)));
+    }
+
+    #[test]
+    fn whoever_shares_a_service_gets_the_smaller_patience() {
+        let (mut b, start) = (breaker(), Instant::now());
+        b.tighten(Duration::from_secs(20), 9.0);
+        (0..OPEN_AFTER).for_each(|_| b.failed(false, None, start));
+        assert_eq!(b.leave(start + Duration::from_secs(2)), Leave::Probe);
+        b.failed(true, None, start + Duration::from_secs(3));
+        assert!(matches!(b.leave(start + Duration::from_secs(20)), Leave::Down(_)));
+        assert_eq!(b.share, 0.5);
     }
 
     #[test]

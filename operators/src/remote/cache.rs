@@ -1,11 +1,14 @@
 //! Answers of services, kept by what was asked: a split that is redone costs lookups, not money.
 //!
-//! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes of a
-//! machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
+//! The key is a hash of everything that shaped the answer, so an entry is never wrong, only unused; one folder can serve all pipelines and processes
+//! of a machine, or of a cluster on a shared file system. One small JSON file per entry, written beside its place and renamed into it.
 //!
-//! What can go wrong: a full or read-only disk costs a warning, never an answer. A damaged entry is a miss. Above the limit of bytes the oldest entries go. An
-//! entry counts as the blocks that it takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is
-//! looked through, which each process does whenever it has itself written a small part of the limit.
+//! Answers were paid for, so the limit is a guard against a full disk and nothing to live with: above it those go that nobody has used for longest,
+//! and the log says so. Who shares a folder shares its limit, which is the largest that anybody gave it (kept in the file [`LIMIT_FILE`]).
+//!
+//! What can go wrong: a full or read-only disk costs a warning, never an answer. A damaged entry is a miss. An entry counts as the blocks that it
+//! takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is looked through, which each
+//! process does whenever it has itself written a small part of the limit. When an entry was used is known to [`TOUCH_AFTER`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,6 +17,15 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// What a cache of answers may take if nobody says: about nine million clips with two answers each.
+pub const DEFAULT_MAX_BYTES: u64 = 100 << 30;
+
+/// Holds the folder's limit in bytes: the largest that a process gave it.
+pub const LIMIT_FILE: &str = "limit.bytes";
+
+/// An entry that is used says so at most this often, in its time of change.
+pub const TOUCH_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// An entry of more bytes than this is neither written nor read.
 const MAX_ENTRY_BYTES: u64 = 1 << 20;
@@ -46,11 +58,14 @@ pub struct Cache {
     size: Mutex<Size>,
     written: AtomicU64,
     warned: AtomicBool,
+    warned_of_eviction: AtomicBool,
 }
 
 /// What is known of the folder's size.
 #[derive(Default)]
 struct Size {
+    /// The folder's limit; `None`: not read yet.
+    limit: Option<u64>,
     /// Bytes on disk when the folder was last looked through; `None`: never yet.
     found: Option<u64>,
     /// Bytes that this process has written since.
@@ -60,7 +75,9 @@ struct Size {
 impl Cache {
     /// A cache in `folder`, which is made on the first write.
     pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
-        Cache { folder, max_bytes, size: Mutex::default(), written: AtomicU64::new(0), warned: AtomicBool::new(false) }
+        let no = || AtomicBool::new(false);
+        let (size, written) = (Mutex::default(), AtomicU64::new(0));
+        Cache { folder, max_bytes, size, written, warned: no(), warned_of_eviction: no() }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -71,11 +88,19 @@ impl Cache {
     /// The answer, if it is there and whole.
     pub fn get<T: Keyed>(&self, key: &str) -> Option<T> {
         let path = self.path(key);
-        if std::fs::metadata(&path).ok()?.len() > MAX_ENTRY_BYTES {
+        let metadata = std::fs::metadata(&path).ok()?;
+        if metadata.len() > MAX_ENTRY_BYTES {
             return None;
         }
         let entry: T = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        (entry.key() == key).then_some(entry)
+        if entry.key() != key {
+            return None;
+        }
+        if metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TOUCH_AFTER)) {
+            // Whoever may only read the folder cannot say that he used it.
+            let _ = std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        }
+        Some(entry)
     }
 
     /// Keeps an answer. A failure is logged once and otherwise ignored.
@@ -90,13 +115,15 @@ impl Cache {
     fn try_put(&self, entry: &impl Keyed) -> std::io::Result<()> {
         let json = serde_json::to_vec(entry)?;
         let len = json.len() as u64;
-        if len > MAX_ENTRY_BYTES || on_disk(len) > self.max_bytes {
+        if len > MAX_ENTRY_BYTES {
             return Ok(());
         }
         let path = self.path(entry.key());
         let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder)?;
-        self.make_room(len)?;
+        if !self.make_room(len)? {
+            return Ok(());
+        }
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = folder.join(format!("{}.{}-{number}.tmp", entry.key(), std::process::id()));
         std::fs::write(&unfinished, json).and_then(|()| std::fs::rename(&unfinished, &path)).inspect_err(|_| {
@@ -105,18 +132,26 @@ impl Cache {
         })
     }
 
-    /// Counts `len` more bytes and removes the oldest entries if that is too much.
-    fn make_room(&self, len: u64) -> std::io::Result<()> {
+    /// Counts `len` more bytes and removes what was not used for longest if that is too much; false when there is no room at all.
+    fn make_room(&self, len: u64) -> std::io::Result<bool> {
         let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let len = on_disk(len);
+        let max_bytes = match size.limit {
+            Some(limit) => limit,
+            None => *size.limit.insert(self.shared_limit()?),
+        };
+        if len > max_bytes {
+            return Ok(false);
+        }
         let known = size.found.map(|found| found + size.added + len);
-        if known.is_none_or(|known| known > self.max_bytes) || size.added >= self.max_bytes / 100 * LOOK_AGAIN_PERCENT {
+        if known.is_none_or(|known| known > max_bytes) || size.added >= max_bytes / 100 * LOOK_AGAIN_PERCENT {
             let mut files = self.look_through()?;
             let mut found: u64 = files.iter().map(|f| f.bytes).sum();
-            if found + len > self.max_bytes {
+            if found + len > max_bytes {
                 files.retain(|f| f.finished);
                 files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
-                let goal = self.max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+                let goal = max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+                let before = found;
                 for file in files {
                     if found + len <= goal {
                         break;
@@ -125,11 +160,35 @@ impl Cache {
                     let _ = std::fs::remove_file(&file.path);
                     found -= file.bytes;
                 }
+                if !self.warned_of_eviction.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        folder = %self.folder.display(), max_bytes, removed_bytes = before - found,
+                        "The cache is full: answers that were paid for and not used for longest are removed; raise `cache_max_bytes`"
+                    );
+                }
             }
-            *size = Size { found: Some(found), added: 0 };
+            size.found = Some(found);
+            size.added = 0;
         }
         size.added += len;
-        Ok(())
+        Ok(true)
+    }
+
+    /// The largest limit that anybody gave this folder, this process included.
+    fn shared_limit(&self) -> std::io::Result<u64> {
+        let path = self.folder.join(LIMIT_FILE);
+        let others = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+        if others > self.max_bytes {
+            tracing::warn!(
+                folder = %self.folder.display(), max_bytes = self.max_bytes, limit = others,
+                "Another pipeline gave this cache a larger limit, which holds for both; to make it smaller, delete {LIMIT_FILE} in the folder"
+            );
+        } else if others < self.max_bytes {
+            let unfinished = self.folder.join(format!("{LIMIT_FILE}.{}", std::process::id()));
+            std::fs::write(&unfinished, self.max_bytes.to_string())?;
+            std::fs::rename(&unfinished, &path)?;
+        }
+        Ok(others.max(self.max_bytes))
     }
 
     /// All entries, and what is being written.
@@ -254,6 +313,38 @@ mod tests {
             let (_, bytes) = size(&one);
             assert!(bytes <= (1 << 20) / 100 * 112, "{bytes} after {n}: the limit and what two processes write between looks");
         }
+    }
+
+    #[test]
+    fn what_was_used_lately_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().to_path_buf(), 50_000);
+        let year_ago = SystemTime::now() - Duration::from_secs(365 * 86_400);
+        for n in 0..12 {
+            cache.put(&entry(n));
+            let file = std::fs::File::options().append(true).open(cache.path(&entry(n).key)).unwrap();
+            file.set_modified(year_ago + Duration::from_secs(n as u64)).unwrap();
+        }
+        assert_eq!(cache.get(&entry(0).key), Some(entry(0)), "the oldest, but used");
+        (12..15).for_each(|n| cache.put(&entry(n)));
+        assert_eq!(cache.get(&entry(0).key), Some(entry(0)));
+        assert_eq!(cache.get::<Entry>(&entry(1).key), None);
+        assert!(cache.warned_of_eviction.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_smaller_limit_of_another_pipeline_removes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let large = Cache::new(dir.path().to_path_buf(), DEFAULT_MAX_BYTES);
+        (0..30).for_each(|n| large.put(&entry(n)));
+        let small = Cache::new(dir.path().to_path_buf(), 50_000);
+        (30..60).for_each(|n| small.put(&entry(n)));
+        assert!((0..60).all(|n| small.get(&entry(n).key) == Some(entry(n))));
+        assert!(!small.warned_of_eviction.load(Ordering::Relaxed));
+        // Whoever really wants less says so.
+        std::fs::remove_file(dir.path().join(LIMIT_FILE)).unwrap();
+        Cache::new(dir.path().to_path_buf(), 50_000).put(&entry(99));
+        assert!(size(&small).0 <= 12);
     }
 
     #[test]

@@ -1,49 +1,39 @@
 //! Who may ask a service now: places, rates, pauses and the breaker, shared by all steps of a process that name one service.
 //!
-//! A request waits for a place (in order of arrival), then for its turn by requests and by tokens per minute, then until the service wants to be asked again.
-//! A service that says 429 gets fewer requests at once (three quarters for each round that met one) and one more for each round that met none.
+//! A request waits for a place (in order of arrival), then for its turn by requests and by tokens per minute, then until the service wants to be
+//! asked again. A service that says 429 gets fewer requests at once (three quarters for each round that met one) and one more for each round that
+//! met none.
 //!
-//! What can go wrong: two steps give one service different limits; the smaller of each holds.
+//! What can go wrong: two steps give one service different limits; the smaller of each holds, and the log says so.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use curette_engine::telemetry::names::REMOTE_IN_FLIGHT;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use super::breaker::{Breaker, Leave};
 use super::bucket::Bucket;
-
-/// What is left of the places after a round that met a 429.
-const SHRINK: f64 = 0.75;
-
-/// The most that a service is asked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// Requests at once.
-    pub max_in_flight: usize,
-    /// Requests begun per minute.
-    pub requests_per_minute: Option<f64>,
-    /// Tokens per minute, asked and answered.
-    pub tokens_per_minute: Option<f64>,
-    /// Repeated requests per answered one.
-    pub retry_share: f64,
-    /// Without any answer for this long the service is down.
-    pub give_up: Duration,
-}
+pub use super::limits::Limits;
+pub use super::permit::Permit;
 
 /// The limiters of a process by name; lives in [`curette_engine::resources::Resources`].
 #[derive(Default)]
 pub struct Limiters(Mutex<HashMap<String, Arc<Limiter>>>);
 
 impl Limiters {
-    /// The limiter of a name; limits that exist already are only tightened.
+    /// The limiter of a name; limits that exist already are only tightened, and whoever loses by that is told in the log.
     pub fn named(&self, name: &str, limits: Limits) -> Arc<Limiter> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(name) {
             Some(limiter) => {
-                limiter.tighten(limits);
+                if let Some(differ) = limiter.tighten(limits) {
+                    tracing::warn!(
+                        group = name,
+                        "Two steps share limits and give different ones, of which the smaller hold: {differ}"
+                    );
+                }
                 Arc::clone(limiter)
             }
             None => {
@@ -62,31 +52,25 @@ pub struct Limiter {
     state: Mutex<State>,
 }
 
-struct State {
+/// What changes.
+pub(super) struct State {
+    /// The smallest that any step gave.
+    limits: Limits,
     max_in_flight: usize,
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
+    pub(super) requests: Option<Bucket>,
+    pub(super) tokens: Option<Bucket>,
     /// Nobody asks before.
     paused_until: Instant,
     /// Places that there should be; whole ones are given out.
-    allowed: f64,
+    pub(super) allowed: f64,
     /// Places that there are, free or taken, less those to take away when they come back.
     places: usize,
-    to_take_away: usize,
-    shrunk_at: Instant,
-    in_flight: usize,
-    breaker: Breaker,
-}
-
-/// The right to send one request now.
-pub struct Permit<'a> {
-    limiter: &'a Limiter,
-    place: Option<SemaphorePermit<'a>>,
-    began: Instant,
-    tokens: u64,
-    probe: bool,
-    sent: bool,
-    settled: bool,
+    pub(super) to_take_away: usize,
+    pub(super) shrunk_at: Instant,
+    /// When it last answered anything but 429.
+    pub(super) answered_at: Option<Instant>,
+    pub(super) in_flight: usize,
+    pub(super) breaker: Breaker,
 }
 
 /// The service has not answered anything for this long.
@@ -99,6 +83,7 @@ impl Limiter {
         let max_in_flight = limits.max_in_flight.max(1);
         let reserve = 100.0 + 4.0 * max_in_flight as f64;
         let state = State {
+            limits,
             max_in_flight,
             requests: limits.requests_per_minute.map(|rate| Bucket::per_minute(rate, now)),
             tokens: limits.tokens_per_minute.map(|rate| Bucket::per_minute(rate, now)),
@@ -107,18 +92,23 @@ impl Limiter {
             places: max_in_flight,
             to_take_away: 0,
             shrunk_at: now,
+            answered_at: None,
             in_flight: 0,
             breaker: Breaker::new(limits.give_up, limits.retry_share, reserve),
         };
         Limiter { name: name.to_owned(), places: Semaphore::new(max_in_flight), state: Mutex::new(state) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tighten(&self, limits: Limits) {
+    /// Takes the smaller of each; tells which differ and what they are now.
+    fn tighten(&self, limits: Limits) -> Option<String> {
         let mut state = self.state();
+        let (smaller_of, differ) = state.limits.and(limits);
+        state.limits = smaller_of;
+        state.breaker.tighten(smaller_of.give_up, smaller_of.retry_share);
         let smaller = |bucket: &mut Option<Bucket>, rate: Option<f64>| {
             if let Some(rate) = rate.filter(|rate| bucket.as_ref().is_none_or(|b| *rate < b.rate())) {
                 *bucket = Some(Bucket::per_minute(rate, Instant::now()));
@@ -129,10 +119,11 @@ impl Limiter {
         state.max_in_flight = state.max_in_flight.min(limits.max_in_flight.max(1));
         let allowed = state.allowed.min(state.max_in_flight as f64);
         self.allow(&mut state, allowed);
+        differ
     }
 
     /// Makes the number of places what it should be.
-    fn allow(&self, state: &mut State, allowed: f64) {
+    pub(super) fn allow(&self, state: &mut State, allowed: f64) {
         state.allowed = allowed.clamp(1.0, state.max_in_flight as f64);
         let wanted = state.allowed as usize;
         if wanted < state.places {
@@ -151,15 +142,14 @@ impl Limiter {
     /// Waits until a request that takes about `tokens` may be sent.
     pub async fn permit(&self, tokens: u64) -> Result<Permit<'_>, Down> {
         let place = self.places.acquire().await.ok();
-        let mut permit =
-            Permit { limiter: self, place, began: Instant::now(), tokens: 0, probe: false, sent: false, settled: false };
+        let mut permit = Permit::new(self, place, tokens);
         permit.probe = self.leave().await?;
         let wait = {
             let (mut state, now) = (self.state(), Instant::now());
             let by_request = state.requests.as_mut().map_or(Duration::ZERO, |b| b.take(1.0, now));
             by_request.max(state.tokens.as_mut().map_or(Duration::ZERO, |b| b.take(tokens as f64, now)))
         };
-        permit.tokens = tokens;
+        permit.rated = true;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -170,7 +160,7 @@ impl Limiter {
             }
             tokio::time::sleep_until(until.into()).await;
         }
-        (permit.began, permit.sent) = (Instant::now(), true);
+        (permit.began, permit.counted) = (Instant::now(), true);
         let mut state = self.state();
         state.in_flight += 1;
         self.show(&state);
@@ -178,7 +168,7 @@ impl Limiter {
         Ok(permit)
     }
 
-    fn show(&self, state: &State) {
+    pub(super) fn show(&self, state: &State) {
         metrics::gauge!(REMOTE_IN_FLIGHT, "endpoint" => self.name.clone()).set(state.in_flight as f64);
     }
 
@@ -200,75 +190,15 @@ impl Limiter {
         self.state().breaker.may_repeat()
     }
 
+    /// Has anything but a 429 been answered since then?
+    pub fn answered_since(&self, then: Instant) -> bool {
+        self.state().answered_at.is_some_and(|at| at >= then)
+    }
+
     /// Nobody asks for so long.
     pub fn pause(&self, wait: Duration) {
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Instant::now() + wait);
-    }
-}
-
-impl Permit<'_> {
-    /// The service answered, and charged so many tokens if it says. `useful`: with what it was asked for, which earns the right to repeat others.
-    pub fn answered(mut self, charged: Option<u64>, useful: bool) {
-        self.settled = true;
-        let mut state = self.limiter.state();
-        match useful {
-            true => state.breaker.answered(),
-            false => state.breaker.alive(),
-        }
-        if let (Some(bucket), Some(charged)) = (&mut state.tokens, charged) {
-            bucket.give_back(self.tokens as f64 - charged as f64, Instant::now());
-        }
-        let allowed = state.allowed + 1.0 / state.allowed.max(1.0);
-        self.limiter.allow(&mut state, allowed);
-    }
-
-    /// It said that it has too much to do; such a service works. The whole limiter is paused for `wait`.
-    pub fn throttled(mut self, wait: Option<Duration>) {
-        self.settled = true;
-        let mut state = self.limiter.state();
-        state.breaker.alive();
-        if let Some(bucket) = &mut state.tokens {
-            bucket.give_back(self.tokens as f64, Instant::now());
-        }
-        // Requests that were sent before the last reduction say nothing about it.
-        if self.began >= state.shrunk_at {
-            state.shrunk_at = Instant::now();
-            let allowed = state.allowed * SHRINK;
-            self.limiter.allow(&mut state, allowed);
-        }
-        drop(state);
-        if let Some(wait) = wait {
-            self.limiter.pause(wait);
-        }
-    }
-
-    /// There was no connection, no answer in time, or a 5xx. `received`: the name of a request that reached the service. True when the failure is not the request's but
-    /// the service's: it answers nobody.
-    pub fn failed(mut self, received: Option<u64>) -> bool {
-        self.settled = true;
-        let mut state = self.limiter.state();
-        state.breaker.failed(self.probe, received, Instant::now());
-        state.breaker.is_open()
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        let mut state = self.limiter.state();
-        if self.sent {
-            state.in_flight -= 1;
-            self.limiter.show(&state);
-        }
-        if self.probe && !self.settled {
-            state.breaker.abandoned();
-        }
-        if state.to_take_away > 0 && self.place.is_some() {
-            state.to_take_away -= 1;
-            if let Some(place) = self.place.take() {
-                place.forget();
-            }
-        }
     }
 }
 
@@ -331,6 +261,57 @@ mod tests {
         assert_eq!(places(&first), (3, 3));
         assert_eq!(first.state().requests.as_ref().map(Bucket::rate), Some(60.0));
         assert!(!Arc::ptr_eq(&first, &all.named("b", limits(8))));
+        let now = first.state().limits;
+        let other = Limits { retry_share: 0.5, give_up: Duration::from_secs(90), ..now };
+        assert_eq!(first.tighten(other).as_deref(), Some("`retry_share` 0.5, `give_up_seconds` 60"));
+        assert_eq!(first.tighten(Limits { retry_share: 0.5, ..now }), None);
+    }
+
+    #[test]
+    fn tokens_per_minute_hold_back_and_are_given_back_by_whoever_does_not_use_them() {
+        wait(async {
+            // 6,000 a second.
+            let limits = Limits { tokens_per_minute: Some(360_000.0), ..limits(4) };
+            let limiter = Limiter::new("it", limits);
+            let asked = async |tokens: u64, charged: u64| {
+                let mut permit = limiter.permit(tokens).await.unwrap();
+                permit.used();
+                permit.answered(Some(charged), true);
+            };
+            let started = Instant::now();
+            // The first 6,000 go at once; of what the estimates took a third was not used.
+            for _ in 0..6 {
+                asked(3_000, 2_000).await;
+            }
+            let took = started.elapsed();
+            assert!(took >= Duration::from_millis(1_100), "12,000 used, one estimate ahead, at 6,000 a second: {took:?}");
+            assert!(took < Duration::from_millis(2_900), "what was not used was given back: {took:?}");
+
+            let limiter = Limiter::new("it", limits);
+            let is_full = || {
+                let (mut state, now) = (limiter.state(), Instant::now());
+                let bucket = state.tokens.as_mut().unwrap();
+                let wait = bucket.take(6_000.0, now);
+                bucket.give_back(6_000.0, now);
+                wait.is_zero()
+            };
+            drop(limiter.permit(6_000).await.unwrap());
+            assert!(is_full(), "never sent: given back");
+            let given_up = tokio::time::timeout(Duration::from_millis(20), limiter.permit(600_000)).await;
+            assert!(given_up.is_err() && is_full(), "given up while it waited");
+            let used = async || {
+                let mut permit = limiter.permit(6_000).await.unwrap();
+                permit.used();
+                permit
+            };
+            used().await.failed(None);
+            assert!(is_full(), "never arrived");
+            used().await.failed(Some(1));
+            assert!(!is_full(), "it arrived, and may have been worked on");
+            drop(used().await);
+            assert!(!is_full(), "given up on its way");
+            assert_eq!(limiter.state().in_flight, 0);
+        });
     }
 
     #[test]

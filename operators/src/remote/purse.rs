@@ -1,15 +1,18 @@
 //! What was spent, kept on disk, and the most that may be.
 //!
-//! One small file per purse; every request locks it, takes what it may cost at most, and puts back the difference when it is answered. So a limit holds over
-//! restarts, and over all processes that reach the file (NFS since version 4 locks too). A request of a killed process stays counted at its estimate: it may have been charged.
+//! One small file per purse; every request locks it, takes what it may cost at most, and puts back the difference when it is answered. So a limit
+//! holds over restarts, and over all processes that reach the file (NFS since version 4 locks too). What is taken and not settled is counted as
+//! spent, and known as reserved: money that is only reserved may come back ([`PurseError::Reserved`]), so nobody is refused for good because of it.
+//! A request of a killed process stays reserved at its estimate: it may have been charged.
 //!
-//! What can go wrong: an answer can cost more than was estimated; what was begun before that is known is charged too, at most one request per place in
-//! flight. A damaged file is not taken for an empty one.
+//! What can go wrong: an answer can cost more than was estimated; what was begun before that is known is charged too, at most one request per place
+//! in flight. A damaged file is not taken for an empty one.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +63,12 @@ pub struct Spent {
     pub tokens: u64,
     /// Billionths of a dollar.
     pub nano_usd: u64,
+    /// Of the tokens, those of requests that are not answered yet.
+    #[serde(default)]
+    pub reserved_tokens: u64,
+    /// Of the money, that of requests that are not answered yet.
+    #[serde(default)]
+    pub reserved_nano_usd: u64,
 }
 
 /// The most that may be spent.
@@ -76,6 +85,8 @@ pub struct Most {
 pub struct Purse {
     path: PathBuf,
     most: Most,
+    /// How the purse was when somebody had waited for what is reserved as long as any request takes.
+    in_vain: Mutex<Option<Spent>>,
 }
 
 /// Why nothing can be taken.
@@ -84,6 +95,9 @@ pub enum PurseError {
     /// It is spent.
     #[error("{0}")]
     Spent(String),
+    /// It is not spent, but so much is reserved that it might be when all is settled.
+    #[error("{0}")]
+    Reserved(String),
     /// What was spent is not known.
     #[error("what was spent cannot be read from or written to {path}: {reason}; repair it, or delete it to begin at zero")]
     Unknown {
@@ -97,24 +111,46 @@ pub enum PurseError {
 impl Purse {
     /// A purse in a file, which is made on first use.
     pub fn new(path: PathBuf, most: Most) -> Purse {
-        Purse { path, most }
+        Purse { path, most, in_vain: Mutex::new(None) }
+    }
+
+    /// The purse of a name in a folder of purses; what was spent from it before is logged.
+    pub fn named(folder: &Path, name: &str, most: Most, step: &str) -> Result<Purse, PurseError> {
+        // Not `.json`: making room in a cache must not remove it.
+        let purse = Purse::new(folder.join("budgets").join(format!("{name}.purse")), most);
+        let spent = purse.spent()?;
+        if spent.requests > 0 {
+            let usd = spent.nano_usd as f64 / 1e9;
+            tracing::info!(step, spent.requests, spent.tokens, usd, "Spent from this budget before");
+        }
+        Ok(purse)
     }
 
     /// Takes what a request may cost, if that much is left.
     pub fn take(&self, tokens: u64, nano_usd: u64) -> Result<(), PurseError> {
         let mut refused = None;
         self.change(|spent| {
-            let after = Spent {
-                requests: spent.requests + 1,
-                tokens: spent.tokens.saturating_add(tokens),
-                nano_usd: spent.nano_usd.saturating_add(nano_usd),
-            };
-            match self.over(spent, &after) {
+            match self.over(spent, (tokens, nano_usd)) {
                 Some(why) => refused = Some(why),
-                None => *spent = after,
-            }
+                None => {
+                    spent.requests += 1;
+                    let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
+                    add(&mut spent.tokens, tokens);
+                    add(&mut spent.nano_usd, nano_usd);
+                    add(&mut spent.reserved_tokens, tokens);
+                    add(&mut spent.reserved_nano_usd, nano_usd);
+                }
+            };
         })?;
-        refused.map_or(Ok(()), |why| Err(PurseError::Spent(why)))
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Could that much be taken now? Tells how the purse is.
+    pub fn check(&self, tokens: u64, nano_usd: u64) -> (Result<(), PurseError>, Spent) {
+        match self.spent() {
+            Ok(spent) => (self.over(&spent, (tokens, nano_usd)).map_or(Ok(()), Err), spent),
+            Err(e) => (Err(e), Spent::default()),
+        }
     }
 
     /// Replaces what was taken by what it did cost.
@@ -123,8 +159,20 @@ impl Purse {
         self.change(|spent| {
             spent.tokens = replaced(spent.tokens, taken.0, cost.0);
             spent.nano_usd = replaced(spent.nano_usd, taken.1, cost.1);
+            spent.reserved_tokens = spent.reserved_tokens.saturating_sub(taken.0);
+            spent.reserved_nano_usd = spent.reserved_nano_usd.saturating_sub(taken.1);
         })
         .map(drop)
+    }
+
+    /// Remembers that what is reserved in this purse did not come back: whoever reserved it is gone.
+    pub fn waited_in_vain(&self, spent: Spent) {
+        *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = Some(spent);
+    }
+
+    /// Was it waited for already, in a purse that has not changed since?
+    pub fn is_in_vain(&self, spent: Spent) -> bool {
+        *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) == Some(spent)
     }
 
     /// What was spent so far, by all.
@@ -132,13 +180,26 @@ impl Purse {
         self.change(|_| ())
     }
 
-    fn over(&self, before: &Spent, after: &Spent) -> Option<String> {
-        if let Some(most) = self.most.tokens.filter(|most| after.tokens > *most) {
-            return Some(format!("{} of {most} tokens are spent or in use; raise `max_total_tokens`", before.tokens));
-        }
-        let most = self.most.nano_usd.filter(|most| after.nano_usd > *most)?;
+    /// What stands against taking so much, if anything does.
+    fn over(&self, spent: &Spent, (tokens, nano_usd): (u64, u64)) -> Option<PurseError> {
+        // Whether it would be too much even if all that is reserved came back.
+        let over = |spent: u64, reserved: u64, want: u64, most: u64| {
+            let too_much = |spent: u64| spent.saturating_add(want) > most;
+            too_much(spent).then(|| too_much(spent.saturating_sub(reserved)))
+        };
         let usd = |nano: u64| nano as f64 / 1e9;
-        Some(format!("{:.4} of {:.4} US dollars are spent or in use; raise `max_cost_usd`", usd(before.nano_usd), usd(most)))
+        let of_tokens = self.most.tokens.and_then(|most| {
+            let spent_for_good = over(spent.tokens, spent.reserved_tokens, tokens, most)?;
+            Some((spent_for_good, format!("{} of {most} tokens are spent or in use; raise `max_total_tokens`", spent.tokens)))
+        });
+        let of_money = self.most.nano_usd.and_then(|most| {
+            let spent_for_good = over(spent.nano_usd, spent.reserved_nano_usd, nano_usd, most)?;
+            let (used, most) = (usd(spent.nano_usd), usd(most));
+            Some((spent_for_good, format!("{used:.4} of {most:.4} US dollars are spent or in use; raise `max_cost_usd`")))
+        });
+        // What is spent for good goes first: nobody need wait for the other.
+        let (for_good, why) = [of_tokens, of_money].into_iter().flatten().max_by_key(|(for_good, _)| *for_good)?;
+        Some(if for_good { PurseError::Spent(why) } else { PurseError::Reserved(why) })
     }
 
     /// Reads, changes and writes under the file's lock.
@@ -201,15 +262,28 @@ mod tests {
         let most = Most { tokens: None, nano_usd: Some(2_000_000_000) };
         let purse = Purse::new(dir.path().join("p.json"), most);
         purse.take(10, 1_500_000_000).unwrap();
-        assert_eq!(
-            purse.take(10, 600_000_000).unwrap_err().to_string(),
-            "1.5000 of 2.0000 US dollars are spent or in use; raise `max_cost_usd`"
-        );
+        let why = "1.5000 of 2.0000 US dollars are spent or in use; raise `max_cost_usd`".to_owned();
+        assert_eq!(purse.take(10, 600_000_000).unwrap_err(), PurseError::Reserved(why));
+        assert!(matches!(purse.take(10, 2_000_000_001), Err(PurseError::Spent(_))), "more than there ever was");
         purse.settle((10, 1_500_000_000), (7, 900_000_000)).unwrap();
         // As after a restart.
         let purse = Purse::new(dir.path().join("p.json"), most);
         purse.take(10, 600_000_000).unwrap();
-        assert_eq!(purse.spent().unwrap(), Spent { requests: 2, tokens: 17, nano_usd: 1_500_000_000 });
+        let reserved = Spent { reserved_tokens: 10, reserved_nano_usd: 600_000_000, ..Spent::default() };
+        assert_eq!(purse.spent().unwrap(), Spent { requests: 2, tokens: 17, nano_usd: 1_500_000_000, ..reserved });
+        purse.settle((10, 600_000_000), (10, 600_000_000)).unwrap();
+        assert!(matches!(purse.take(1, 600_000_000), Err(PurseError::Spent(_))), "nothing is reserved any more");
+    }
+
+    #[test]
+    fn a_purse_of_an_earlier_version_has_nothing_reserved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.json");
+        std::fs::write(&path, "{\"requests\":3,\"tokens\":90,\"nano_usd\":5}").unwrap();
+        let purse = Purse::new(path, Most { tokens: Some(100), nano_usd: None });
+        assert!(matches!(purse.check(11, 0).0, Err(PurseError::Spent(_))));
+        purse.take(10, 0).unwrap();
+        assert_eq!(purse.spent().unwrap().reserved_tokens, 10);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How long a service wants to be left alone.
 //!
-//! `retry-after-ms` (OpenAI, Azure) before `retry-after`, which holds seconds or a date. A date is held against the `date` of the same answer: both are of
-//! one clock, which need not be ours. What can go wrong: a date without `date` says nothing, and is passed over.
+//! `retry-after-ms` (OpenAI, Azure) before `retry-after`, which holds seconds or a date. A date is held against the `date` of the same answer: both
+//! are of one clock, which need not be ours. What can go wrong: a date without `date` says nothing, and is passed over.
 
 use std::time::Duration;
 

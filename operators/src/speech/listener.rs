@@ -34,6 +34,8 @@ struct Known {
     items: Vec<TimedText>,
     source: &'static str,
     language: Option<String>,
+    /// Why sources before this one were passed over.
+    skipped: Option<String>,
 }
 
 impl Listener {
@@ -43,12 +45,15 @@ impl Listener {
             let column = rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
             column.filter(|c| c.is_valid(row)).map(|c| c.value(row)).filter(|t| !t.is_empty())
         };
+        // A source that cannot be read is no reason not to ask the next one; if nobody else knows anything, it is the row's problem.
+        let mut skipped: Option<Problem> = None;
         for source in &self.config.sources {
             let known = match source {
                 SpeechSource::Column => find::in_row(rows, row).map(|items| Known {
                     items,
                     source: "column",
                     language: text("transcript_language").map(str::to_owned),
+                    skipped: None,
                 }),
                 SpeechSource::Sidecar => {
                     let found = match (text("transcript_uri"), text("video_uri")) {
@@ -56,26 +61,29 @@ impl Listener {
                         (None, Some(uri)) => last.get(uri, || find::beside(&self.files, uri, &self.config.languages)),
                         (None, None) => Ok(None),
                     };
-                    let known = |(items, language)| Known { items, source: "sidecar", language };
-                    found.map_err(Failure::Problem)?.map(known)
+                    let known = |(items, language)| Known { items, source: "sidecar", language, skipped: None };
+                    found.map(|found| found.map(known)).unwrap_or_else(|problem| {
+                        skipped.get_or_insert(problem);
+                        None
+                    })
                 }
                 SpeechSource::Whisper => match &self.whisper {
                     Some(whisper) => Some(self.listen(whisper, rows, row, task)?),
                     None => None,
                 },
             };
-            if known.is_some() {
-                return Ok(known);
+            if let Some(known) = known {
+                return Ok(Some(Known { skipped: skipped.map(|p| format!("{}: {}", p.code, p.message)), ..known }));
             }
         }
-        Ok(None)
+        skipped.map_or(Ok(None), |problem| Err(Failure::Problem(problem)))
     }
 
     fn listen(&self, whisper: &Whisper, rows: &RecordBatch, row: usize, task: &Task) -> Result<Known, Failure> {
         let broken = |e: OperatorError| Failure::Problem(Problem::new("no_span", e.to_string()));
         let span = Spans::of(rows).map_err(broken)?.row(row).map_err(Failure::Problem)?;
         Ok(match whisper.listen(span.uri, (span.start_us, span.end_us), task)? {
-            Some((items, language)) => Known { items, source: "whisper", language },
+            Some((items, language)) => Known { items, source: "whisper", language, skipped: None },
             None => Known { source: "no_audio", ..Known::default() },
         })
     }
@@ -148,6 +156,7 @@ impl Transform for Listener {
             Arc::new(StringArray::from(texts)),
             Arc::new(StringArray::from_iter(known.iter().map(|k| k.as_ref().map(|k| k.source)))),
             Arc::new(StringArray::from_iter(known.iter().map(|k| k.as_ref().and_then(|k| k.language.as_deref())))),
+            Arc::new(StringArray::from_iter(known.iter().map(|k| k.as_ref().and_then(|k| k.skipped.as_deref())))),
         ];
         Ok(Processed::rows(verdicts, columns))
     }

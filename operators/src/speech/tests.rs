@@ -99,6 +99,27 @@ fn sources_are_asked_in_order_and_nothing_known_is_no_error() {
 }
 
 #[test]
+fn a_damaged_sidecar_is_passed_over_for_the_next_source_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.vtt"), "no captions at all").unwrap();
+    let path = dir.path().join("a.mp4").to_string_lossy().into_owned();
+    let item = [TimedText { start_us: 0, end_us: 10, text: "from the column".into() }];
+    let column = transcript_column([Some(&item[..]), None].into_iter());
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("video_uri", texts(&[Some(&path), Some(&path)]), true),
+        ("transcript", Arc::new(column) as ArrayRef, true),
+    ])
+    .unwrap();
+    let out = run_in(dir.path(), "type = \"transcript\"\nsources = [\"sidecar\", \"column\"]", &rows);
+    assert_eq!(codes(&out), ["pass", "unmeasured bad_transcript"], "nobody else knows anything of the second");
+    assert_eq!((said(&out, 0), of(&out, 2, 0)), (Some("from the column"), Some("column")));
+    let why = of(&out, 4, 0).unwrap();
+    assert!(why.starts_with("bad_transcript: ") && why.contains("a.vtt"), "{why}");
+    let column_first = run_in(dir.path(), "type = \"transcript\"", &rows);
+    assert_eq!(of(&column_first, 4, 0), None);
+}
+
+#[test]
 fn contradictions_are_found_before_the_run() {
     let said = |toml: &str| mistakes(&format!("type = \"transcript\"\n{toml}"), &[("video_uri", DataType::Utf8)]).join("\n");
     let all = [
@@ -108,6 +129,10 @@ fn contradictions_are_found_before_the_run() {
         said("sources = [\"whisper\"]"),
         said("sources = [\"whisper\"]\nmodel = \"w\"\nbase_url = \"ftp://h\""),
         said("model = \"w\"\nlanguages = [\"en\", \"../x\"]"),
+        said(
+            "sources = [\"whisper\"]\nmodel = \"w\"\nbase_url = \"http://h\"\napi_style = \"azure\"\nmax_cost_usd = 1\ncache_location = \"off\"",
+        ),
+        said("azure_api_version = \"v\"\nbudget_name = \"a b\""),
     ];
     insta::assert_snapshot!(all.join("\n--\n"), @r#"
 
@@ -123,6 +148,13 @@ fn contradictions_are_found_before_the_run() {
         --
         languages E-OutOfRange: `../x` is no language tag
         model E-Contradiction: `whisper` is not among the sources, so `model` has no effect
+        --
+        api_style E-MissingKey: `api_style = "azure"` needs `azure_api_version`
+        max_cost_usd E-MissingKey: a budget in dollars needs a price
+        max_cost_usd E-Contradiction: a budget is kept beside the cache, and there is none
+        --
+        azure_api_version E-Contradiction: `azure_api_version` has no effect with `api_style = "openai"`
+        budget_name E-OutOfRange: a budget's name has at most 64 letters, digits, `-` and `_`
         "#);
 }
 
@@ -212,4 +244,52 @@ fn speech_is_recognised_in_pieces_and_never_paid_for_twice() {
     assert_eq!(*asked.lock().unwrap(), [2, 0, 1], "one request fell over and was repeated");
     let again = run_in(dir.path(), &toml, &rows);
     assert_eq!((again.columns, asked.lock().unwrap().len()), (out.columns, 3));
+}
+
+/// What was asked: path with query, key, and whether times were asked for.
+type Heard = Arc<Mutex<Vec<(String, String, bool)>>>;
+
+async fn text_alone(State(heard): State<Heard>, uri: axum::http::Uri, headers: HeaderMap, body: axum::body::Bytes) -> String {
+    let key = headers.get("api-key").map(|k| k.to_str().unwrap().to_owned()).unwrap_or_default();
+    let has = |what: &[u8]| body.windows(what.len()).any(|w| w == what);
+    assert!(has(b"name=\"response_format\"\r\n\r\njson\r\n"));
+    heard.lock().unwrap().push((uri.path_and_query().unwrap().to_string(), key, has(b"timestamp_granularities")));
+    json!({"text": "the left ventricle"}).to_string()
+}
+
+#[test]
+fn azure_text_alone_and_a_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let tone = dir.path().join("tone.mp4");
+    video(&tone, true);
+    let heard = Heard::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let app = axum::Router::new().fallback(text_alone).with_state(Arc::clone(&heard));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    // Two seconds cost two cents: two such pieces may be paid.
+    let toml = format!(
+        "type = \"transcript\"\nsources = [\"whisper\"]\nbase_url = \"http://{address}\"\nmodel = \"hear\"\napi_key = \"k\"\n\
+         api_style = \"azure\"\nazure_api_version = \"2024-10-21\"\nresponse_format = \"json\"\ncache_location = \"cache\"\n\
+         usd_per_minute = 0.6\nmax_cost_usd = 0.05\nbudget_name = \"b\"\non_service_down = \"error\""
+    );
+    let tone = tone.to_str().unwrap();
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("video_uri", texts(&[Some(tone); 3]), true),
+        ("start_us", longs(&[Some(0), Some(2_000_000), Some(4_000_000)]), true),
+        ("end_us", longs(&[Some(2_000_000), Some(4_000_000), Some(6_000_000)]), true),
+    ])
+    .unwrap();
+    let out = run_in(dir.path(), &toml, &rows);
+    assert_eq!(codes(&out), ["pass", "pass", "unmeasured speech_budget_spent"]);
+    let items = transcript_items(out.columns[0].as_ref(), 1).unwrap();
+    assert_eq!(items, [(2_000_000, 4_000_000, "the left ventricle".to_owned())], "the text belongs to the whole piece");
+    let asked = heard.lock().unwrap().clone();
+    let path = "/openai/deployments/hear/audio/transcriptions?api-version=2024-10-21";
+    assert_eq!(asked, [(path.to_owned(), "k".to_owned(), false), (path.to_owned(), "k".to_owned(), false)]);
+    let purse = std::fs::read_to_string(dir.path().join("cache/budgets/b.purse")).unwrap();
+    assert!(purse.contains("\"nano_usd\":40000000,"), "{purse}");
+    let raised = run_in(dir.path(), &toml.replace("2024-10-21", "2025-01-01").replace("0.05", "1.0"), &rows);
+    assert_eq!((codes(&raised), heard.lock().unwrap().len()), (vec!["pass".to_owned(); 3], 3), "what is paid stays paid");
 }

@@ -1,11 +1,8 @@
 //! `transcript`: what is said in a clip or a video, from whatever knows it.
 //!
 //! Why a step of its own besides the `videos` source: a manifest knows no sidecars, and speech recognition is worth its time only for the clips
-//! that are left after filtering. What can go wrong: a transcript that is there and cannot be read leaves the row unmeasured; that nothing is known of what
-//! is said is no error: the new columns are null.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! that are left after filtering. What can go wrong: a transcript that is there and cannot be read leaves the row unmeasured; that nothing is known
+//! of what is said is no error: the new columns are null.
 
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
@@ -14,14 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listener::Listener;
-use super::whisper::{CODES, Whisper};
 use crate::captions::keys::OnServiceDown;
-use crate::captions::start::service_url;
-use crate::remote::cache::{Cache, default_folder};
-use crate::remote::call::{Auth, Service};
-use crate::remote::limiter::{Limiters, Limits};
+use crate::remote::address::ApiStyle;
 use crate::sources::files::Files;
-use crate::sources::sidecars::is_language;
 use crate::text::transcript_type;
 
 /// Where a transcript can come from.
@@ -36,16 +28,28 @@ pub enum SpeechSource {
     Whisper,
 }
 
+/// In which form a service answers (`response_format` of the request).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpeechFormat {
+    /// Words and segments with their times: `whisper-1` and most servers.
+    VerboseJson,
+    /// The text alone, which then belongs to the whole piece: `gpt-4o-transcribe` and its kin know nothing else.
+    Json,
+}
+
 /// Finds out what is said in a clip (rows with `start_us` and `end_us`) or a whole video.
 ///
-/// Sources are asked in order; the first that knows something is taken. Rolling duplicates of automatic captions are removed. A word belongs to a clip when its
+/// Sources are asked in order; the first that knows something is taken. One that cannot be read, such as a damaged sidecar, is passed over if a
+/// later one knows something; `speech_skipped` says why. Rolling duplicates of automatic captions are removed. A word belongs to a clip when its
 /// time overlaps the clip's; one that only touches it does not.
 ///
-/// A row of which no source knows anything passes with nulls. Silence is not that: a transcript without words in the span gives empty text, and so does
-/// a video without sound when `whisper` is asked (`speech_source` is then `no_audio`).
+/// A row of which no source knows anything passes with nulls. Silence is not that: a transcript without words in the span gives empty text, and so
+/// does a video without sound when `whisper` is asked (`speech_source` is then `no_audio`).
 ///
-/// Unmeasured codes: `no_span`, `file_missing`, `file_unreadable`, `file_too_large`, `not_a_file`, `bad_address`, `bad_transcript`; of `whisper`: `speech_auth`, `speech_quota`,
-/// `speech_timeout`, `speech_service_error`, and those of decoding (`not_a_video`, `damaged`, `stalled`, `timeout`, `unsupported_codec`, ...).
+/// Unmeasured codes: `no_span`, `file_missing`, `file_unreadable`, `file_too_large`, `not_a_file`, `bad_address`, `bad_transcript`; of `whisper`:
+/// `speech_auth`, `speech_quota`, `speech_timeout`, `speech_service_error`, `speech_budget_spent`, and those of decoding (`not_a_video`, `damaged`,
+/// `stalled`, `timeout`, `unsupported_codec`, ...).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Transcript {
@@ -67,6 +71,18 @@ pub struct Transcript {
     /// `whisper`: the key, best as `"${OPENAI_API_KEY}"`. Never shown, stored or hashed.
     #[serde(default)]
     pub api_key: Secret,
+    /// `whisper`: how the service wants to be addressed. For `azure`, `base_url` is the resource, such as `https://NAME.openai.azure.com`.
+    #[serde(default = "default_api_style")]
+    pub api_style: ApiStyle,
+    /// `azure`: the deployment; `model` if not set.
+    #[serde(default)]
+    pub azure_deployment: String,
+    /// `azure`: the `api-version`, such as `2024-10-21`.
+    #[serde(default)]
+    pub azure_api_version: String,
+    /// `whisper`: the form of answers.
+    #[serde(default = "default_response_format")]
+    pub response_format: SpeechFormat,
     /// `whisper`: the language that is spoken, as ISO 639-1 (`en`); found out by the model if not set.
     #[serde(default)]
     pub language: Option<String>,
@@ -78,10 +94,14 @@ pub struct Transcript {
     #[serde(default = "default_timeout")]
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub timeout_seconds: f64,
-    /// `whisper`: attempts per piece (1 to 20); see `captioner`.
+    /// `whisper`: answers per piece that are no transcription before it is given up (1 to 20).
     #[serde(default = "default_max_attempts")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: u32,
+    /// `whisper`: failures per piece before it is given up (1 to 100): no connection, no answer in time, 408, 5xx; see `captioner`.
+    #[serde(default = "default_max_failures")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_failures: u32,
     /// `whisper`: wait before the second attempt in seconds (0 to 60); doubles with each further one, up to 60.
     #[serde(default = "default_retry_initial")]
     #[schemars(range(min = 0.0, max = 60.0))]
@@ -94,20 +114,36 @@ pub struct Transcript {
     #[serde(default)]
     #[schemars(range(min = 1.0))]
     pub requests_per_minute: Option<f64>,
-    /// `whisper`: steps of one group share limits; see `captioner`. Default: the service's host and port.
+    /// `whisper`: steps of one group share limits; see `captioner`. Default: those that ask one model at one address.
     #[serde(default)]
     pub limit_group: String,
+    /// `whisper`: price of a minute of sound in US dollars (0 to 1000), for `max_cost_usd` and the metrics.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    pub usd_per_minute: Option<f64>,
+    /// `whisper`: the most that may be spent in US dollars (from 0), failed attempts included; needs `usd_per_minute`. See `captioner`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub max_cost_usd: Option<f64>,
+    /// `whisper`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64). Default: one per output and step.
+    #[serde(default)]
+    pub budget_name: String,
     /// `whisper`: a service that has answered nothing for so many seconds is down (1 to 86400).
     #[serde(default = "default_give_up")]
     #[schemars(range(min = 1.0, max = 86_400.0))]
     pub give_up_seconds: f64,
-    /// `whisper`: what happens then.
+    /// `whisper`: what happens then, when the key is refused, or when the budget is spent.
     #[serde(default = "default_on_service_down")]
     pub on_service_down: OnServiceDown,
-    /// `whisper`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/speech` in the user's cache folder.
+    /// `whisper`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/speech` in the user's
+    /// cache folder.
     #[serde(default)]
     pub cache_location: Option<String>,
-    /// `whisper`: cached answers may take this many bytes of disk (from 1 MiB), at least 4 KiB each; the oldest go first.
+    /// `whisper`: who answers, for the cache: addresses of one name share what is kept. Default: the full address without its query.
+    #[serde(default)]
+    pub cache_identity: String,
+    /// `whisper`: cached answers may take this many bytes of disk (from 1 MiB; default 100 GiB), at least 4 KiB each. Above it those go that were
+    /// not used for longest, with a warning. Pipelines that share the folder share the largest limit.
     #[serde(default = "default_cache_max_bytes")]
     #[schemars(range(min = 1_048_576))]
     pub cache_max_bytes: u64,
@@ -119,6 +155,12 @@ fn default_sources() -> Vec<SpeechSource> {
 fn default_languages() -> Vec<String> {
     ["en", "en-orig"].map(str::to_owned).to_vec()
 }
+fn default_api_style() -> ApiStyle {
+    ApiStyle::Openai
+}
+fn default_response_format() -> SpeechFormat {
+    SpeechFormat::VerboseJson
+}
 fn default_max_audio() -> f64 {
     600.0
 }
@@ -127,6 +169,9 @@ fn default_timeout() -> f64 {
 }
 fn default_max_attempts() -> u32 {
     8
+}
+fn default_max_failures() -> u32 {
+    16
 }
 fn default_retry_initial() -> f64 {
     1.0
@@ -141,20 +186,13 @@ fn default_on_service_down() -> OnServiceDown {
     OnServiceDown::Stop
 }
 fn default_cache_max_bytes() -> u64 {
-    1 << 30
+    crate::remote::cache::DEFAULT_MAX_BYTES
 }
-
-/// The most languages that are looked for: each costs two looks at the store.
-const MAX_LANGUAGES: usize = 16;
-/// The longest that one waits for a service which says 429, as in `captioner`.
-const MAX_THROTTLED: Duration = Duration::from_secs(1800);
-/// The longest wait that `Retry-After` can ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 impl Operator for Transcript {
     const NAME: &'static str = "transcript";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str = r#"[step.speech]
 type = "transcript"
 inputs = ["split"]
@@ -190,6 +228,11 @@ languages = ["en", "en-US"]
                 "Who knew it: `column`, `sidecar`, `whisper`, or `no_audio` for a video without sound; else null.",
             )
             .add("speech_language", DataType::Utf8, "Language as the source names it; null when it does not.")
+            .add(
+                "speech_skipped",
+                DataType::Utf8,
+                "Why an earlier source was passed over, such as a damaged sidecar; null when none was.",
+            )
     }
 
     fn pool(&self) -> Pool {
@@ -208,56 +251,28 @@ languages = ["en", "en-US"]
         &[
             "base_url",
             "api_key",
+            "api_style",
+            "azure_api_version",
             "timeout_seconds",
             "max_attempts",
+            "max_failures",
             "retry_initial_seconds",
             "max_in_flight",
             "requests_per_minute",
             "limit_group",
             "give_up_seconds",
             "on_service_down",
+            "usd_per_minute",
+            "max_cost_usd",
+            "budget_name",
             "cache_location",
+            "cache_identity",
             "cache_max_bytes",
         ]
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
-        if self.sources.is_empty() {
-            let help = "for example `sources = [\"column\", \"sidecar\"]`";
-            check.error(Some("sources"), Code::OutOfRange, "there is nobody to ask".into(), Some(help.into()));
-        }
-        if self.languages.len() > MAX_LANGUAGES {
-            let message = format!("{} languages; at most {MAX_LANGUAGES} are looked for", self.languages.len());
-            check.error(Some("languages"), Code::OutOfRange, message, None);
-        }
-        if let Some(odd) = self.languages.iter().find(|l| !is_language(l)) {
-            let message = format!("`{odd}` is no language tag");
-            check.error(Some("languages"), Code::OutOfRange, message, Some("for example `en`, `pt-BR` or `zh-Hans`".into()));
-        }
-        let whisper = self.asks(SpeechSource::Whisper);
-        if whisper && self.model.is_empty() {
-            let help = "for example `model = \"whisper-1\"`";
-            check.error(None, Code::MissingKey, "source `whisper` needs `model`".into(), Some(help.into()));
-        }
-        let example = "for example `base_url = \"https://api.openai.com/v1\"`";
-        if whisper && self.base_url.is_empty() {
-            check.error(None, Code::MissingKey, "source `whisper` needs `base_url`".into(), Some(example.into()));
-        } else if whisper && let Err(message) = self.url() {
-            check.error(Some("base_url"), Code::OutOfRange, message, Some(example.into()));
-        }
-        for (key, set) in
-            [("base_url", !self.base_url.is_empty()), ("model", !self.model.is_empty()), ("language", self.language.is_some())]
-        {
-            if set && !whisper {
-                let message = format!("`whisper` is not among the sources, so `{key}` has no effect");
-                check.error(
-                    Some(key),
-                    Code::Contradiction,
-                    message,
-                    Some("remove the key, or add `whisper` to `sources`".into()),
-                );
-            }
-        }
+        super::checks::validate(self, check);
     }
 
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck) {
@@ -275,7 +290,7 @@ languages = ["en", "en-US"]
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         let fault = |message: String| OperatorError::new(format!("step {}: {message}", context.step));
         let whisper = match self.asks(SpeechSource::Whisper) {
-            true => Some(self.whisper(context).map_err(fault)?),
+            true => Some(super::start::whisper(self, context).map_err(fault)?),
             false => None,
         };
         Ok(Runtime::Transform(Box::new(Listener { config: self.clone(), files: context.resources.get(Files::default), whisper })))
@@ -283,62 +298,8 @@ languages = ["en", "en-US"]
 }
 
 impl Transcript {
-    fn asks(&self, source: SpeechSource) -> bool {
+    /// Is this source asked at all?
+    pub fn asks(&self, source: SpeechSource) -> bool {
         self.sources.contains(&source)
-    }
-
-    fn url(&self) -> Result<reqwest::Url, String> {
-        let mut url = service_url(&self.base_url)?;
-        url.path_segments_mut()
-            .map_err(|()| format!("`{}` is no address that paths can be added to", self.base_url))?
-            .pop_if_empty()
-            .extend(["audio", "transcriptions"]);
-        Ok(url)
-    }
-
-    fn whisper(&self, context: &BuildContext) -> Result<Whisper, String> {
-        let url = self.url()?;
-        let group = match self.limit_group.as_str() {
-            "" => format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default()),
-            name => name.to_owned(),
-        };
-        let limits = Limits {
-            max_in_flight: self.max_in_flight,
-            requests_per_minute: self.requests_per_minute,
-            tokens_per_minute: None,
-            retry_share: 1.0,
-            give_up: Duration::from_secs_f64(self.give_up_seconds),
-        };
-        let folder = match self.cache_location.as_deref() {
-            Some("off") => None,
-            Some(path) => Some(context.paths.resolve(path)),
-            None => default_folder("speech"),
-        };
-        let timeout = Duration::from_secs_f64(self.timeout_seconds);
-        let auth = if self.api_key.is_empty() { Auth::None } else { Auth::Bearer(self.api_key.clone()) };
-        if !auth.fits_a_header() {
-            return Err("`api_key` has characters that no header can hold; is there a line break at its end?".into());
-        }
-        Ok(Whisper {
-            service: Service {
-                step: context.step.to_owned(),
-                url,
-                auth,
-                timeout,
-                max_attempts: self.max_attempts,
-                retry_initial: Duration::from_secs_f64(self.retry_initial_seconds),
-                max_retry_after: MAX_RETRY_AFTER,
-                max_throttled: MAX_THROTTLED,
-                limiter: context.resources.get(Limiters::default).named(&group, limits),
-                prices: None,
-                purse: None,
-                codes: CODES,
-            },
-            model: self.model.clone(),
-            language: self.language.clone(),
-            piece_us: (self.max_audio_seconds * 1e6) as i64,
-            timeout,
-            cache: folder.map(|folder| Arc::new(Cache::new(folder, self.cache_max_bytes))),
-        })
     }
 }

@@ -1,8 +1,8 @@
 //! Speech recognition by a service that speaks OpenAI's `audio/transcriptions` (OpenAI, faster-whisper servers, whisper.cpp, vLLM).
 //!
-//! A span is sent in pieces of at most `max_audio_seconds`, each as a WAV file of 16 kHz mono; the times in the answer are moved to where the piece lies. Answers
-//! are cached by the samples themselves, so a clip that is asked about again costs decoding its sound and nothing else. The form is written here and not by the HTTP
-//! client, because a request that may be repeated needs a body that can be sent twice.
+//! A span is sent in pieces of at most `max_audio_seconds`, each as a WAV file of 16 kHz mono; the times in the answer are moved to where the piece
+//! lies. Answers are cached by the samples themselves, so a clip that is asked about again costs decoding its sound and nothing else. The form is
+//! written here and not by the HTTP client, because a request that may be repeated needs a body that can be sent twice.
 //!
 //! What can go wrong: services that give no times (`{"text": ...}` alone) give one item for the whole piece.
 
@@ -14,13 +14,17 @@ use curette_engine::verdict::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::transcript::SpeechFormat;
 use crate::captions::binding::texts_blake3;
 use crate::media::{MediaContext, limits::SPEECH_RATE, plane_of, problem, speech, wav};
+use crate::remote::budget::nano_usd;
 use crate::remote::cache::{Cache, Keyed};
-use crate::remote::call::{Codes, Failure, Judged, Outcome, Reply, Request, Service, call, refused};
+use crate::remote::call::{Failure, Request, Service, call};
 use crate::remote::http::Http;
+use crate::remote::outcome::{Codes, Judged, Outcome, Reply, refused};
 use crate::remote::purse::Usage;
 use crate::remote::turns::Turns;
+use crate::slots::Slots;
 use crate::text::TimedText;
 
 /// The codes of what is not an answer.
@@ -45,6 +49,12 @@ pub struct Whisper {
     pub model: String,
     /// Language told to the model, if any.
     pub language: Option<String>,
+    /// In which form it answers.
+    pub format: SpeechFormat,
+    /// Who answers, in cache keys.
+    pub identity: String,
+    /// US dollars for a minute of sound; 0 if not known.
+    pub usd_per_minute: f64,
     /// Longest piece, microseconds.
     pub piece_us: i64,
     /// Limit of decoding one piece.
@@ -71,7 +81,7 @@ impl Keyed for Heard {
 pub type Speech = (Vec<TimedText>, Option<String>);
 
 impl Whisper {
-    /// Listens to `[start_us, end_us)`; `None` when the video has no sound. Sound that ends earlier ends it.
+    /// Listens to `[start_us, end_us)`; `None` when the video has no sound. Gaps are silence; only the end of the sound ends it.
     pub fn listen(&self, uri: &str, (start_us, end_us): (i64, i64), task: &Task) -> Result<Option<Speech>, Failure> {
         let http = task.resources.get(Http::start);
         let http = http.as_ref().as_ref().map_err(|e| failure("speech_service_error", format!("no HTTP client: {e}")))?;
@@ -81,12 +91,18 @@ impl Whisper {
             let until = at.saturating_add(self.piece_us).min(end_us);
             let plane = plane_of(task);
             let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout: self.timeout };
-            let samples = match speech(uri, at, until, &context) {
+            let sound = {
+                let slots = task.resources.get(Slots::default);
+                let _slot = slots.take(task.cancelled).ok_or_else(stopped)?;
+                speech(uri, at, until, &context)
+            };
+            let sound = match sound {
                 Err(e) if e.code == "no_audio" => return Ok(None),
                 other => other.map_err(|e| Failure::Problem(problem(e)))?,
             };
-            if samples.len() >= MIN_SAMPLES {
-                let heard = self.hear(&samples, http, task)?;
+            // In a gap nothing is said, though a model may hear something there; and it would have to be paid for.
+            if sound.samples.len() >= MIN_SAMPLES && !sound.is_silent() {
+                let heard = self.hear(&sound.samples, http, task)?;
                 language = language.or(heard.language);
                 items.extend(heard.items.into_iter().map(|(from, to, text)| TimedText {
                     start_us: at.saturating_add(from),
@@ -94,8 +110,7 @@ impl Whisper {
                     text,
                 }));
             }
-            let full = (until - at) * i64::from(SPEECH_RATE) / 1_000_000;
-            if (samples.len() as i64) < full - i64::from(SPEECH_RATE) {
+            if sound.ended {
                 break;
             }
             at = until;
@@ -107,17 +122,29 @@ impl Whisper {
         let file = wav(samples);
         let content = blake3::hash(&file).to_hex().to_string();
         let language = self.language.as_deref().unwrap_or_default();
-        let key = texts_blake3(["speech", VERSION, self.service.url.as_str(), &self.model, language, &content]);
+        let mut parts = vec!["speech", VERSION, &self.identity, &self.model, language, &content];
+        // Not for the other form: its keys are older than this choice.
+        if self.format == SpeechFormat::Json {
+            parts.push("json");
+        }
+        let key = texts_blake3(parts);
         let turns = task.resources.get(Turns::default);
         let turn = self.cache.as_ref().map(|_| turns.take(&key, task.cancelled));
         if matches!(turn, Some(None)) {
-            return Err(failure("cancelled", "the run is being stopped".into()));
+            return Err(stopped());
         }
         if let Some(heard) = self.cache.as_ref().and_then(|cache| cache.get(&key)) {
             return Ok(heard);
         }
-        let mut fields = vec![("model", self.model.as_str()), ("response_format", "verbose_json"), ("temperature", "0")];
-        fields.extend([("timestamp_granularities[]", "word"), ("timestamp_granularities[]", "segment")]);
+        let mut fields = vec![("model", self.model.as_str()), ("temperature", "0")];
+        match self.format {
+            SpeechFormat::Json => fields.push(("response_format", "json")),
+            SpeechFormat::VerboseJson => fields.extend([
+                ("response_format", "verbose_json"),
+                ("timestamp_granularities[]", "word"),
+                ("timestamp_granularities[]", "segment"),
+            ]),
+        }
         if let Some(language) = &self.language {
             fields.push(("language", language));
         }
@@ -127,6 +154,8 @@ impl Whisper {
             body: form(&content, &fields, &file).into(),
             id: key.clone(),
             estimate: Usage::default(),
+            // Services count whole seconds.
+            fee_nano_usd: nano_usd(samples.len().div_ceil(SPEECH_RATE as usize) as f64 / 60.0 * self.usd_per_minute),
         };
         let length_us = samples.len() as i64 * 1_000_000 / i64::from(SPEECH_RATE);
         let heard = call(http, &self.service, &request, task.cancelled, |reply| judge(reply, length_us))?;
@@ -136,6 +165,10 @@ impl Whisper {
         }
         Ok(heard)
     }
+}
+
+fn stopped() -> Failure {
+    failure("cancelled", "the run is being stopped".into())
 }
 
 fn failure(code: &'static str, message: String) -> Failure {
@@ -169,7 +202,13 @@ fn outcome(reply: &Reply, length_us: i64) -> Outcome<Heard> {
         let said = said.map(|text| format!(": {}", reply.quoted(text))).unwrap_or_default();
         let message = format!("{} answered {}{said}", reply.host, reply.status);
         let code = json.as_ref().and_then(|j| j.pointer("/error/code")?.as_str()).unwrap_or_default();
-        return refused(&CODES, reply.status, code, message);
+        return refused(&CODES, reply, reply.status, code, message);
+    }
+    if json.is_none() {
+        return Outcome::Failed(service(format!(
+            "{} answered with something that is not JSON; is `base_url` right?",
+            reply.host
+        )));
     }
     match json.as_ref().and_then(|json| heard(json, length_us)) {
         Some(heard) => Outcome::Answered(heard),

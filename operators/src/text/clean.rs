@@ -3,10 +3,10 @@
 //! YouTube shows two lines: the finished one above, the one being spoken below. Its file has a cue of some seconds (finished line, new
 //! words with inline times), then one of 10 ms that repeats the finished line plainly, then the next, which carries that line on top.
 //! The rule: skip cues shorter than [`MIN_CUE_US`]; of each other cue keep the lines that are left after removing the longest run of
-//! first lines that equals the last lines of the cue before. Word times come from the inline tags; a word without one before it starts with its cue.
+//! first lines that equals the last lines of the cue before, if that one ended less than [`TOUCH_US`] earlier. Word times come from the inline tags; a word without one before it starts with its cue.
 //!
-//! What can go wrong: a speaker who says "Yes." in two cues running loses the second one. That is the price of the rule, and it is
-//! small: the words are the same.
+//! What can go wrong: a speaker who says "Yes." in two cues without a pause between loses the second one. That is the price of the rule, and it is
+//! small: the words are the same. With a pause both stay.
 
 use super::markup::{Segment, segments};
 use super::parse::Cue;
@@ -14,6 +14,8 @@ use super::{TimedText, Transcript};
 
 /// Shorter cues are the repetitions that YouTube puts between two lines (10 ms).
 pub const MIN_CUE_US: i64 = 50_000;
+/// Lines are carried only between cues that touch: a screen that was empty for longer than this (0.2 s) carries nothing, so the words were said again.
+pub const TOUCH_US: i64 = 200_000;
 /// More lines than this are never compared: a screen does not hold them.
 const MAX_CARRIED_LINES: usize = 32;
 
@@ -27,18 +29,22 @@ struct Line {
 pub fn clean(mut cues: Vec<Cue>) -> Transcript {
     cues.sort_by_key(|cue| cue.start_us);
     let mut out = Transcript { items: Vec::new(), has_word_times: false };
-    let mut before: Vec<String> = Vec::new();
+    let (mut before, mut before_ended): (Vec<String>, i64) = (Vec::new(), i64::MIN);
     for cue in cues.iter().filter(|cue| cue.end_us - cue.start_us >= MIN_CUE_US) {
         let lines: Vec<Line> = cue.lines.iter().filter_map(|raw| line(raw)).collect();
         if lines.is_empty() {
             continue;
         }
-        let carried = carried(&before, &lines);
+        let carried = match cue.start_us.saturating_sub(before_ended) < TOUCH_US {
+            true => carried(&before, &lines),
+            false => 0,
+        };
         for line in &lines[carried..] {
             out.has_word_times |= line.segments.iter().any(|s| s.at_us.is_some());
             emit(cue, line, &mut out.items);
         }
         before = lines.into_iter().map(|line| line.text).collect();
+        before_ended = cue.end_us;
     }
     out.items.sort_by_key(|item| item.start_us);
     out

@@ -56,6 +56,21 @@ fn windows_line_ends_a_byte_order_mark_and_utf16_change_nothing() {
 }
 
 #[test]
+fn what_is_said_again_after_a_pause_is_no_copy() {
+    let vtt = |second: &str| format!("WEBVTT\n\n00:01.000 --> 00:02.000\nYes.\n\n{second} --> 00:09.000\nYes.\nNow cut.\n");
+    assert_eq!(
+        items(&vtt("00:02.199")),
+        ["1000000-2000000 Yes.", "2199000-9000000 Now cut."],
+        "carried: the screen was never empty"
+    );
+    assert_eq!(
+        items(&vtt("00:02.200")),
+        ["1000000-2000000 Yes.", "2200000-9000000 Yes.", "2200000-9000000 Now cut."],
+        "said twice: the screen was empty between"
+    );
+}
+
+#[test]
 fn rolling_captions_converted_to_srt_lose_their_copies_too() {
     let srt = "1\n00:00:00,160 --> 00:00:02,389\nthe left ventricle\n\n\
                2\n00:00:02,389 --> 00:00:02,399\nthe left ventricle\n\n\
