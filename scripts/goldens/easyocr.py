@@ -26,7 +26,7 @@ import easyocr  # noqa: E402
 from easyocr import detection, utils  # noqa: E402
 from easyocr.config import recognition_models  # noqa: E402
 from easyocr.craft_utils import getDetBoxes  # noqa: E402
-from easyocr.recognition import AlignCollate, adjust_contrast_grey, recognizer_predict  # noqa: E402
+from easyocr.recognition import AlignCollate, recognizer_predict  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[2] / "operators/ocr/tests/golden/easyocr"
 CHARACTERS = recognition_models["gen2"]["english_g2"]["characters"]
@@ -92,12 +92,12 @@ def groups():
 def strips():
     """From labels.png: what the recogniser is given, for upright boxes (left, right, top, bottom) that are wide, high, and beyond the edge."""
     path = OUT.parent / "labels.png"
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    grey = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY)
     save(grey, "grey.png")
+    faint = grey // 4 + 80
     for name, box in [("wide", [8, 120, 6, 34]), ("high", [372, 388, 8, 62]), ("edge", [350, 500, -4, 30]), ("square", [20, 61, 230, 270])]:
-        (_, crop), = utils.get_image_list([box], [], grey, 64)[0]
-        width = utils.get_image_list([box], [], grey, 64)[1]
-        for kind, target in [("plain", 0.0), ("stretched", 0.5)]:
+        for kind, picture, target in [("plain", grey, 0.0), ("strong", grey, 0.5), ("faint", faint, 0.5)]:
+            ((_, crop),), width = utils.get_image_list([box], [], picture, 64)
             tensor = AlignCollate(64, int(width), True, target)([Image.fromarray(crop)])[0, 0]
             save(np.round((tensor.numpy() * 0.5 + 0.5) * 255).astype(np.uint8), f"strip-{name}-{kind}.png")
         x0, x1, y0, y1 = max(0, box[0]), min(box[1], grey.shape[1]), max(0, box[2]), min(box[3], grey.shape[0])

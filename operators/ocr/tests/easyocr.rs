@@ -129,18 +129,17 @@ fn the_grey_picture_is_that_of_opencv() {
     let image = image::open(folder().join("../labels.png")).unwrap().to_rgb8();
     let made = Grey::of(&Picture::new(image.width() as usize, image.height() as usize, image.as_raw()).unwrap());
     let want = grey("grey.png");
-    let differing = made.pixels.iter().zip(&want.pixels).filter(|(a, b)| a != b).count();
-    println!("grey: {differing} of {} pixels differ", want.pixels.len());
-    assert!(made.pixels.iter().zip(&want.pixels).all(|(a, b)| a.abs_diff(*b) <= 1));
+    assert_eq!(made, want);
 }
 
 #[test]
 fn boxes_give_the_strips_of_easyocr() {
     let picture = grey("grey.png");
+    let faint = Grey { width: picture.width, pixels: picture.pixels.iter().map(|p| p / 4 + 80).collect() };
     for strip in golden().strips {
         let [l, r, t, b] = strip.place.map(|v| v - 0.5);
-        let cut = picture.cut(&[(l, t), (r, t), (r, b), (l, b)]).unwrap();
-        for kind in ["plain", "stretched"] {
+        for (kind, of) in [("plain", &picture), ("strong", &picture), ("faint", &faint)] {
+            let cut = of.cut(&[(l, t), (r, t), (r, b), (l, b)]).unwrap();
             let want = grey(&format!("strip-{}-{kind}.png", strip.name));
             let pixels = if kind == "plain" { cut.grey.pixels.clone() } else { stretched(&cut.grey.pixels) };
             let made = Grey { width: cut.grey.width, pixels }.squeezed().unwrap();
@@ -151,8 +150,8 @@ fn boxes_give_the_strips_of_easyocr() {
             let worst = differences.clone().fold(0.0, f32::max);
             let differing = differences.filter(|d| *d > 0.5).count();
             println!("{} {kind}: {differing} of {} pixels differ, at most by {worst:.0}", strip.name, want.pixels.len());
-            // One level where rounding differs; stretching makes a few of it.
-            assert!(worst <= if kind == "plain" { 1.01 } else { 8.0 }, "{} {kind}: {worst}", strip.name);
+            // One level where rounding differs; stretching makes up to 20 of it.
+            assert!(worst <= if kind == "faint" { 20.01 } else { 1.01 }, "{} {kind}: {worst}", strip.name);
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct OcrModels {
 const NO_DICTIONARY: &str =
     "name a file in the key `dictionary`: one character a line, or `character_list: '...'` for a model of EasyOCR";
 
+const UNFIT: &str = "name models of PP-OCR, or of EasyOCR by manifests with `preset = \"craft\"` and `preset = \"easyocr-rec\"` (a bare .onnx file is taken \
+     for PP-OCR's), and the recogniser's own dictionary";
+
 /// What a failed reading means.
 pub enum Failure {
     /// This row cannot be read.
@@ -126,9 +129,7 @@ pub fn failure(error: OcrError) -> Failure {
     let text = error.to_string();
     match error {
         OcrError::BadPicture { .. } | OcrError::Resize { .. } => Failure::Row(Problem::new("damaged", text)),
-        OcrError::Shape { .. } | OcrError::Dictionary { .. } => Failure::Run(
-            OperatorError::new(text).help("name models of PP-OCR or of EasyOCR, and the recogniser's own dictionary"),
-        ),
+        OcrError::Shape { .. } | OcrError::Dictionary { .. } => Failure::Run(OperatorError::new(text).help(UNFIT)),
         OcrError::Inference { source, .. } => match source.downcast::<ModelError>() {
             Ok(e) => models::problem(*e).map_or_else(Failure::Run, Failure::Row),
             Err(_) => Failure::Run(OperatorError::new(text)),
