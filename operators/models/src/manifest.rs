@@ -172,6 +172,12 @@ pub enum Preset {
     /// Shortest edge to 256 with bicubic, centre crop 224x224, ImageNet's mean and standard deviation, RGB, planes.
     #[serde(rename = "imagenet-224")]
     Imagenet224,
+    /// A text detector: RGB, ImageNet's mean and standard deviation, black to the right and below up to multiples of 32.
+    #[serde(rename = "craft")]
+    Craft,
+    /// A text recogniser: grey strips of 64 rows, from -1 to 1.
+    #[serde(rename = "easyocr-rec")]
+    EasyOcrRec,
 }
 
 /// How a picture becomes a tensor: a preset, or what the operator that uses the model must do, spelled out.

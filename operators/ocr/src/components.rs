@@ -1,5 +1,6 @@
-//! Text regions of the detector's map: pixels above the threshold, widened by one pixel to the right and below (a 2 x 2 dilation), joined where they touch,
-//! diagonally too.
+//! Text regions of a detector's map: pixels above the threshold, joined where they touch.
+//!
+//! DB's are widened before by one pixel to the right and below (a 2 x 2 dilation) and touch diagonally too; CRAFT's are not and do not.
 //!
 //! A region is kept as the runs of its rows. Their ends hold every corner of the region's hull, so that nothing else is needed. Runs are joined with
 //! a union-find in one pass; the oracle in the tests floods pixel by pixel.
@@ -15,18 +16,32 @@ pub struct Run {
     pub last: u32,
 }
 
+/// Which neighbours belong to one region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbours {
+    /// Left, right, above, below.
+    Four,
+    /// Diagonal ones too.
+    Eight,
+}
+
 /// The regions of a map of `width` columns, in the order of their first pixel; the runs of each from top to bottom.
 pub fn components(map: &[f32], width: usize, threshold: f32) -> Vec<Vec<Run>> {
     if width == 0 {
         return Vec::new();
     }
+    regions(width, map.len() / width, Neighbours::Eight, |y, row| dilated(map, width, y, threshold, row))
+}
+
+/// The regions of any mask of `width` columns and `rows` rows; `fill` sets every pixel of the row that it is asked for.
+pub fn regions(width: usize, rows: usize, neighbours: Neighbours, mut fill: impl FnMut(usize, &mut [bool])) -> Vec<Vec<Run>> {
+    let reach = usize::from(neighbours == Neighbours::Eight);
     let mut runs: Vec<Run> = Vec::new();
     let mut parent: Vec<u32> = Vec::new();
     let mut row = vec![false; width];
     let (mut above, mut above_end) = (0, 0); // runs[above..above_end] are those of the row above
-    let rows = map.len() / width;
     for y in 0..rows {
-        dilated(map, width, y, threshold, &mut row);
+        fill(y, &mut row);
         let start = runs.len();
         let mut x = 0;
         while let Some(first) = row[x..].iter().position(|on| *on).map(|i| x + i) {
@@ -35,11 +50,11 @@ pub fn components(map: &[f32], width: usize, threshold: f32) -> Vec<Vec<Run>> {
             runs.push(Run { y: y as u32, first: first as u32, last: last as u32 });
             parent.push(id);
             // Runs of the row above that end before this one starts can touch no later one either.
-            while above < above_end && (runs[above].last as usize) + 1 < first {
+            while above < above_end && (runs[above].last as usize) + reach < first {
                 above += 1;
             }
             for (other, run) in runs.iter().enumerate().take(above_end).skip(above) {
-                if run.first as usize > last + 1 {
+                if run.first as usize > last + reach {
                     break;
                 }
                 join(&mut parent, other as u32, id);
@@ -101,8 +116,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// Dilates and floods pixel by pixel.
-    fn flooded(map: &[f32], width: usize, threshold: f32) -> Vec<BTreeSet<(usize, usize)>> {
+    /// Dilates pixel by pixel.
+    fn widened(map: &[f32], width: usize, threshold: f32) -> Vec<bool> {
         let height = map.len() / width;
         let mut mask = vec![false; width * height];
         for y in 0..height {
@@ -116,6 +131,12 @@ mod tests {
                 }
             }
         }
+        mask
+    }
+
+    /// Floods pixel by pixel.
+    fn flooded(mut mask: Vec<bool>, width: usize, neighbours: Neighbours) -> Vec<BTreeSet<(usize, usize)>> {
+        let height = mask.len() / width;
         let mut out = Vec::new();
         for start in 0..mask.len() {
             if !mask[start] {
@@ -128,7 +149,8 @@ mod tests {
                 region.insert((y, x));
                 for ny in y.saturating_sub(1)..=(y + 1).min(height - 1) {
                     for nx in x.saturating_sub(1)..=(x + 1).min(width - 1) {
-                        if std::mem::take(&mut mask[ny * width + nx]) {
+                        let touches = neighbours == Neighbours::Eight || ny == y || nx == x;
+                        if touches && std::mem::take(&mut mask[ny * width + nx]) {
                             open.push(ny * width + nx);
                         }
                     }
@@ -152,9 +174,12 @@ mod tests {
                 (state >> 40) as f32 / (1u64 << 24) as f32
             }).collect();
             let found = components(&map, width, 1.0 - density);
-            let want = flooded(&map, width, 1.0 - density);
+            let want = flooded(widened(&map, width, 1.0 - density), width, Neighbours::Eight);
             prop_assert_eq!(found.iter().map(|r| pixels(r)).collect::<Vec<_>>(), want);
-            for region in &found {
+            let mask: Vec<bool> = map.iter().map(|v| *v > 1.0 - density).collect();
+            let four = regions(width, height, Neighbours::Four, |y, row| row.copy_from_slice(&mask[y * width..][..width]));
+            prop_assert_eq!(four.iter().map(|r| pixels(r)).collect::<Vec<_>>(), flooded(mask, width, Neighbours::Four));
+            for region in found.iter().chain(&four) {
                 prop_assert!(region.windows(2).all(|w| w[0] < w[1]), "runs are sorted");
             }
         }

@@ -1,6 +1,6 @@
 //! Greedy decoding of connectionist temporal classification: the best class of each step, repeats and blanks dropped.
 //!
-//! The score is the mean probability of the steps that gave a character.
+//! The score of PP-OCR is the mean probability of the steps that gave a character. EasyOCR's goes down with the length of the text: see [`decode_easyocr`].
 
 use crate::Dictionary;
 
@@ -26,6 +26,34 @@ pub fn decode(steps: &[f32], dictionary: &Dictionary) -> Decoded {
         last = class;
     }
     Decoded { text, score: if count == 0 { 0.0 } else { sum / count as f32 } }
+}
+
+/// As [`decode`], of numbers that the network gives before its softmax, with EasyOCR's score: the product of the best probabilities of the `n` steps
+/// that are no blanks, repeats among them, to the power of `2 / sqrt(n)`. Steps that are probabilities already are taken as they are.
+pub fn decode_easyocr(steps: &[f32], dictionary: &Dictionary) -> Decoded {
+    let (mut text, mut last, mut product, mut count) = (String::new(), 0, 1.0f32, 0u32);
+    for step in steps.chunks_exact(dictionary.classes()) {
+        let (class, value) = best(step);
+        if class != 0 {
+            product *= probability(step, value);
+            count += 1;
+            if class != last {
+                text.push_str(dictionary.character(class));
+            }
+        }
+        last = class;
+    }
+    let score = if count == 0 { 0.0 } else { f64::from(product).powf(2.0 / f64::from(count).sqrt()) as f32 };
+    Decoded { text, score }
+}
+
+/// Softmax of the largest value of a step.
+fn probability(step: &[f32], largest: f32) -> f32 {
+    let sum: f32 = step.iter().sum();
+    if (sum - 1.0).abs() < 1e-3 && step.iter().all(|v| *v >= 0.0) {
+        return largest;
+    }
+    1.0 / step.iter().map(|v| (v - largest).exp()).sum::<f32>()
 }
 
 /// The first class with the largest probability.
@@ -68,7 +96,21 @@ mod tests {
     }
 
     #[test]
+    fn easyocrs_score_is_a_product_and_logits_give_what_probabilities_give() {
+        let probabilities = steps(&[0, 1, 1, 0, 2, 0]);
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln() + 3.0).collect();
+        let want = 0.9f32.powi(3).powf(2.0 / 3f32.sqrt());
+        for values in [&probabilities, &logits] {
+            let read = decode_easyocr(values, &letters());
+            assert_eq!(read.text, "ab");
+            assert!((read.score - want).abs() < 1e-5, "{} {want}", read.score);
+        }
+        assert_eq!(decode_easyocr(&steps(&[0, 0]), &letters()), Decoded { text: String::new(), score: 0.0 });
+    }
+
+    #[test]
     fn numbers_that_are_none_are_blanks() {
+        assert_eq!(decode_easyocr(&[f32::NAN; 10], &letters()).text, "");
         assert_eq!(decode(&[f32::NAN; 10], &letters()).text, "");
     }
 

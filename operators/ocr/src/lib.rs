@@ -1,46 +1,60 @@
-//! Reads text in pictures: the pipeline of PP-OCR (detect, cut out, recognise) around two models that the caller runs.
+//! Reads text in pictures: the pipelines of PP-OCR and of EasyOCR (detect, cut out, recognise) around two models that the caller runs.
 //!
 //! | module | takes | gives |
 //! |---|---|---|
 //! | [`picture`] | RGB bytes | a checked view |
-//! | [`prepare`] | a picture | the detector's input |
+//! | [`prepare`], [`craft_input`] | a picture | the detector's input (PP-OCR, CRAFT) |
 //! | [`components`] | the detector's map | text regions as runs of pixels |
 //! | [`hull`], [`rect`] | pixels of a region | the smallest rectangle around them |
-//! | [`boxes`] | the map | text boxes with scores (DB post-processing) |
+//! | [`boxes`] | PP-OCR's map | text boxes with scores (DB post-processing) |
+//! | [`craft`], [`lines`] | CRAFT's two maps | words, and words joined to lines |
+//! | [`detect`] | a picture | text boxes, by either detector |
 //! | [`order`] | boxes | boxes in reading order |
-//! | [`crop`] | a picture and a box | a strip of 48 rows, the recogniser's input |
+//! | [`crop`] | a picture and a box | a strip of 48 rows, the input of PP-OCR's recogniser |
+//! | [`grey`], [`contrast`] | a picture and a box | a grey strip of 64 rows, the input of EasyOCR's recogniser |
 //! | [`ctc`], [`dictionary`] | the recogniser's output | text and its score |
-//! | [`reader`] | a picture | all of the above in turn: lines of text |
+//! | [`recognise`] | boxes of a picture | lines of text, by either recogniser |
+//! | [`reader`] | a picture | all of the above in turn |
 //!
 //! Why a crate of its own: geometry is pure and compiles in seconds; inference goes through [`Infer`], so that neither a runtime nor the
-//! engine is needed to build or test it. Numbers and rules are those of PaddleOCR's DB detector and CRNN recogniser as RapidOCR runs them.
+//! engine is needed to build or test it. Numbers and rules are those of PaddleOCR's DB detector and CRNN recogniser as RapidOCR runs them, and those of EasyOCR's
+//! CRAFT detector and second-generation recognisers as `Reader.readtext` runs them. Either detector works with either recogniser.
 //!
 //! What can go wrong: a model that is not what it claims to be. Every output's shape is looked at before it is used, numbers that are no
 //! numbers find no text, and nothing here panics on bad input.
 
 pub mod boxes;
 pub mod components;
+pub mod contrast;
+pub mod craft;
+pub mod craft_input;
 pub mod crop;
 pub mod ctc;
+pub mod detect;
 pub mod dictionary;
+pub mod grey;
 pub mod hull;
+pub mod lines;
 pub mod order;
 pub mod picture;
 pub mod prepare;
 pub mod reader;
+pub mod recognise;
 pub mod rect;
 
+pub use detect::{Detector, TextBox};
 pub use dictionary::Dictionary;
 pub use picture::Picture;
 pub use prepare::DetectSize;
-pub use reader::{Line, Reader, Reading, Settings, TextBox};
+pub use reader::{Reader, Reading, Settings};
+pub use recognise::{Line, Recogniser};
 
 use ndarray::{ArrayD, ArrayView4};
 
 /// Whatever a model runtime says when it fails.
 pub type InferError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model with one input `[n, 3, height, width]` and one output, both f32.
+/// A model with one input `[n, channels, height, width]` and one output, both f32.
 pub trait Infer {
     /// Runs the model once.
     fn run(&mut self, input: ArrayView4<f32>) -> Result<ArrayD<f32>, InferError>;
@@ -78,8 +92,10 @@ pub enum OcrError {
         source: InferError,
     },
     /// The model is not of the kind that this pipeline can use.
-    #[error("the {model} gave a tensor of shape {got:?} where {want} is expected: it is not a PP-OCR {model}")]
+    #[error("the {model} gave a tensor of shape {got:?} where {want} is expected: it is not {family}'s {model}")]
     Shape {
+        /// `PP-OCR` or `EasyOCR`.
+        family: &'static str,
         /// `detector` or `recogniser`.
         model: &'static str,
         /// The shape that came.

@@ -1,7 +1,9 @@
-//! From a picture to the detector's input: resized so that both sides are multiples of 32, planar BGR, x / 127.5 - 1.
+//! From a picture to the input of PP-OCR's detector: resized so that both sides are multiples of 32, planar BGR, x / 127.5 - 1.
 //!
 //! The detector halves its input five times, hence the 32. Bilinear without a wider filter when shrinking: that is what the model's authors feed it
 //! (OpenCV's `INTER_LINEAR`), and a smoother picture would be another input.
+
+use std::borrow::Cow;
 
 use fast_image_resize as fir;
 use ndarray::Array4;
@@ -25,27 +27,27 @@ pub enum DetectSize {
 impl DetectSize {
     /// Width and height of the detector's input for a picture's size.
     pub fn of(self, width: usize, height: usize) -> (usize, usize) {
+        let (ratio, stride) = (self.ratio(width, height), STRIDE as f64);
+        let side = |v: usize| {
+            (((v.max(1) as f64 * ratio).floor() / stride).round_ties_even() as usize * STRIDE).clamp(STRIDE, MAX_SIDE_PX)
+        };
+        (side(width), side(height))
+    }
+
+    /// How many times larger the detector sees a picture, before any rounding.
+    pub fn ratio(self, width: usize, height: usize) -> f64 {
         let (w, h) = (width.max(1) as f64, height.max(1) as f64);
-        let ratio = match self {
+        match self {
             DetectSize::LongestAtMost(side) => (f64::from(side) / w.max(h)).min(1.0),
             DetectSize::ShortestAtLeast(side) => (f64::from(side) / w.min(h)).max(1.0),
-        };
-        let stride = STRIDE as f64;
-        let side = |v: f64| (((v * ratio).floor() / stride).round_ties_even() as usize * STRIDE).clamp(STRIDE, MAX_SIDE_PX);
-        (side(w), side(h))
+        }
     }
 }
 
 /// The detector's input, `[1, 3, height, width]`.
 pub fn detector_input(picture: &Picture, size: DetectSize) -> Result<Array4<f32>, OcrError> {
     let (width, height) = size.of(picture.width(), picture.height());
-    let resized;
-    let rgb = if (width, height) == (picture.width(), picture.height()) {
-        picture.rgb()
-    } else {
-        resized = resize(picture, width, height)?;
-        &resized
-    };
+    let rgb = resized(picture, width, height)?;
     let pixels = width * height;
     let mut planes = vec![0.0; 3 * pixels];
     let (blue, rest) = planes.split_at_mut(pixels);
@@ -62,7 +64,11 @@ pub(crate) fn normalised(value: u8) -> f32 {
     f32::from(value) * (2.0 / 255.0) - 1.0
 }
 
-fn resize(picture: &Picture, width: usize, height: usize) -> Result<Vec<u8>, OcrError> {
+/// The picture's bytes at another size, bilinear without antialias; its own bytes at its own size.
+pub(crate) fn resized<'a>(picture: &Picture<'a>, width: usize, height: usize) -> Result<Cow<'a, [u8]>, OcrError> {
+    if (width, height) == (picture.width(), picture.height()) {
+        return Ok(Cow::Borrowed(picture.rgb()));
+    }
     let (w, h) = (picture.width(), picture.height());
     let failed = |reason: String| OcrError::Resize { width: w, height: h, reason };
     let side = |v: usize| u32::try_from(v).map_err(|e| failed(e.to_string()));
@@ -74,7 +80,7 @@ fn resize(picture: &Picture, width: usize, height: usize) -> Result<Vec<u8>, Ocr
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear)).use_alpha(false);
     let resize = |mut target| fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| e.to_string());
     target.map_err(|e| e.to_string()).and_then(resize).map_err(failed)?;
-    Ok(rgb)
+    Ok(Cow::Owned(rgb))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `subtitles`: drops clips with much text on screen, read from a few uniformly spaced frames.
 //!
-//! The models are PP-OCR's detector and recogniser; the pipeline around them is the crate `curette-ocr`. What can go wrong: a script that the
+//! The models are a detector and a recogniser of PP-OCR or of EasyOCR; the pipeline around them is the crate `curette-ocr`. What can go wrong: a script that the
 //! recogniser's dictionary does not hold is found but not read, so that its words do not count; `text_boxes` tells of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task, Transform,
 };
 use curette_engine::verdict::{Processed, Verdict};
-use curette_ocr::DetectSize;
+use curette_models::FileRole;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +24,15 @@ use crate::models;
 use crate::span::{Span, Spans};
 use crate::video::report_missing;
 
+#[cfg(test)]
+mod easyocr_tests;
+pub mod kinds;
 pub mod reading;
 #[cfg(test)]
 mod tests;
 pub mod words;
 
+use kinds::Role;
 use reading::{Failure, OcrModels, Reader, failure, picture};
 use words::{Count, Tally};
 
@@ -37,7 +42,7 @@ use words::{Count, Tally};
 /// stands through the whole clip counts `frames` times, as in the paper's rule (5 frames, more than 20 words). Counting stops at the frame that takes
 /// the sum above `max_words`; for a dropped row `words_on_screen` and `text_boxes` are then what had been found up to there.
 ///
-/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels. Lines of 0.045 of the picture's height and more
+/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels (or that). With PP-OCR, lines of 0.045 of the picture's height and more
 /// were all read with 640 (`benches/RESULTS.md`); a larger side takes about the square of the time and read fewer of them, but may find smaller print.
 ///
 /// Models: PP-OCRv4 (`curette models list` tells how to get `ppocrv4-det` and `ppocrv4-rec`; none comes with curette), or a later PP-OCR exported to ONNX
@@ -45,6 +50,11 @@ use words::{Count, Tally};
 /// no ö, ñ, ç), and single Greek and Cyrillic letters. Text in other scripts (Cyrillic, Arabic, Hangul, kana, ...) is found but read as nothing or as a few wrong letters,
 /// and hardly counts: see `text_boxes`. In scripts without spaces a line is one word, or a fifth of its characters with `words_or_chars`. Upside-down text
 /// is not turned.
+///
+/// EasyOCR, with which the paper reads, is accepted as two models whose manifests say `preset = "craft"` and `preset = "easyocr-rec"`: `easyocr-craft` and
+/// `easyocr-english-g2` come out of `scripts/convert/easyocr.py`. Thresholds, the grouping of words to lines, the second look at faint strips and the score are those
+/// of `Reader.readtext`, whose defaults keep every line. Frames are looked at in the size in which they are read, which takes CRAFT several times as long
+/// as PP-OCR. A detector of one family goes with a recogniser of the other. Counts by PP-OCR and by EasyOCR cannot be compared one to one.
 ///
 /// Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_input`, `model_output_not_finite`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -56,7 +66,7 @@ pub struct Subtitles {
     /// Model that reads it, likewise.
     #[serde(default = "default_recogniser")]
     pub recogniser: String,
-    /// The recogniser's characters: a file with one a line, or an EasyOCR manifest with `character_list`. Default: the file in the recogniser's manifest,
+    /// The recogniser's characters: a file with one a line, or a YAML file of EasyOCR with `character_list`. Default: the file in the recogniser's manifest,
     /// else the key `character` of its metadata.
     #[serde(default)]
     pub dictionary: Option<String>,
@@ -71,14 +81,16 @@ pub struct Subtitles {
     #[serde(default = "default_frames")]
     #[schemars(range(min = 1, max = 64))]
     pub frames: usize,
-    /// Longest side of the picture in which text is searched, in pixels, rounded to a multiple of 32 (128 to 1280).
-    #[serde(default = "default_longest_side_px")]
-    #[schemars(range(min = 128, max = 1280))]
-    pub longest_side_px: u32,
-    /// Lines whose characters have a lower mean probability are not counted (0 to 1).
-    #[serde(default = "default_min_line_score")]
+    /// Longest side of the picture in which text is searched, in pixels, rounded to a multiple of 32 (128 to 2560). Default: 640 with PP-OCR's detector, 1280
+    /// with EasyOCR's, whose own limit is 2560.
+    #[serde(default)]
+    #[schemars(range(min = 128, max = 2560))]
+    pub longest_side_px: Option<u32>,
+    /// Lines with a lower score are not counted (0 to 1). It is the mean probability of the characters with PP-OCR's recogniser, default 0.5; with EasyOCR's it is
+    /// EasyOCR's own, which falls with the length of a line, default 0.
+    #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub min_line_score: f32,
+    pub min_line_score: Option<f32>,
     /// Time for one row, in seconds (1 to 86400).
     #[serde(default = "default_timeout_seconds")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -97,17 +109,11 @@ fn default_max_words() -> usize {
 fn default_frames() -> usize {
     5
 }
-fn default_longest_side_px() -> u32 {
-    640
-}
-fn default_min_line_score() -> f32 {
-    0.5
-}
 fn default_timeout_seconds() -> u64 {
     600
 }
 
-/// Frames are read at no more than this: a strip has 48 rows, so that larger letters are shrunk anyway.
+/// Frames are read at no more than this, unless text is searched in larger ones: a strip has 48 or 64 rows, so that larger letters are shrunk anyway.
 const READ_SIDE_PX: u32 = 1280;
 
 impl Operator for Subtitles {
@@ -155,8 +161,23 @@ max_words = 20
     }
 
     fn check_models(&self, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
-        models::check("detector", &self.detector, runtime, check);
-        models::check("recogniser", &self.recogniser, runtime, check);
+        let detector = models::check("detector", &self.detector, runtime, check);
+        kinds::report(Role::Detector, detector.as_ref(), check);
+        let recogniser = models::check("recogniser", &self.recogniser, runtime, check);
+        kinds::report(Role::Recogniser, recogniser.as_ref(), check);
+        let Some(recogniser) = recogniser else { return };
+        let own = recogniser.require(FileRole::Dictionary).ok().map(Path::to_path_buf);
+        let (key, file) = match &self.dictionary {
+            Some(named) => ("dictionary", Some(check.paths().resolve(named))),
+            None => ("recogniser", own),
+        };
+        // One that cannot be read is reported by `check_environment`, or when it is opened.
+        let dictionary = file.and_then(|path| reading::read_dictionary(&path).ok());
+        if let (Some(dictionary), Some(contract)) = (dictionary, &recogniser.manifest.contract)
+            && let Some(mistake) = kinds::foreign(&dictionary, contract)
+        {
+            check.error(Some(key), Code::BadModel, mistake.message, Some(mistake.help));
+        }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
@@ -216,8 +237,9 @@ struct Found {
 impl Counter {
     fn measure(&self, span: Span, reader: &mut Reader, context: &MediaContext) -> Result<Found, Failure> {
         let row = |e: MediaError| Failure::Row(problem(e));
-        let frames = uniform_frames(span.uri, span.start_us, span.end_us, self.settings.frames, Some(READ_SIDE_PX), context)
-            .map_err(row)?;
+        let side_px = self.settings.longest_side_px.map_or(READ_SIDE_PX, |side| side.max(READ_SIDE_PX));
+        let frames =
+            uniform_frames(span.uri, span.start_us, span.end_us, self.settings.frames, Some(side_px), context).map_err(row)?;
         if frames.is_empty() {
             return Err(row(MediaError { code: "no_frames", message: format!("{}: no frame in the span", shown(span.uri)) }));
         }
@@ -242,11 +264,7 @@ impl Transform for Counter {
         let timeout = Duration::from_secs(self.settings.timeout_seconds);
         let plane = plane_of(task);
         let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
-        let settings = curette_ocr::Settings {
-            detect_size: DetectSize::LongestAtMost(self.settings.longest_side_px),
-            min_line_score: self.settings.min_line_score,
-            ..curette_ocr::Settings::default()
-        };
+        let settings = self.models.settings(self.settings.longest_side_px, self.settings.min_line_score);
         let mut reader = self.models.reader(settings, task.cancelled);
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let (mut words, mut boxes) = (Int32Builder::new(), Int32Builder::new());

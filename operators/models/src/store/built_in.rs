@@ -12,6 +12,8 @@
     ("dover-mobile-aesthetic.toml", include_str!("../../../../datasets/models/dover-mobile-aesthetic.toml")),
     ("dover-mobile-technical.toml", include_str!("../../../../datasets/models/dover-mobile-technical.toml")),
     ("dover-technical.toml", include_str!("../../../../datasets/models/dover-technical.toml")),
+    ("easyocr-craft.toml", include_str!("../../../../datasets/models/easyocr-craft.toml")),
+    ("easyocr-english-g2.toml", include_str!("../../../../datasets/models/easyocr-english-g2.toml")),
     ("laion-aesthetic.toml", include_str!("../../../../datasets/models/laion-aesthetic.toml")),
     ("musiq-spaq.toml", include_str!("../../../../datasets/models/musiq-spaq.toml")),
     ("ppocrv4-det.toml", include_str!("../../../../datasets/models/ppocrv4-det.toml")),

@@ -41,15 +41,35 @@ fn cache() -> PathBuf {
     std::env::var_os("CURETTE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from)
 }
 
-/// Detector and recogniser files, and the runtime's library, if this machine has them.
-pub fn files() -> Option<(PathBuf, PathBuf, PathBuf)> {
-    let models = cache().join("models/rapidocr");
-    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from);
-    let files = (models.join("ch_PP-OCRv4_det_infer.onnx"), models.join("ch_PP-OCRv4_rec_infer.onnx"), library);
-    let missing = [&files.0, &files.1, &files.2].into_iter().find(|f| !f.exists());
+fn library() -> PathBuf {
+    std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from)
+}
+
+/// The first file that is not there is said, or fails where `CI` is set.
+fn missing(files: &[&Path]) -> bool {
+    let missing = files.iter().find(|f| !f.exists());
     if let Some(missing) = missing {
         assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", missing.display());
         eprintln!("skipped: no {} (run scripts/bootstrap)", missing.display());
+    }
+    missing.is_some()
+}
+
+/// ONNX Runtime, if this machine has it.
+pub fn environment() -> Option<Environment> {
+    let library = library();
+    if missing(&[&library]) {
+        return None;
+    }
+    let environment = ort::init_from(&library).unwrap_or_else(|e| panic!("{}: {e:?}", library.display()));
+    Some(environment.with_telemetry(false).build().unwrap())
+}
+
+/// Detector and recogniser files, and the runtime's library, if this machine has them.
+pub fn files() -> Option<(PathBuf, PathBuf, PathBuf)> {
+    let models = cache().join("models/rapidocr");
+    let files = (models.join("ch_PP-OCRv4_det_infer.onnx"), models.join("ch_PP-OCRv4_rec_infer.onnx"), library());
+    if missing(&[&files.0, &files.1, &files.2]) {
         return None;
     }
     Some(files)
@@ -57,9 +77,8 @@ pub fn files() -> Option<(PathBuf, PathBuf, PathBuf)> {
 
 /// A reader on the real models.
 pub fn reader(settings: Settings) -> Option<Reader<Model, Model>> {
-    let (detector, recogniser, library) = files()?;
-    let environment = ort::init_from(&library).unwrap_or_else(|e| panic!("{}: {e:?}", library.display()));
-    let environment = environment.with_telemetry(false).build().unwrap();
+    let (detector, recogniser, _) = files()?;
+    let environment = environment()?;
     let (detector, recogniser) = (Model::open(&environment, &detector), Model::open(&environment, &recogniser));
     let dictionary = recogniser.dictionary();
     Some(Reader::new(detector, recogniser, dictionary, settings))

@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicBool;
 
 use curette_engine::operator::OperatorError;
 use curette_engine::verdict::Problem;
-use curette_models::manifest::Dim;
 use curette_models::{FileRole, Model, ModelError, ModelRef, Models, Tensor};
 use curette_ocr::{Dictionary, Infer, InferError, OcrError};
 use ndarray::{ArrayD, ArrayView4};
 
+use super::kinds::{self, Family, Role};
 use crate::media::Frame;
 use crate::models;
 use crate::models::identity_of;
@@ -24,6 +24,12 @@ pub struct OcrModels {
     recogniser: Arc<Model>,
     dictionary: Dictionary,
 }
+
+const NO_DICTIONARY: &str =
+    "name a file in the key `dictionary`: one character a line, or `character_list: '...'` for a model of EasyOCR";
+
+const UNFIT: &str = "name models of PP-OCR, or of EasyOCR by manifests with `preset = \"craft\"` and `preset = \"easyocr-rec\"` (a bare .onnx file is taken \
+     for PP-OCR's), and the recogniser's own dictionary";
 
 /// What a failed reading means.
 pub enum Failure {
@@ -52,7 +58,7 @@ impl OcrModels {
                 None => {
                     let name = &recogniser.identity().name;
                     let message = format!("model `{name}` holds no dictionary: its metadata has no key `character`");
-                    return Err(OperatorError::new(message).help("name a file with one character a line in the key `dictionary`"));
+                    return Err(OperatorError::new(message).help(NO_DICTIONARY));
                 }
             },
         };
@@ -63,28 +69,22 @@ impl OcrModels {
 
     /// Holds the graphs against what they must be, as far as they say.
     fn check(&self) -> Result<(), OperatorError> {
-        const KIND: &str = "name a detector and a recogniser of the PP-OCR kind";
-        for (role, model, rank) in [("detector", &self.detector, 4), ("recogniser", &self.recogniser, 3)] {
-            let contract = model.contract();
-            let channels = match contract.inputs.as_slice() {
-                [input] => input.shape.get(1),
-                _ => None,
-            };
-            let output = contract.outputs.first().map(|o| o.shape.len());
-            if !matches!(channels, Some(Dim::Fixed(3) | Dim::Symbol(_))) || output.is_some_and(|n| n != rank && n != 0) {
-                let name = &model.identity().name;
-                let message =
-                    format!("model `{name}` is no text {role}: it must take one picture of 3 channels and give {rank} axes");
-                return Err(OperatorError::new(message).help(KIND));
-            }
+        let contract = self.recogniser.contract();
+        let mistake = kinds::mistake(Role::Detector, self.detector.manifest(), Some(self.detector.contract()))
+            .or_else(|| kinds::mistake(Role::Recogniser, self.recogniser.manifest(), Some(contract)))
+            .or_else(|| kinds::foreign(&self.dictionary, contract));
+        mistake.map_or(Ok(()), |m| Err(OperatorError::new(m.message).help(m.help)))
+    }
+
+    /// How they read, each in the way of its family.
+    pub fn settings(&self, longest_side_px: Option<u32>, min_line_score: Option<f32>) -> curette_ocr::Settings {
+        let (detector, recogniser) = (Family::of(self.detector.manifest()), Family::of(self.recogniser.manifest()));
+        curette_ocr::Settings {
+            detect_size: detector.detect_size(longest_side_px),
+            detector: detector.detector(),
+            recogniser: recogniser.recogniser(),
+            min_line_score: min_line_score.unwrap_or_else(|| recogniser.min_line_score()),
         }
-        if let Some(Dim::Fixed(classes)) = self.recogniser.contract().outputs.first().and_then(|o| o.shape.last())
-            && *classes != self.dictionary.classes() as u64
-        {
-            let error = OcrError::Dictionary { classes: *classes as usize, characters: self.dictionary.len() };
-            return Err(OperatorError::new(error.to_string()).help("leave `dictionary` out to use the recogniser's own"));
-        }
-        Ok(())
     }
 
     /// What names them in outputs.
@@ -129,9 +129,7 @@ pub fn failure(error: OcrError) -> Failure {
     let text = error.to_string();
     match error {
         OcrError::BadPicture { .. } | OcrError::Resize { .. } => Failure::Row(Problem::new("damaged", text)),
-        OcrError::Shape { .. } | OcrError::Dictionary { .. } => {
-            Failure::Run(OperatorError::new(text).help("name models of the PP-OCR kind, and the recogniser's own dictionary"))
-        }
+        OcrError::Shape { .. } | OcrError::Dictionary { .. } => Failure::Run(OperatorError::new(text).help(UNFIT)),
         OcrError::Inference { source, .. } => match source.downcast::<ModelError>() {
             Ok(e) => models::problem(*e).map_or_else(Failure::Run, Failure::Row),
             Err(_) => Failure::Run(OperatorError::new(text)),

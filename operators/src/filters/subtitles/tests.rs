@@ -16,23 +16,31 @@ fn cache() -> PathBuf {
     std::env::var_os("CURETTE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from)
 }
 
+fn there(file: PathBuf) -> Option<PathBuf> {
+    if !file.exists() {
+        assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", file.display());
+        eprintln!("skipped: no {} (run scripts/bootstrap)", file.display());
+        return None;
+    }
+    Some(file)
+}
+
+/// ONNX Runtime, if this machine has it.
+pub fn library() -> Option<PathBuf> {
+    there(std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from))
+}
+
 /// A process with models and library, if this machine has them.
 fn resources() -> Option<Arc<Resources>> {
-    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| cache().join("onnxruntime/libonnxruntime.so"), PathBuf::from);
-    for needed in [&library, &cache().join("models/rapidocr/ch_PP-OCRv4_det_infer.onnx")] {
-        if !needed.exists() {
-            assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", needed.display());
-            eprintln!("skipped: no {} (run scripts/bootstrap)", needed.display());
-            return None;
-        }
-    }
+    let library = library()?;
+    there(cache().join("models/rapidocr/ch_PP-OCRv4_det_infer.onnx"))?;
     let resources = Arc::new(Resources::default());
     let onnxruntime = library.to_string_lossy().into_owned();
     resources.get(|| RuntimeSettings { onnxruntime, ..RuntimeSettings::default() });
     Some(resources)
 }
 
-fn operator() -> Subtitles {
+pub fn operator() -> Subtitles {
     let model = |name: &str| cache().join("models/rapidocr").join(name).to_string_lossy().into_owned();
     Subtitles {
         detector: model("ch_PP-OCRv4_det_infer.onnx"),
@@ -41,13 +49,13 @@ fn operator() -> Subtitles {
         max_words: default_max_words(),
         count: Count::Words,
         frames: default_frames(),
-        longest_side_px: default_longest_side_px(),
-        min_line_score: default_min_line_score(),
+        longest_side_px: None,
+        min_line_score: None,
         timeout_seconds: default_timeout_seconds(),
     }
 }
 
-fn build(operator: &Subtitles, resources: &Arc<Resources>) -> Result<Box<dyn Transform>, OperatorError> {
+pub fn build(operator: &Subtitles, resources: &Arc<Resources>) -> Result<Box<dyn Transform>, OperatorError> {
     let paths = Paths { base: PathBuf::from(".") };
     let input = Arc::new(Schema::empty());
     let runtime = operator.build(&BuildContext { step: "test", input, id_column: String::new(), paths: &paths, resources })?;
@@ -57,7 +65,7 @@ fn build(operator: &Subtitles, resources: &Arc<Resources>) -> Result<Box<dyn Tra
     }
 }
 
-fn run(operator: &Subtitles, resources: &Arc<Resources>, files: &[PathBuf]) -> Processed {
+pub fn run(operator: &Subtitles, resources: &Arc<Resources>, files: &[PathBuf]) -> Processed {
     let uris = files.iter().map(|f| Some(f.to_string_lossy())).collect::<StringArray>();
     let rows = RecordBatch::try_from_iter([("video_uri", Arc::new(uris) as ArrayRef)]).unwrap();
     let task = Task { step: "test", resources, cancelled: &AtomicBool::new(false) };
@@ -69,12 +77,12 @@ fn run(operator: &Subtitles, resources: &Arc<Resources>, files: &[PathBuf]) -> P
     done
 }
 
-fn numbers(done: &Processed, column: usize) -> Vec<Option<i32>> {
+pub fn numbers(done: &Processed, column: usize) -> Vec<Option<i32>> {
     done.columns[column].as_primitive::<Int32Type>().iter().collect()
 }
 
 /// Videos of the sample corpus, written into a folder.
-fn sample(folder: &Path, names: &[&str]) -> (Vec<PathBuf>, Vec<curette_sample::truth::Truth>) {
+pub fn sample(folder: &Path, names: &[&str]) -> (Vec<PathBuf>, Vec<curette_sample::truth::Truth>) {
     gstreamer::init().unwrap();
     let videos = curette_sample::corpus::videos();
     names
