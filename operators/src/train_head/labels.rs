@@ -202,7 +202,7 @@ mod tests {
         has no rows
         expected a file that ends in .csv, .jsonl, .ndjson or .parquet, or the folder of an output table
         Json error: Not valid JSON: expected ident at line 1 column 2
-        Parquet argument error: Parquet error: Invalid Parquet file. Corrupt footer
+        Parquet error: Invalid Parquet file. Corrupt footer
         "#);
     }
 }
