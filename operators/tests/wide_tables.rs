@@ -82,7 +82,8 @@ fn write(path: &Path) {
             single.values().append_slice(&[at(i) as f32 + 1.0; 8]);
             single.append(true);
         }
-        let wide: Vec<Vec<u8>> = (0..BATCH).map(|i| (0..WIDE_BYTES).map(|k| (k * k + at(i)) as u8).collect()).collect();
+        // Distinct, so that no dictionary makes them small.
+        let wide = (0..BATCH).map(|i| [at(i).to_le_bytes().as_slice(), &[7; WIDE_BYTES]].concat());
         let rows = RecordBatch::try_from_iter([
             ("video_id", text(&|i| Some(format!("v{}", at(i))))),
             ("title", text(&|i| Some(format!("title {}", at(i))))),
