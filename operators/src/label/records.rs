@@ -3,7 +3,7 @@
 //! A clip is decoded from its video (`video_uri`, from `start_us` to `end_us`), else from its own file (`clip_uri`), else from its bytes in the row (`clip`). What can go wrong: none of
 //! them can be read; the row is told and left out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::choose::choose;
@@ -40,28 +40,28 @@ pub fn records(settings: &Settings, table: &Table, count: usize, folder: &Path) 
     let names: HashSet<&str> = wanted.iter().map(|&i| candidates[i].id.as_str()).collect();
     let mut rows = table.rows(&names)?;
     let mut out = Out { folder, laid, skipped: Vec::new() };
-    let mut without = HashSet::new();
+    // Why their files cannot be read, of rows whose clip may be in the row itself.
+    let mut without = HashMap::new();
     for i in wanted {
         let candidate = &candidates[i];
         let Some(row) = rows.remove(&candidate.id) else {
             out.skipped.push(format!("{}: is gone: the table changed meanwhile", candidate.id));
             continue;
         };
-        let picture = pictures.then(|| picture_of(&row.clip, table.pictures));
-        if matches!(picture, Some(Err(_))) && table.has_bytes()? {
-            rows.insert(candidate.id.clone(), row);
-            without.insert(candidate.id.as_str());
-            continue;
+        match pictures.then(|| picture_of(&row.clip, table.pictures)) {
+            Some(Err(e)) if table.has_bytes()? => {
+                rows.insert(candidate.id.clone(), row);
+                without.insert(candidate.id.as_str(), (candidate.group.as_str(), e));
+            }
+            picture => out.add(&candidate.id, &candidate.group, row, picture)?,
         }
-        out.add(&candidate.id, &candidate.group, row, picture)?;
     }
     if !without.is_empty() {
-        let groups: std::collections::HashMap<&str, &str> =
-            candidates.iter().map(|c| (c.id.as_str(), c.group.as_str())).filter(|(id, _)| without.contains(id)).collect();
-        table.each_bytes(&without, &mut |id, clip| {
-            let Some(row) = rows.remove(id) else { return Ok(()) };
-            let picture = picture_of(&Clip::Bytes(clip), table.pictures);
-            out.add(id, groups.get(id).copied().unwrap_or_default(), row, Some(picture))
+        let names: HashSet<&str> = without.keys().copied().collect();
+        table.each_bytes(&names, &mut |id, clip| {
+            let (Some(row), Some((group, unread))) = (rows.remove(id), without.remove(id)) else { return Ok(()) };
+            let picture = clip.map_or(Err(unread), |clip| picture_of(&Clip::Bytes(clip), table.pictures));
+            out.add(id, group, row, Some(picture))
         })?;
     }
     Ok(LaidOut::of(&out.laid, out.skipped))

@@ -259,7 +259,7 @@ fn clips_of_an_output_table_become_pictures() {
     let settings = Settings { pictures: 4, classes: vec!["bad".into(), "clean".into()], ..settings(&clips) };
     let done = records(&settings, &table, 200, &folder).unwrap();
     assert_eq!((done.rows, done.new, done.skipped.len()), (3, 3, 1), "{:?}", done.skipped);
-    assert!(done.skipped[0].starts_with("c3: "), "{:?}", done.skipped);
+    assert!(done.skipped[0].starts_with("c3: ") && done.skipped[0].contains("/no/such/video.mp4"), "{:?}", done.skipped);
     let sheet = Sheet::read(&folder).unwrap().unwrap();
     assert_eq!(sheet.columns, ["sample", "picture", "video_id", "start_seconds", "end_seconds", "group", "label"]);
     for row in &sheet.rows {

@@ -151,11 +151,11 @@ impl Table {
         Ok(out)
     }
 
-    /// The bytes of the clips of these rows, one at a time.
+    /// The bytes of the clips of these rows, one at a time; nothing where a row has none.
     pub fn each_bytes(
         &self,
         chosen: &HashSet<&str>,
-        each: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), LabelError>,
+        each: &mut dyn FnMut(&str, Option<Vec<u8>>) -> Result<(), LabelError>,
     ) -> Result<(), LabelError> {
         let table = self.open()?;
         for batch in table.batches(&[&self.id, "clip"], CLIP_ROWS).map_err(|e| self.failed(e))? {
@@ -166,8 +166,7 @@ impl Table {
             let clips = arrow_cast::cast(&clips, &DataType::Binary).map_err(|e| self.failed(format!("column `clip`: {e}")))?;
             let clips: &BinaryArray = clips.as_binary_opt().ok_or_else(|| self.failed("column `clip` holds no bytes"))?;
             for row in (0..batch.num_rows()).filter(|&row| ids.is_valid(row) && chosen.contains(ids.value(row))) {
-                let bytes = if clips.is_valid(row) { clips.value(row).to_vec() } else { Vec::new() };
-                each(ids.value(row), bytes)?;
+                each(ids.value(row), clips.is_valid(row).then(|| clips.value(row).to_vec()))?;
             }
         }
         Ok(())
