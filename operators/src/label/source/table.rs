@@ -56,6 +56,9 @@ pub enum Clip {
     Bytes(Vec<u8>),
 }
 
+/// Takes the name of each row, and what there is of its clip.
+type EachPicture<'a> = &'a mut dyn FnMut(&str, Option<Vec<u8>>) -> Result<(), LabelError>;
+
 impl Table {
     /// The column that tells rows apart where none is named: a table of clips has several rows of a video.
     pub fn usual_id(path: &Path) -> Result<&'static str, LabelError> {
@@ -155,7 +158,7 @@ impl Table {
     pub fn each_bytes(
         &self,
         chosen: &HashSet<&str>,
-        each: &mut dyn FnMut(&str, Option<Vec<u8>>) -> Result<(), LabelError>,
+        each: EachPicture<'_>,
     ) -> Result<(), LabelError> {
         let table = self.open()?;
         for batch in table.batches(&[&self.id, "clip"], CLIP_ROWS).map_err(|e| self.failed(e))? {
