@@ -155,11 +155,7 @@ impl Table {
     }
 
     /// The bytes of the clips of these rows, one at a time; nothing where a row has none.
-    pub fn each_bytes(
-        &self,
-        chosen: &HashSet<&str>,
-        each: EachPicture<'_>,
-    ) -> Result<(), LabelError> {
+    pub fn each_bytes(&self, chosen: &HashSet<&str>, each: EachPicture<'_>) -> Result<(), LabelError> {
         let table = self.open()?;
         for batch in table.batches(&[&self.id, "clip"], CLIP_ROWS).map_err(|e| self.failed(e))? {
             let batch = batch.map_err(|e| self.failed(e))?;
