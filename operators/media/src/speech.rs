@@ -183,9 +183,9 @@ mod tests {
             )
         };
         let text = format!(
-            "concat name=c adjust-base=false ! queue ! m. {} {} matroskamux name=m ! filesink location=\"{}\" \
+            "concat name=c adjust-base=false ! queue ! m.audio_0 {} {} matroskamux name=m ! filesink location=\"{}\" \
              videotestsrc num-buffers=100 ! video/x-raw,width=64,height=64,framerate=10/1 ! x264enc speed-preset=ultrafast ! \
-             queue max-size-time=0 max-size-buffers=0 max-size-bytes=0 ! m.",
+             queue max-size-time=0 max-size-buffers=0 max-size-bytes=0 ! m.video_0",
             tone(3, 20),
             tone(8, 10),
             path.display()

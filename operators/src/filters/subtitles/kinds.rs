@@ -137,6 +137,11 @@ fn misfit(role: Role, manifest: &Manifest, contract: &Contract) -> Option<Mistak
     let output = contract.outputs.first();
     // The shape of an output may be unknown until the graph runs.
     let gives_it = output.is_some_and(|o| o.shape.is_empty() || fits(o, gives));
+    // CRAFT leaves the axis open that PP-OCR fixes; a map two pixels wide is none.
+    let is_craft = role == Role::Detector
+        && family == Family::PpOcr
+        && output.is_some_and(|o| matches!(o.shape.as_slice(), [_, _, _, Dim::Fixed(2)]));
+    let gives_it = gives_it && !is_craft;
     if input.is_some_and(|i| fits(i, takes)) && gives_it {
         return None;
     }
