@@ -30,6 +30,8 @@ pub const NO_PROGRESS: Duration = Duration::from_secs(20);
 pub const SEEK_WAIT: Duration = Duration::from_secs(10);
 /// A span that starts earlier than this is decoded from the start of the file instead of seeking.
 pub const SEEK_FROM_US: i64 = 1_500_000;
+/// Longer side of the frames that a detector of cuts gets: what PySceneDetect scales down to by itself.
+pub const DETECTION_SIDE_PX: u32 = 256;
 /// Frames kept for other operators of the same process.
 pub const FRAME_STORE_BYTES: usize = 256 << 20;
 /// One request for frames whose native pictures are larger than this is scaled while decoding.

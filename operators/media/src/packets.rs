@@ -36,6 +36,8 @@ pub(crate) struct Packets {
     pub caps: Option<gst::Caps>,
     /// Number of video streams in the file.
     pub video_streams: usize,
+    /// What each stream of the file is, where that is known.
+    pub streams: Vec<gst::Caps>,
     /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
     pub units: Vec<Unit>,
 }
@@ -291,7 +293,7 @@ fn summarise(
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
         best = Some((
             pixels,
-            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, units },
+            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, streams: Vec::new(), units },
         ));
     }
     let found_any = !list.is_empty();
@@ -311,6 +313,7 @@ fn summarise(
     }
     packets.any_end_ns = any_end_ns.max(packets.end_ns);
     packets.has_audio = has_audio;
+    packets.streams = list.iter().filter_map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).caps.clone()).collect();
     packets.video_streams = list.iter().filter(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_video).count();
     if overflow || packets.any_end_ns > MAX_DURATION_NS || packets.stated_ns.is_some_and(|s| s > MAX_DURATION_NS) {
         return Err(MediaError::new("too_long", format!("{shown}: longer than {} h", MAX_DURATION_NS / 3_600_000_000_000)));

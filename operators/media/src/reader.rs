@@ -43,6 +43,8 @@ pub(crate) struct Decoded {
     pub duration_ns: Option<i64>,
     /// Data and caps.
     pub sample: gst::Sample,
+    /// The decoder had reported no error when this came out of it.
+    pub whole: bool,
 }
 
 /// What the streaming threads tell the caller.
@@ -50,6 +52,9 @@ pub(crate) struct Decoded {
 struct Seen {
     orientation: Mutex<Option<Orientation>>,
     errors: Arc<AtomicU64>,
+    /// Buffers that reached the sink before the decoder's first error. Counted by the thread that decodes, so that it does not depend on how far the
+    /// decoder is ahead of the caller.
+    whole: AtomicU64,
 }
 
 /// See the module's documentation.
@@ -70,6 +75,8 @@ pub(crate) struct Reader<'a> {
     /// A longer wait is a stall.
     pub patience: Duration,
     collection: Option<gst::StreamCollection>,
+    /// Buffers taken from the sink.
+    pulled: u64,
     delivered: u64,
     last_end_ns: i64,
     peeked: Option<Decoded>,
@@ -135,7 +142,7 @@ impl<'a> Reader<'a> {
         let seen = Arc::new(Seen::default());
         select_one(&decode, track);
         link_when_added(&decode, &first, track);
-        watch_orientation(&sink, &seen);
+        watch_sink(&sink, &seen);
         if let Some(feed) = &feed {
             feed.skim(&sink);
             // Made with the bin, before anyone can ask to be told.
@@ -172,6 +179,7 @@ impl<'a> Reader<'a> {
             waiting_since: now,
             patience: NO_PROGRESS,
             collection: None,
+            pulled: 0,
             delivered: 0,
             last_end_ns: 0,
             peeked: None,
@@ -271,6 +279,7 @@ impl<'a> Reader<'a> {
                 }
             };
             self.waiting_since = Instant::now();
+            self.pulled += 1;
             if let Some(decoded) = self.place(sample) {
                 self.delivered += 1;
                 return Ok(Some(decoded));
@@ -291,7 +300,8 @@ impl<'a> Reader<'a> {
             None => self.last_end_ns,
         };
         self.last_end_ns = pts_ns.saturating_add(duration_ns.unwrap_or(0));
-        Some(Decoded { pts_ns, duration_ns, sample })
+        let whole = self.seen.whole.load(Ordering::Relaxed) >= self.pulled;
+        Some(Decoded { pts_ns, duration_ns, sample, whole })
     }
 
     /// The first decoded frame's caps and tags without leaving PAUSED.
@@ -490,16 +500,23 @@ fn speech_caps() -> gst::Caps {
         .build()
 }
 
-fn watch_orientation(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
+fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let seen = Arc::clone(seen);
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        if let Some(gst::PadProbeData::Event(event)) = &info.data
-            && let gst::EventView::Tag(tag) = event.view()
-            && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
-        {
-            let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
-            *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+        match &info.data {
+            Some(gst::PadProbeData::Event(event)) => {
+                if let gst::EventView::Tag(tag) = event.view()
+                    && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
+                {
+                    let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
+                    *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
+                }
+            }
+            Some(gst::PadProbeData::Buffer(_)) if seen.errors.load(Ordering::Relaxed) == 0 => {
+                seen.whole.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
         }
         gst::PadProbeReturn::Ok
     });
