@@ -116,19 +116,31 @@ impl<'a> Encoding<'a> {
         pipeline.add_many([&mux, &sink]).map_err(broken)?;
         mux.link(&sink).map_err(broken)?;
         let (video, size) = video_branch(&pipeline, &mux, geometry, caps, settings)?;
-        let bus = pipeline.bus().ok_or_else(|| MediaError::new("encode_failed", "pipeline without a bus"))?;
         let audio = audio.map(|a| Ok::<_, MediaError>((audio_branch(&pipeline, &mux, &a.caps)?, a.blocks))).transpose()?;
-        let encoding = Encoding { pipeline, video, bus, deadline, context, size };
-        if encoding.pipeline.set_state(gst::State::Playing).is_err() {
-            encoding.look_at_bus()?;
-            return Err(MediaError::new("encode_failed", "the encoder cannot start"));
-        }
+        let encoding = Encoding::over(pipeline, video, size, deadline, context)?;
         if let Some((source, blocks)) = audio {
             for block in blocks {
                 let buffer = timed(gst::Buffer::from_mut_slice(block.samples), block.pts_ns, block.duration_ns);
                 source.push_buffer(buffer).map_err(|e| encoding.refused(e))?;
             }
             source.end_of_stream().map_err(|e| encoding.refused(e))?;
+        }
+        Ok(encoding)
+    }
+
+    /// Starts a finished pipeline whose frames come from `video`.
+    pub fn over(
+        pipeline: gst::Pipeline,
+        video: gst_app::AppSrc,
+        size: (u32, u32),
+        deadline: Instant,
+        context: &'a MediaContext<'a>,
+    ) -> Result<Self, MediaError> {
+        let bus = pipeline.bus().ok_or_else(|| MediaError::new("encode_failed", "pipeline without a bus"))?;
+        let encoding = Encoding { pipeline, video, bus, deadline, context, size };
+        if encoding.pipeline.set_state(gst::State::Playing).is_err() {
+            encoding.look_at_bus()?;
+            return Err(MediaError::new("encode_failed", "the encoder cannot start"));
         }
         Ok(encoding)
     }
@@ -147,6 +159,11 @@ impl<'a> Encoding<'a> {
 
     /// Ends the streams and waits until the file is complete.
     pub fn finish(self) -> Result<(), MediaError> {
+        self.end()
+    }
+
+    /// As [`Encoding::finish`]; the pipeline stays.
+    pub fn end(&self) -> Result<(), MediaError> {
         self.video.end_of_stream().map_err(|e| self.refused(e))?;
         loop {
             self.check_limits()?;
@@ -173,7 +190,7 @@ impl<'a> Encoding<'a> {
         self.bus.pop_filtered(&[gst::MessageType::Error]).map_or(Ok(()), |m| Err(encode_error(&m)))
     }
 
-    fn refused(&self, error: gst::FlowError) -> MediaError {
+    pub fn refused(&self, error: gst::FlowError) -> MediaError {
         self.look_at_bus()
             .err()
             .unwrap_or_else(|| MediaError::new("encode_failed", format!("the encoder takes no more data: {error}")))
@@ -190,11 +207,11 @@ fn encode_error(message: &gst::Message) -> MediaError {
     }
 }
 
-fn broken(e: gst::glib::BoolError) -> MediaError {
+pub(crate) fn broken(e: gst::glib::BoolError) -> MediaError {
     MediaError::new("encode_failed", format!("pipeline cannot be built: {e}"))
 }
 
-fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer {
+pub(crate) fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer {
     let time = |ns: i64| gst::ClockTime::from_nseconds(ns.max(0) as u64);
     let inner = buffer.make_mut();
     inner.set_pts(time(pts_ns));
@@ -203,7 +220,7 @@ fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer 
     buffer
 }
 
-fn app_source(caps: &gst::Caps) -> gst_app::AppSrc {
+pub(crate) fn app_source(caps: &gst::Caps) -> gst_app::AppSrc {
     gst_app::AppSrc::builder().caps(caps).format(gst::Format::Time).max_bytes(0).build()
 }
 
@@ -269,7 +286,7 @@ fn video_branch(
     crop.set_property("bottom", (displayed.1 - size.1) as i32);
     let pad = mux_pad(mux, "video_%u")?;
     pad.set_property("trak-timescale", TRACK_TIMESCALE);
-    chain(pipeline, &[source.clone().upcast(), convert, filter, flip, crop, encoder(settings)?], &pad)?;
+    chain(pipeline, &[source.clone().upcast(), convert, filter, flip, crop, encoder(settings, None)?], &pad)?;
     Ok((source, size))
 }
 
@@ -277,11 +294,14 @@ fn video_branch(
 /// from call to call; and the AVX paths round differently from one processor to the next, where the narrower ones do not.
 const X264_OPTIONS: &str = if cfg!(target_arch = "x86_64") { "asm=SSE4.2" } else { "" };
 
-/// Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
+/// `set_id` numbers x264's parameter sets. Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
 /// from decoding times, and with reordering and irregular frame times that sum ends before the last frame does, which players then leave out.
-fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
+pub(crate) fn encoder(settings: &CutSettings, set_id: Option<u32>) -> Result<gst::Element, MediaError> {
     let encoder = make(settings.encoder.element().element)?;
     let quality = settings.quality.to_string();
+    let set_id = set_id.map(|id| format!("sps-id={id}"));
+    let options: Vec<&str> = [Some(X264_OPTIONS), set_id.as_deref()].into_iter().flatten().filter(|o| !o.is_empty()).collect();
+    let options = options.join(":");
     let properties: Vec<(&str, &str)> = match settings.encoder {
         Encoder::X264 => {
             vec![
@@ -289,7 +309,7 @@ fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
                 ("pass", "qual"),
                 ("vbv-buf-capacity", "0"),
                 ("bframes", "0"),
-                ("option-string", X264_OPTIONS),
+                ("option-string", &options),
                 ("quantizer", &quality),
                 ("speed-preset", settings.speed_preset.name()),
             ]
@@ -308,6 +328,14 @@ fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
 
 fn audio_branch(pipeline: &gst::Pipeline, mux: &gst::Element, caps: &gst::Caps) -> Result<gst_app::AppSrc, MediaError> {
     let source = app_source(caps);
+    let mut elements = vec![source.clone().upcast()];
+    elements.extend(aac_chain()?);
+    chain(pipeline, &elements, &mux_pad(mux, "audio_%u")?)?;
+    Ok(source)
+}
+
+/// From samples to AAC.
+pub(crate) fn aac_chain() -> Result<[gst::Element; 3], MediaError> {
     let name = AAC.iter().find(|name| gst::ElementFactory::find(name).is_some());
     let aac =
         make(name.ok_or_else(|| {
@@ -318,6 +346,5 @@ fn audio_branch(pipeline: &gst::Pipeline, mux: &gst::Element, caps: &gst::Caps) 
     }
     let convert = make("audioconvert")?;
     convert.set_property_from_str("dithering", "none");
-    chain(pipeline, &[source.clone().upcast(), convert, make("audioresample")?, aac], &mux_pad(mux, "audio_%u")?)?;
-    Ok(source)
+    Ok([convert, make("audioresample")?, aac])
 }

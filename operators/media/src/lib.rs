@@ -10,16 +10,24 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod avcc;
+mod clip_audio;
+mod copying;
 mod cut;
 mod encode;
+mod encode_packets;
+mod exact;
 mod feed;
+mod joint;
 mod fetch;
 mod grid;
 mod info;
 mod jpeg;
 pub mod limits;
 mod mp4;
+mod mux;
 mod packets;
+mod parameter_sets;
 mod picture;
 mod plan;
 mod plane;
@@ -28,13 +36,15 @@ mod runtime;
 mod scratch;
 mod sniff;
 mod speech;
+mod splice;
 mod sps;
 mod store;
 mod structure;
 mod teardown;
 mod uniform;
+mod verify;
 
-pub use cut::{Clip, CutSettings, SpeedPreset, cut};
+pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, cut};
 pub use encode::{Encoder, missing_encoders};
 pub use fetch::{put_object, shown};
 pub use grid::{GridSettings, GridStats, sample, sample_grid};
@@ -50,6 +60,8 @@ pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;
+#[cfg(test)]
+mod copying_tests;
 #[cfg(test)]
 mod sampling_tests;
 #[cfg(test)]

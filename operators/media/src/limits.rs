@@ -22,6 +22,8 @@ pub const UPLOAD_WAIT: Duration = Duration::from_secs(600);
 pub const QUEUED_FRAMES: u32 = 2;
 /// Decoded audio buffers waiting between decoder and caller.
 pub const QUEUED_AUDIO_BUFFERS: u32 = 64;
+/// Packets waiting between demuxer and caller.
+pub const QUEUED_PACKETS: u32 = 64;
 /// How long one wait for the pipeline takes before the deadline, the bus and the cancel flag are looked at.
 pub const POLL: Duration = Duration::from_millis(50);
 /// No buffer and no message for this long is a stall (`stalled`).

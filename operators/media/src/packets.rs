@@ -34,6 +34,8 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// The file asks players to turn or mirror the picture.
+    pub turned: bool,
     /// Number of video streams in the file.
     pub video_streams: usize,
     /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
@@ -71,6 +73,7 @@ struct Stream {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     is_video: bool,
     is_audio: bool,
+    turned: bool,
     times: Vec<i64>,
     end: i64,
     overflow: bool,
@@ -244,6 +247,10 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
                     stream.syntax = Syntax::of(&caps);
                     stream.caps = Some(caps);
                 }
+                gst::EventView::Tag(t) => {
+                    let turn = t.tag().get::<gst::tags::ImageOrientation>();
+                    stream.turned |= turn.is_some_and(|turn| turn.get() != "rotate-0");
+                }
                 _ => {}
             },
             Some(gst::PadProbeData::Buffer(buffer)) => {
@@ -287,11 +294,11 @@ fn summarise(
         times_ns.sort_unstable();
         times_ns.dedup();
         overflow = stream.overflow;
-        let caps = stream.caps.clone();
+        let (caps, turned) = (stream.caps.clone(), stream.turned);
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
         best = Some((
             pixels,
-            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, units },
+            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, turned, video_streams: 0, units },
         ));
     }
     let found_any = !list.is_empty();
