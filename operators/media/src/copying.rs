@@ -12,7 +12,7 @@ use gstreamer_video as gst_video;
 use super::MediaError;
 use super::clip_audio::audio_track;
 use super::cut::{CutSettings, Source, refuse_larger};
-use super::encode::Encoder;
+use super::encoders::Encoder;
 use super::encode_packets::{EncodedFrames, PacketEncoding};
 use super::exact::sound;
 use super::joint::Stream;

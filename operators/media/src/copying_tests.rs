@@ -13,7 +13,7 @@ use super::*;
 
 fn settings(mode: CutMode) -> CutSettings {
     let speed_preset = SpeedPreset::Ultrafast;
-    CutSettings { mode, encoder: Encoder::X264, quality: 23, speed_preset, audio: true, max_bytes: 100_000_000 }
+    CutSettings { mode, size: None, fps: None, encoder: Encoder::X264, quality: 23, speed_preset, audio: true, max_bytes: 100_000_000 }
 }
 
 /// Every frame of a span: its time, the hash of its planes, how it looks.

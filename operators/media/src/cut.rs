@@ -9,11 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::copying::{Stop, copying};
-use super::encode::Encoder;
+use super::encoders::Encoder;
 use super::exact::exact;
 use super::fetch::localize;
 use super::limits::MAX_CLIP_US;
 use super::packets::{Packets, packets};
+use super::resize::TargetSize;
 use super::sniff::{Kind, sniff};
 use super::splice::Ends;
 use super::verify::{Written, verify};
@@ -24,6 +25,10 @@ use super::{MediaContext, MediaError, mp4};
 pub struct CutSettings {
     /// What is encoded again and what is copied.
     pub mode: CutMode,
+    /// Another size; the clip is then encoded as a whole.
+    pub size: Option<TargetSize>,
+    /// Another frame rate; the clip is then encoded as a whole.
+    pub fps: Option<f64>,
     /// Which encoder.
     pub encoder: Encoder,
     /// Constant quality, 1 (best) to 50.
@@ -166,6 +171,8 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
     let source = Source { path: &local.path, kind, packets: &packets, start_ns, end_ns, deadline, context };
     let copied = match settings.mode {
         CutMode::Exact => Err(Stop::Fallback(None)),
+        _ if settings.size.is_some() => Err("resized".into()),
+        _ if settings.fps.is_some() => Err("frame_rate".into()),
         CutMode::Smart => copied(&source, settings, Ends::Inside),
         CutMode::Keyframe => copied(&source, settings, Ends::Around),
     };

@@ -11,7 +11,8 @@ use gstreamer_app as gst_app;
 
 use super::avcc::Avcc;
 use super::clip_audio::aac_track;
-use super::encode::{Audio, Encoding, aac_chain, app_source, broken, encoder, timed};
+use super::encode::{Audio, Encoding, app_source, broken, timed};
+use super::encoders::{aac_chain, encoder};
 use super::limits::POLL;
 use super::mux::{AudioPacket, AudioTrack};
 use super::reader::clock_time;

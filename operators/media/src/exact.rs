@@ -15,6 +15,7 @@ use super::encode::Encoding;
 use super::info::codec_name;
 use super::picture::Geometry;
 use super::reader::{Decoded, Reader};
+use super::resize::{place_ns, places};
 use super::uniform::open_at;
 use super::verify::{Look, Written, difference};
 
@@ -38,11 +39,12 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
     let info = gst_video::VideoInfo::from_caps(&caps).map_err(|_| unknown())?;
     let geometry = Geometry::of(&info, reader.orientation())?;
     let encoding = Encoding::start(target, geometry, &caps, audio, settings, source.deadline, source.context)?;
-    let first_look = Look::alike(&first.sample, reader.orientation())?;
     let zero = first.pts_ns;
-    let mut times_ns = Vec::new();
+    let (mut decoded_ns, mut times_ns) = (Vec::new(), Vec::new());
+    let mut looks = Vec::new();
+    let mut shown: Option<Decoded> = None;
     let mut current = first;
-    let (last_duration_ns, last_look) = loop {
+    let last_duration_ns = loop {
         if current.sample.caps() != Some(caps.as_ref()) {
             let message = format!("{}: the picture changes its format inside the clip", source.path.display());
             return Err(MediaError::new("format_change", message));
@@ -52,25 +54,42 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
             Some(next) => next.pts_ns - current.pts_ns,
             None => current.duration_ns.unwrap_or_else(|| source.packets.period_ns()).max(1),
         };
-        let buffer = current.sample.buffer_owned().ok_or_else(unknown)?;
-        encoding.push(buffer, current.pts_ns - zero, duration_ns)?;
-        times_ns.push(current.pts_ns);
+        decoded_ns.push(current.pts_ns);
+        let from_ns = current.pts_ns - zero;
+        for (pts_ns, duration_ns) in places_of(from_ns, duration_ns, next.is_none() && times_ns.is_empty(), settings.fps) {
+            if times_ns.is_empty() {
+                looks.push((0, Look::resized(&current.sample, reader.orientation(), settings.size)?));
+            }
+            let buffer = current.sample.buffer_owned().ok_or_else(unknown)?;
+            encoding.push(buffer, pts_ns, duration_ns)?;
+            times_ns.push(zero + pts_ns);
+            shown = Some(Decoded { pts_ns: zero + pts_ns, duration_ns: Some(duration_ns), sample: current.sample.clone() });
+        }
         match next {
             Some(next) => current = next,
-            None => break (duration_ns, Look::alike(&current.sample, reader.orientation())?),
+            None => break shown.as_ref().and_then(|s| s.duration_ns).unwrap_or(duration_ns),
         }
     };
     sound(source, &mut reader)?;
-    if let Some(difference) = expected_ns.and_then(|expected| difference(&times_ns, expected)) {
+    if let Some(difference) = expected_ns.and_then(|expected| difference(&decoded_ns, expected)) {
         return Err(MediaError::new("cut_mismatch", format!("{}: {difference}", source.path.display())));
     }
     let size = encoding.size;
     encoding.finish()?;
-    let mut looks = vec![(0, first_look)];
-    if times_ns.len() > 1 {
-        looks.push((times_ns.len() - 1, last_look));
+    if let Some(last) = shown.filter(|_| times_ns.len() > 1) {
+        looks.push((times_ns.len() - 1, Look::resized(&last.sample, reader.orientation(), settings.size)?));
     }
     Ok(Written { times_ns, last_duration_ns, size, has_audio, copied: 0, looks })
+}
+
+/// When and how long a frame is shown in the clip: once, or as often as the wanted frame rate says. A clip shows at least one.
+fn places_of(from_ns: i64, duration_ns: i64, needed: bool, fps: Option<f64>) -> Vec<(i64, i64)> {
+    let Some(fps) = fps else { return vec![(from_ns, duration_ns)] };
+    let mut places = places(from_ns, from_ns + duration_ns, fps);
+    if places.is_empty() && needed {
+        places = 0..1;
+    }
+    places.map(|k| (place_ns(k, fps), place_ns(k + 1, fps) - place_ns(k, fps))).collect()
 }
 
 /// An error if the source broke or was concealed while it was read.

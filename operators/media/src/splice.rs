@@ -35,10 +35,9 @@ pub(crate) fn splice(units: &[Unit], start_ns: i64, end_ns: i64, ends: Ends) -> 
     let first = match ends {
         Ends::Inside => units.iter().position(|u| restart(u) && at(u) >= start_ns && at(u) < end_ns),
         Ends::Around => {
-            let before = units.iter().rposition(|u| restart(u) && at(u) <= start_ns);
-            // A span may begin before the first picture of all.
-            let earliest = units.iter().filter_map(|u| u.time_ns).min();
-            before.or_else(|| units.iter().position(|u| restart(u) && u.time_ns == earliest && at(u) < end_ns))
+            // The first wanted picture, which may be the restart itself.
+            let wanted = units.iter().filter_map(|u| u.time_ns).filter(|t| *t >= start_ns).min().unwrap_or(start_ns);
+            units.iter().rposition(|u| restart(u) && at(u) <= wanted)
         }
     };
     let first = first.ok_or("no_key_frame")?;
@@ -130,7 +129,10 @@ mod tests {
                 let restarts = (0..units.len()).filter(|&i| units[i].sync);
                 let first = match kind {
                     Ends::Inside => restarts.filter(|&i| time(i) >= start && time(i) < end).min(),
-                    Ends::Around => restarts.filter(|&i| time(i) <= start).max(),
+                    Ends::Around => {
+                        let wanted = (0..units.len()).map(time).filter(|t| *t >= start).min().unwrap_or(start);
+                        restarts.filter(|&i| time(i) <= wanted).max()
+                    }
                 };
                 let Some(first) = first else {
                     prop_assert_eq!(splice(&units, start, end, kind), Err("no_key_frame"));
@@ -170,6 +172,8 @@ mod tests {
         assert_eq!(splice(&units, 90, 200, Ends::Inside).map(|s| s.copied), Ok(vec![3]));
         let twice = [unit(Some(0), true), unit(Some(40), false), unit(Some(40), false)];
         assert_eq!(splice(&twice, 0, 100, Ends::Inside), Err("frame_times"));
+        let rounded = [unit(Some(0), true), unit(Some(33_366_666), true)];
+        assert_eq!(splice(&rounded, 33_366_000, 50_000_000, Ends::Around).map(|s| s.from_ns), Ok(33_366_666), "not the one before");
         let late = [unit(Some(80), true), unit(Some(120), false)];
         assert_eq!(splice(&late, 0, 100, Ends::Around).map(|s| (s.from_ns, s.copied)), Ok((80, vec![0])));
     }

@@ -16,6 +16,7 @@ use gstreamer_video::prelude::*;
 
 use super::picture::{Converter, Geometry, fit};
 use super::reader::{Reader, Track};
+use super::resize::{Layout, Resize, TargetSize};
 use super::{Frame, MediaContext, MediaError};
 
 /// Two ticks of the clip's time base: what rounding may cost.
@@ -49,11 +50,25 @@ pub(crate) enum Look {
 }
 
 impl Look {
-    /// Of a frame that is encoded.
+    /// Of a frame that is encoded in its own size.
     pub fn alike(sample: &gst::Sample, orientation: Orientation) -> Result<Look, MediaError> {
-        let info = format_of(sample)?;
-        let size = fit(Geometry::of(&info, orientation)?.displayed(), LOOK_SIDE);
-        Ok(Look::Alike(Converter::default().convert(sample, orientation, Some(size), 0)?))
+        Look::resized(sample, orientation, None)
+    }
+
+    /// Of a frame that is encoded.
+    pub fn resized(sample: &gst::Sample, orientation: Orientation, size: Option<TargetSize>) -> Result<Look, MediaError> {
+        let displayed = Geometry::of(&format_of(sample)?, orientation)?.displayed();
+        let small = |size| fit(size, LOOK_SIDE);
+        let layout = match size {
+            None => Layout { scaled: small(displayed), size: small(displayed) },
+            Some(target) => {
+                let (width, height) = small(target.layout(displayed).size);
+                // The small picture covers what the clip's picture covers.
+                TargetSize { width, height, resize: Resize::Cover }.layout(displayed)
+            }
+        };
+        let whole = Converter::default().convert(sample, orientation, Some(layout.scaled), 0)?;
+        Ok(Look::Alike(middle(whole, layout.size)))
     }
 
     /// Of a frame that is copied.
@@ -89,6 +104,15 @@ impl Look {
             }
         }
     }
+}
+
+/// The middle of a picture.
+fn middle(frame: Frame, (width, height): (u32, u32)) -> Frame {
+    let (left, top) = ((frame.width - width) / 2, (frame.height - height) / 2);
+    let row = frame.width as usize * 3;
+    let rows = frame.rgb.chunks_exact(row).skip(top as usize).take(height as usize);
+    let rgb = rows.flat_map(|r| r[left as usize * 3..(left + width) as usize * 3].to_vec()).collect();
+    Frame { width, height, rgb, ..frame }
 }
 
 fn unknown() -> MediaError {

@@ -1,5 +1,6 @@
 //! From frame scores to clips.
 
+mod boundaries;
 pub mod clip_cut;
 pub mod runs;
 pub mod similarity;
