@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# CPU time of cutting clips, against ffmpeg and against our own exact cut: same file, same span, alternating; the median of the rounds' ratios is the figure.
+# CPU time of cutting clips, against ffmpeg and against our own exact cut: same file, same span, alternating; the median of the rounds' ratios is
+# the figure.
 #
 #   benches/cuts.sh MEDIA_FOLDER [ROUNDS] [WORK_FOLDER]
 #
 # MEDIA_FOLDER as for benches/media.sh, which makes the same inputs. WORK_FOLDER keeps them. Needs ffmpeg, awk, and a release build:
-# cargo build --release -p curette-media --example cut (CURETTE_CUT names it elsewhere). Every cut of ours includes its verification, ffmpeg's have none.
+# cargo build --release -p curette-media --example cut (CURETTE_CUT names it elsewhere). Every cut of ours includes its verification, ffmpeg's have
+# none.
 set -euo pipefail
 media=$1 rounds=${2:-5} work=${3:-${TMPDIR:-/tmp}/bench-curette-media}
 cut=${CURETTE_CUT:-target/release/examples/cut}
@@ -78,7 +80,8 @@ for size in 720 1080; do
     copy=(ffmpeg -nostdin -v error -y -ss "$start" -i "$file" -t "$length" -an -c copy -movflags +faststart "$out")
     compare "smart at key frames ($start to $end s), $size, against ffmpeg -c copy" 0.6 "$cut" smart "$file" "$start-$end" -- "${copy[@]}"
     "${copy[@]}"
-    compare "of that, decoding what was cut: the verification" - ffmpeg -nostdin -v error -threads 1 -i "$out" -f null - -- "$cut" smart "$file" "$start-$end"
+    decode=(ffmpeg -nostdin -v error -threads 1 -i "$out" -f null -)
+    compare "decoding what was cut, against our whole cut, $size: the share of verification" - "${decode[@]}" -- "$cut" smart "$file" "$start-$end"
 done
 
 echo
@@ -95,7 +98,8 @@ for _ in $(seq "$rounds"); do
     nine=$(cpu ffmpeg -nostdin -v error -threads 1 -stream_loop 8 -i "$out" -f null -)
     decodes+="$(awk -v a="$one" -v b="$nine" 'BEGIN { print (b - a) / 8 * 1000 }')"$'\n'
 done
-echo "one more clip of 2 s at 240p, copied: $(printf '%s' "$slopes" | median) ms of CPU; decoding it: $(printf '%s' "$decodes" | median) ms (goal: at most 5 ms apart)"
+slope=$(printf '%s' "$slopes" | median) decode=$(printf '%s' "$decodes" | median)
+echo "one more clip of 2 s at 240p, copied: $slope ms of CPU; decoding it: $decode ms (goal: at most 5 ms apart)"
 for mode in exact smart; do
     echo "peak memory, $mode, 1080, GOP 250: $("$cut" "$mode" "$work/1080-g250.mp4" "$from-$to" 2>&1 | sed -n 's/^peak memory //p')"
 done

@@ -1,5 +1,5 @@
-//! Cuts spans out of a video, for measuring and for looking at: `cut exact|smart|keyframe FILE FROM-TO...` in seconds. One line per clip on stderr, then
-//! the peak memory of the process. Clips are kept in the folder `$CURETTE_KEEP`, if it is set.
+//! Cuts spans out of a video, for measuring and for looking at: `cut exact|smart|keyframe FILE FROM-TO...` in seconds. One line per clip on stderr,
+//! then the peak memory of the process. Clips are kept in the folder `$CURETTE_KEEP`, if it is set.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -31,11 +31,14 @@ fn main() {
     };
     for (k, span) in words.enumerate() {
         let us = |text: &str| text.parse::<f64>().map(|s| (s * 1e6).round() as i64).ok();
-        let Some((from, to)) = span.split_once('-').and_then(|(a, b)| us(a).zip(us(b))) else { stop(&format!("no span: {span}")) };
+        let Some((from, to)) = span.split_once('-').and_then(|(a, b)| us(a).zip(us(b))) else {
+            stop(&format!("no span: {span}"))
+        };
         let begun = Instant::now();
         match cut(&file, from, to, &settings, &context) {
             Ok(clip) => {
-                let made = clip.fallback.map_or_else(|| clip.mode.name().to_owned(), |why| format!("{} ({why})", clip.mode.name()));
+                let made =
+                    clip.fallback.map_or_else(|| clip.mode.name().to_owned(), |why| format!("{} ({why})", clip.mode.name()));
                 eprintln!(
                     "{file} [{from}, {to}) us: {made}, [{}, {}) us, {} frames, {} copied, {} bytes, {} ms",
                     clip.start_us,

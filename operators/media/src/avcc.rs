@@ -1,7 +1,7 @@
 //! The `avcC` box: how the units of an H.264 track are framed, and its parameter sets (ISO/IEC 14496-15, 5.3.3.1).
 //!
-//! Why one box for two encoders' sets: a track with several sample descriptions, or with sets inside its packets, is legal and yet read differently by
-//! demuxers and browsers. Sets of different numbers in one box are the common case of the standard; a decoder takes the set that a slice names.
+//! Why one box for two encoders' sets: a track with several sample descriptions, or with sets inside its packets, is legal and yet read differently
+//! by demuxers and browsers. Sets of different numbers in one box are the common case of the standard; a decoder takes the set that a slice names.
 
 /// An `avcC` box's content.
 #[derive(Debug, Clone, PartialEq, Eq)]

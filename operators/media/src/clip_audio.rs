@@ -131,4 +131,3 @@ fn trim(block: &Decoded, caps: &gst::Caps, from_ns: i64, to_ns: i64) -> Option<A
         samples: data[first as usize * width..last as usize * width].to_vec(),
     })
 }
-

@@ -1,7 +1,8 @@
 //! A clip whose packets are copied where they can be: see [`super::splice`] for where that is.
 //!
-//! In `smart` mode the frames before the first key frame of the span, and the few at its end whose packets need later ones, are encoded with parameter
-//! sets of their own number, and joined in one track. In `keyframe` mode nothing is encoded and the span is widened. All frames in the file are shown.
+//! In `smart` mode the frames before the first key frame of the span, and the few at its end whose packets need later ones, are encoded with
+//! parameter sets of their own number, and joined in one track. In `keyframe` mode nothing is encoded and the span is widened. All frames in the
+//! file are shown.
 //!
 //! What can go wrong: whatever cannot be copied is a [`Stop::Fallback`] with a word for it, and the clip is encoded as a whole.
 
@@ -12,8 +13,8 @@ use gstreamer_video as gst_video;
 use super::MediaError;
 use super::clip_audio::audio_track;
 use super::cut::{CutSettings, Source, refuse_larger};
-use super::encoders::Encoder;
 use super::encode_packets::{EncodedFrames, PacketEncoding};
+use super::encoders::Encoder;
 use super::exact::sound;
 use super::joint::Stream;
 use super::mux::{VideoPacket, VideoTrack, write};

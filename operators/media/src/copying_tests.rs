@@ -13,7 +13,16 @@ use super::*;
 
 fn settings(mode: CutMode) -> CutSettings {
     let speed_preset = SpeedPreset::Ultrafast;
-    CutSettings { mode, size: None, fps: None, encoder: Encoder::X264, quality: 23, speed_preset, audio: true, max_bytes: 100_000_000 }
+    CutSettings {
+        mode,
+        size: None,
+        fps: None,
+        encoder: Encoder::X264,
+        quality: 23,
+        speed_preset,
+        audio: true,
+        max_bytes: 100_000_000,
+    }
 }
 
 /// Every frame of a span: its time, the hash of its planes, how it looks.
@@ -128,7 +137,9 @@ fn what_cannot_be_copied_is_encoded_and_says_why() {
     }
     let code = |name: &str, end| checked(&folder.join(name), 0, end, CutMode::Smart).map(|c| c.fallback).map_err(|e| e.code);
     assert_eq!(code("broken-bitflips-480p.mp4", 12_000_000), Err("cut_mismatch"));
-    let late = |mode| cut(&folder.join("bunny-480p.mp4").to_string_lossy(), 40_000_000, 50_000_000, &settings(mode), &Bench::new().context());
+    let late = |mode| {
+        cut(&folder.join("bunny-480p.mp4").to_string_lossy(), 40_000_000, 50_000_000, &settings(mode), &Bench::new().context())
+    };
     assert_eq!(late(CutMode::Smart).map_err(|e| e.code), Err("no_frames"));
     assert_eq!(late(CutMode::Keyframe).map_err(|e| e.code), Err("no_frames"));
 }

@@ -1,7 +1,7 @@
 //! A clip of `[start, end)`, checked against the source. Which way it is made is [`CutMode`]; how, is in [`super::exact`] and [`super::copying`].
 //!
-//! Every way ends in the same checks ([`super::verify`]): the finished file is decoded, its frames counted and timed, and pictures of it held against the
-//! source's. The same input gives the same bytes on the same software.
+//! Every way ends in the same checks ([`super::verify`]): the finished file is decoded, its frames counted and timed, and pictures of it held
+//! against the source's. The same input gives the same bytes on the same software.
 
 use std::time::Instant;
 
@@ -196,7 +196,8 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
     Ok(Clip { fallback: why, ..finished(bytes, &written, CutMode::Exact) })
 }
 
-/// Makes and checks a clip of copied packets. A clip that does not pass is no answer: the caller encodes instead, unless that would be no answer either.
+/// Makes and checks a clip of copied packets. A clip that does not pass is no answer: the caller encodes instead, unless that would be no answer
+/// either.
 fn copied(source: &Source, settings: &CutSettings, ends: Ends) -> Result<Clip, Stop> {
     let (bytes, written) = copying(source, settings, ends)?;
     refuse_larger(bytes.len() as u64, settings)?;

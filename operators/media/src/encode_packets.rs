@@ -40,8 +40,7 @@ impl<'a> PacketEncoding<'a> {
         context: &'a MediaContext<'a>,
     ) -> Result<Self, MediaError> {
         let (pipeline, source) = (gst::Pipeline::new(), app_source(&caps.to_owned()));
-        let format =
-            gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
+        let format = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
         let sink = packet_sink(&format);
         let elements = [source.clone().upcast(), encoder(settings, Some(set_id))?, sink.clone().upcast()];
         pipeline.add_many(&elements).map_err(broken)?;

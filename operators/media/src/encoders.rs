@@ -55,12 +55,13 @@ pub fn missing_encoders(encoder: Encoder, audio: bool) -> Vec<Missing> {
     missing
 }
 
-/// x264's own code paths are limited to SSE 4.2. Its AVX-512 macroblock tree reads memory that nothing wrote, so that the same frames give other bytes
-/// from call to call; and the AVX paths round differently from one processor to the next, where the narrower ones do not.
+/// x264's own code paths are limited to SSE 4.2. Its AVX-512 macroblock tree reads memory that nothing wrote, so that the same frames give other
+/// bytes from call to call; and the AVX paths round differently from one processor to the next, where the narrower ones do not.
 const X264_OPTIONS: &str = if cfg!(target_arch = "x86_64") { "asm=SSE4.2" } else { "" };
 
-/// `set_id` numbers x264's parameter sets. Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
-/// from decoding times, and with reordering and irregular frame times that sum ends before the last frame does, which players then leave out.
+/// `set_id` numbers x264's parameter sets. Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s.
+/// No B-frames: mp4mux sums up the clip's length from decoding times, and with reordering and irregular frame times that sum ends before the last
+/// frame does, which players then leave out.
 pub(crate) fn encoder(settings: &CutSettings, set_id: Option<u32>) -> Result<gst::Element, MediaError> {
     let encoder = make(settings.encoder.element().element)?;
     let quality = settings.quality.to_string();

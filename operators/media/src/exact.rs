@@ -1,8 +1,8 @@
 //! A clip that is encoded as a whole: every frame of the source whose time lies in the span, with its distance to its neighbours kept (variable frame
 //! rates too).
 //!
-//! Rotation and pixel aspect are baked in, the picture is 8-bit 4:2:0, odd sides lose their last line. Encoder and muxer run single-threaded and creation
-//! times are zeroed: the same input gives the same bytes on the same software.
+//! Rotation and pixel aspect are baked in, the picture is 8-bit 4:2:0, odd sides lose their last line. Encoder and muxer run single-threaded and
+//! creation times are zeroed: the same input gives the same bytes on the same software.
 
 use std::path::Path;
 

@@ -44,8 +44,8 @@ pub struct VideoInfo {
     pub has_audio: bool,
     /// True when the data ends clearly before the stated end.
     pub truncated: bool,
-    /// Times of the frames at which decoding can restart, ascending, in stream time; of more than [`MAX_KEY_FRAMES`] every second (third, ...) one. `None` where
-    /// the structure of the packets is unknown.
+    /// Times of the frames at which decoding can restart, ascending, in stream time; of more than [`MAX_KEY_FRAMES`] every second (third, ...) one.
+    /// `None` where the structure of the packets is unknown.
     pub key_frame_times_us: Option<Vec<i64>>,
     /// blake3 of the whole file, hex.
     pub content_blake3: String,
@@ -158,7 +158,15 @@ mod tests {
 
     #[test]
     fn key_frames_are_thinned_to_the_limit() {
-        let unit = |k: i64| Unit { time_ns: Some(k * 40_000_000), raw_pts: None, size: 1, key: true, alone: true, sync: k % 2 == 0, reference: true };
+        let unit = |k: i64| Unit {
+            time_ns: Some(k * 40_000_000),
+            raw_pts: None,
+            size: 1,
+            key: true,
+            alone: true,
+            sync: k % 2 == 0,
+            reference: true,
+        };
         let units: Vec<Unit> = (0..20).map(unit).collect();
         assert_eq!(key_frame_times_us(&units, 10).map(|k| (k.len(), k[1])), Some((10, 80_000)));
         assert_eq!(key_frame_times_us(&units, 4), Some(vec![0, 240_000, 480_000, 720_000]));

@@ -1,7 +1,7 @@
 //! Whether encoded packets can stand beside a stream's own ones in one track, and the parameter sets of both.
 //!
-//! A track of an mp4 has one size, one depth, one way to be shown; what a clip would have to bake in (rotation, pixel aspect) or a player could not follow (fields,
-//! other depths) cannot be copied. Each answer is a word that ends in the column `clip_fallback`.
+//! A track of an mp4 has one size, one depth, one way to be shown; what a clip would have to bake in (rotation, pixel aspect) or a player could not
+//! follow (fields, other depths) cannot be copied. Each answer is a word that ends in the column `clip_fallback`.
 
 use std::collections::BTreeSet;
 

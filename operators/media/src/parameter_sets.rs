@@ -1,9 +1,9 @@
-//! The H.264 parameter sets of a stream that is to be joined with another one: what both must agree on, and how the second one's set is made to say the
-//! same about colour and reordering as the first one's (H.264 7.3.2.1.1, E.1.1).
+//! The H.264 parameter sets of a stream that is to be joined with another one: what both must agree on, and how the second one's set is made to say
+//! the same about colour and reordering as the first one's (H.264 7.3.2.1.1, E.1.1).
 //!
-//! Why rewrite: a player asks the sequence parameter set how many frames may wait for their turn, and what the numbers of a pixel mean. Where a clip is
-//! partly copied and partly encoded, both must stay as they are over the joint. Only the usability information at the set's end changes; no slice
-//! depends on it.
+//! Why rewrite: a player asks the sequence parameter set how many frames may wait for their turn, and what the numbers of a pixel mean. Where a
+//! clip is partly copied and partly encoded, both must stay as they are over the joint. Only the usability information at the set's end changes; no
+//! slice depends on it.
 
 use super::sps::{Bits, beginning, unescaped};
 
@@ -281,7 +281,8 @@ mod tests {
         }
     }
 
-    const LIMITS: Limits = Limits { over_edges: 1, bytes_denominator: 0, bits_denominator: 0, log2_motion: (11, 11), reorder: 0, held: 1 };
+    const LIMITS: Limits =
+        Limits { over_edges: 1, bytes_denominator: 0, bits_denominator: 0, log2_motion: (11, 11), reorder: 0, held: 1 };
 
     #[test]
     fn a_set_takes_over_colour_level_and_reordering() {

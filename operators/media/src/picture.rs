@@ -173,12 +173,15 @@ pub(crate) fn shrink(frame: &Frame, longest: u32) -> Result<Frame, MediaError> {
         return Ok(frame.clone());
     }
     let failed = |e: String| MediaError::new("damaged", format!("a frame cannot be scaled: {e}"));
-    let source = fir::images::ImageRef::new(frame.width, frame.height, &frame.rgb, fir::PixelType::U8x3)
-        .map_err(|e| failed(e.to_string()))?;
-    let mut target = fir::images::Image::new(width, height, fir::PixelType::U8x3);
+    // Typed views: the untyped call would compile every kernel of every pixel type into this crate, which takes minutes.
+    let source = fir::images::TypedImageRef::<fir::pixels::U8x3>::from_buffer(frame.width, frame.height, &frame.rgb);
+    let source = source.map_err(|e| failed(e.to_string()))?;
+    let mut rgb = vec![0; 3 * width as usize * height as usize];
+    let target = fir::images::TypedImage::<fir::pixels::U8x3>::from_buffer(width, height, &mut rgb);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3));
-    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
-    Ok(Frame { pts_ns: frame.pts_ns, width, height, rgb: target.into_vec() })
+    let resize = |mut target| fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| e.to_string());
+    target.map_err(|e| e.to_string()).and_then(resize).map_err(failed)?;
+    Ok(Frame { pts_ns: frame.pts_ns, width, height, rgb })
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// The largest picture that fits inside, nothing cut off; sides are rounded down to even numbers, so one of them may be smaller than what was asked for.
+    /// The largest picture that fits inside, nothing cut off; sides are rounded down to even numbers, so one of them may be smaller than what was
+    /// asked for.
     #[default]
     Fit,
     /// The smallest picture that covers the size; what stands over is cut off, as much on either side.
@@ -57,8 +58,8 @@ impl TargetSize {
     }
 }
 
-/// Where a frame stands in a clip of `fps` frames per second: it is shown at k / fps for each k of the range. ffmpeg's filter `fps` with `round=near`: a time is rounded
-/// to the nearest k, and of several frames with the same k the last one is shown.
+/// Where a frame stands in a clip of `fps` frames per second: it is shown at k / fps for each k of the range. ffmpeg's filter `fps` with
+/// `round=near`: a time is rounded to the nearest k, and of several frames with the same k the last one is shown.
 pub(crate) fn places(from_ns: i64, until_ns: i64, fps: f64) -> Range<i64> {
     let place = |ns: i64| (ns as f64 * fps / 1e9).round() as i64;
     place(from_ns)..place(until_ns)
@@ -78,7 +79,10 @@ mod tests {
     fn sizes_fit_inside_or_cover() {
         let target = |resize| TargetSize { width: 720, height: 480, resize };
         let fit = |size| target(Resize::Fit).layout(size).size;
-        assert_eq!((fit((1280, 720)), fit((640, 480)), fit((720, 1280)), fit((100, 3))), ((720, 404), (640, 480), (270, 480), (720, 22)));
+        assert_eq!(
+            (fit((1280, 720)), fit((640, 480)), fit((720, 1280)), fit((100, 3))),
+            ((720, 404), (640, 480), (270, 480), (720, 22))
+        );
         let cover = |size| target(Resize::Cover).layout(size).scaled;
         assert_eq!((cover((1280, 720)), cover((640, 480)), cover((1440, 960))), ((853, 480), (720, 540), (720, 480)));
         assert_eq!(target(Resize::Cover).layout((1280, 720)).size, (720, 480));
@@ -109,11 +113,11 @@ mod tests {
                 let l = TargetSize { width: tw, height: th, resize }.layout((w, h));
                 prop_assert!(l.size.0 % 2 == 0 && l.size.1 % 2 == 0 && l.size.0 <= tw && l.size.1 <= th);
                 prop_assert!(l.size.0 <= l.scaled.0 && l.size.1 <= l.scaled.1);
-                // One side as asked for, the other within rounding of the shape.
-                let wanted = |side: u32, of: u32, by: u32| (f64::from(side) * f64::from(by) / f64::from(of) - 2.0, f64::from(side) * f64::from(by) / f64::from(of) + 2.0);
-                let (low, high) = wanted(h, w, l.scaled.0);
-                let (left, right) = wanted(w, h, l.scaled.1);
-                let near = (low..=high).contains(&f64::from(l.scaled.1)) || (left..=right).contains(&f64::from(l.scaled.0));
+                // One side follows from the other and the shape, within rounding.
+                let follows = |side: u32, from: u32, to: u32, is: u32| {
+                    (f64::from(side) * f64::from(to) / f64::from(from) - f64::from(is)).abs() <= 2.0
+                };
+                let near = follows(l.scaled.0, w, h, l.scaled.1) || follows(l.scaled.1, h, w, l.scaled.0);
                 prop_assert!(near, "{:?} for {w} x {h} in {tw} x {th}", l);
             }
         }

@@ -1,10 +1,11 @@
 //! Where packets can be copied instead of encoded again: a pure function over what the packets say.
 //!
-//! A copy begins at a restart (an IDR picture: nothing from there on refers to what came before, and nothing from before is shown later). It can end
-//! before any picture such that all references that are shown later are also stored later; what is stored earlier, shown later, and referred to by nothing is
-//! left out. So the copied packets show exactly the pictures of an unbroken span, and decode to the bytes to which they decode in the source.
+//! A copy begins at a restart (an IDR picture: nothing from there on refers to what came before, and nothing from before is shown later). It can
+//! end before any picture such that all references that are shown later are also stored later; what is stored earlier, shown later, and referred to
+//! by nothing is left out. So the copied packets show exactly the pictures of an unbroken span, and decode to the bytes to which they decode in the
+//! source.
 //!
-//! What can go wrong: pictures that an edit list hides, or two of the same time; these are refused, with a reason.
+//! What can go wrong: pictures that an edit list hides, before which a copy must end; two pictures of the same time, which are refused.
 
 use super::plan::Unit;
 
@@ -43,32 +44,31 @@ pub(crate) fn splice(units: &[Unit], start_ns: i64, end_ns: i64, ends: Ends) -> 
     let first = first.ok_or("no_key_frame")?;
     let behind = units[first + 1..].iter().position(|u| restart(u) && at(u) >= end_ns).map(|i| first + 1 + i);
     let window = first..behind.unwrap_or(units.len());
-    let mut shown: Vec<(i64, usize)> = Vec::with_capacity(window.len());
-    for i in window {
-        shown.push((units[i].time_ns.ok_or("hidden_frames")?, i));
-    }
+    // What is not shown is no part of a copy.
+    let hidden = window.clone().find(|&i| units[i].time_ns.is_none() && units[i].reference);
+    let mut shown: Vec<(i64, usize)> = window.filter_map(|i| Some((units[i].time_ns?, i))).collect();
     shown.sort_unstable();
     if shown[0].1 != first || shown.windows(2).any(|w| w[0].0 == w[1].0) {
         return Err("frame_times");
     }
     let wanted = shown.partition_point(|s| s.0 < end_ns);
-    let possible = possible_ends(units, &shown);
+    let possible = possible_ends(units, &shown, hidden.unwrap_or(usize::MAX));
     let count = match ends {
         Ends::Inside => (1..=wanted).rev().find(|&n| possible[n]),
         Ends::Around => (wanted.max(1)..=shown.len()).find(|&n| possible[n]),
     };
-    let count = count.ok_or("no_key_frame")?;
+    let count = count.ok_or("hidden_frames")?;
     let mut copied: Vec<usize> = shown[..count].iter().map(|s| s.1).collect();
     copied.sort_unstable();
     let next = shown.get(count).map(|s| s.0).or_else(|| behind.and_then(|i| units[i].time_ns));
     Ok(Splice { copied, from_ns: shown[0].0, until_ns: next })
 }
 
-/// For each number of pictures in order of display, from 0: whether these alone can be copied.
-fn possible_ends(units: &[Unit], shown: &[(i64, usize)]) -> Vec<bool> {
+/// For each number of pictures in order of display, from 0: whether these alone can be copied. Nothing from the packet `hidden` on may be among them.
+fn possible_ends(units: &[Unit], shown: &[(i64, usize)], hidden: usize) -> Vec<bool> {
     let mut possible = vec![false; shown.len() + 1];
     // The first stored of the references that are shown later.
-    let mut earliest = vec![usize::MAX; shown.len() + 1];
+    let mut earliest = vec![hidden; shown.len() + 1];
     for (n, (_, i)) in shown.iter().enumerate().rev() {
         earliest[n] = if units[*i].reference { earliest[n + 1].min(*i) } else { earliest[n + 1] };
     }
@@ -147,7 +147,8 @@ mod tests {
                         units.iter().filter(|u| u.time_ns.unwrap() < t).all(|u| u.time_ns.unwrap() < end) && may_end(&units, first, t)
                     }),
                     Ends::Around => ends.iter().find(|&&t| {
-                        t > time(first) && units.iter().filter(|u| u.time_ns.unwrap() < end).all(|u| u.time_ns.unwrap() < t) && may_end(&units, first, t)
+                        let all_wanted = units.iter().map(|u| u.time_ns.unwrap()).filter(|u| *u < end).all(|u| u < t);
+                        t > time(first) && all_wanted && may_end(&units, first, t)
                     }),
                 };
                 prop_assert_eq!(until, *brute.unwrap(), "{:?}", kind);
@@ -165,15 +166,21 @@ mod tests {
 
     #[test]
     fn what_is_hidden_or_has_no_restart_is_refused() {
-        let unit = |time_ns: Option<i64>, sync| Unit { time_ns, raw_pts: None, size: 1, key: sync, alone: sync, sync, reference: true };
+        let unit =
+            |time_ns: Option<i64>, sync| Unit { time_ns, raw_pts: None, size: 1, key: sync, alone: sync, sync, reference: true };
         let units = [unit(Some(0), true), unit(None, false), unit(Some(80), false), unit(Some(120), true)];
-        assert_eq!(splice(&units, 0, 100, Ends::Inside), Err("hidden_frames"));
+        assert_eq!(splice(&units, 0, 100, Ends::Inside).map(|s| (s.copied, s.until_ns)), Ok((vec![0], Some(80))));
+        assert_eq!(splice(&units, 0, 100, Ends::Around), Err("hidden_frames"));
         assert_eq!(splice(&units, 10, 100, Ends::Inside), Err("no_key_frame"));
         assert_eq!(splice(&units, 90, 200, Ends::Inside).map(|s| s.copied), Ok(vec![3]));
         let twice = [unit(Some(0), true), unit(Some(40), false), unit(Some(40), false)];
         assert_eq!(splice(&twice, 0, 100, Ends::Inside), Err("frame_times"));
         let rounded = [unit(Some(0), true), unit(Some(33_366_666), true)];
-        assert_eq!(splice(&rounded, 33_366_000, 50_000_000, Ends::Around).map(|s| s.from_ns), Ok(33_366_666), "not the one before");
+        assert_eq!(
+            splice(&rounded, 33_366_000, 50_000_000, Ends::Around).map(|s| s.from_ns),
+            Ok(33_366_666),
+            "not the one before"
+        );
         let late = [unit(Some(80), true), unit(Some(120), false)];
         assert_eq!(splice(&late, 0, 100, Ends::Around).map(|s| (s.from_ns, s.copied)), Ok((80, vec![0])));
     }

@@ -1,8 +1,8 @@
 //! A finished clip against its source: decoded whole, its frames counted and timed, some of its pictures compared.
 //!
-//! Which pictures: the first and the last, and the first copied one. A copied picture must be the same bytes as in the source. An encoded one cannot be; it
-//! is compared after both are scaled to at most [`LOOK_SIDE`] pixels, where what an encoder takes away averages out and a wrong, green or half-decoded
-//! picture does not: the signal-to-noise ratio must be at least [`LEAST_PSNR_DB`].
+//! Which pictures: the first and the last, and the first copied one. A copied picture must be the same bytes as in the source. An encoded one
+//! cannot be; it is compared after both are scaled to at most [`LOOK_SIDE`] pixels, where what an encoder takes away averages out and a wrong,
+//! green or half-decoded picture does not: the signal-to-noise ratio must be at least [`LEAST_PSNR_DB`].
 //!
 //! What can go wrong: a difference inside an encoded clip that its ends, its times and its decoder do not show.
 
@@ -23,8 +23,8 @@ use super::{Frame, MediaContext, MediaError};
 const TIME_TOLERANCE_NS: i64 = 25_000;
 /// Longest side in pixels of encoded pictures when they are compared.
 const LOOK_SIDE: u32 = 64;
-/// How alike such pictures must be, in decibels of peak signal to noise. At quality 50 (the worst) real videos have 25 to 30, at 23 more than 35; pictures of two shots
-/// of a video 8 to 15.
+/// How alike such pictures must be, in decibels of peak signal to noise. At quality 50 (the worst) real videos have 25 to 30, at 23 more than 35;
+/// pictures of two shots of a video 8 to 15.
 const LEAST_PSNR_DB: f64 = 20.0;
 
 /// What went into a clip.
@@ -78,7 +78,8 @@ impl Look {
         let mut hasher = blake3::Hasher::new();
         for plane in 0..frame.n_planes() {
             let stride = frame.plane_stride().get(plane as usize).map_or(0, |s| s.unsigned_abs() as usize);
-            let component = (0..frame.n_components()).find(|c| info.format_info().plane()[*c as usize] == plane).ok_or_else(unknown)?;
+            let component =
+                (0..frame.n_components()).find(|c| info.format_info().plane()[*c as usize] == plane).ok_or_else(unknown)?;
             let row = (frame.comp_width(component) as usize) * frame.comp_pstride(component).unsigned_abs() as usize;
             let rows = frame.comp_height(component) as usize;
             let data = frame.plane_data(plane).map_err(|_| unknown())?;
@@ -92,15 +93,14 @@ impl Look {
     /// How a frame of the clip differs, if it does.
     fn difference(&self, sample: &gst::Sample) -> Result<Option<String>, MediaError> {
         match self {
-            Look::Same(_) => {
-                Ok((Look::same(sample)? != *self).then(|| "is not the picture that was copied".to_owned()))
-            }
+            Look::Same(_) => Ok((Look::same(sample)? != *self).then(|| "is not the picture that was copied".to_owned())),
             Look::Alike(wanted) => {
                 let size = (wanted.width, wanted.height);
                 let got = Converter::default().convert(sample, Orientation::Identity, Some(size), 0)?;
                 let psnr = psnr_db(&wanted.rgb, &got.rgb);
                 tracing::trace!(psnr, "Compared an encoded picture");
-                Ok((psnr < LEAST_PSNR_DB).then(|| format!("differs from the source: {psnr:.1} dB, at least {LEAST_PSNR_DB} are asked")))
+                Ok((psnr < LEAST_PSNR_DB)
+                    .then(|| format!("differs from the source: {psnr:.1} dB, at least {LEAST_PSNR_DB} are asked")))
             }
         }
     }

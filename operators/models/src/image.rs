@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::manifest::{Dim, Dtype, Preset};
 use crate::{ErrorKind, Model, ModelError, Result, Tensor};
@@ -152,17 +153,19 @@ pub fn resize_and_crop(rgb: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
 
     // Only the columns and rows of the crop are computed.
-    let source = ImageRef::new(width, height, rgb, PixelType::U8x3).map_err(|e| odd(&e))?;
-    let mut narrow = Image::new(EDGE, height, PixelType::U8x3);
+    // Typed views: the untyped calls would compile every kernel of every pixel type into this crate, which takes minutes.
+    let source = TypedImageRef::<U8x3>::from_buffer(width, height, rgb).map_err(|e| odd(&e))?;
+    let mut narrow = TypedImage::<U8x3>::new(EDGE, height);
     let (left, across) = cropped(width, new_width);
     let columns = options.crop(left, 0.0, across, f64::from(height));
-    resizer.resize(&source, &mut narrow, &columns).map_err(|e| odd(&e))?;
+    resizer.resize_typed(&source, &mut narrow, &columns).map_err(|e| odd(&e))?;
 
-    let mut square = Image::new(EDGE, EDGE, PixelType::U8x3);
+    let mut pixels = vec![0; VALUES];
+    let mut square = TypedImage::<U8x3>::from_buffer(EDGE, EDGE, &mut pixels).map_err(|e| odd(&e))?;
     let (top, down) = cropped(height, new_height);
     let rows = options.crop(0.0, top, f64::from(EDGE), down);
-    resizer.resize(&narrow, &mut square, &rows).map_err(|e| odd(&e))?;
-    Ok(square.into_vec())
+    resizer.resize_typed(&narrow, &mut square, &rows).map_err(|e| odd(&e))?;
+    Ok(pixels)
 }
 
 /// Start and length, in source pixels, of what becomes the middle [`EDGE`] of `resized` pixels.

@@ -66,12 +66,15 @@ fn resize(picture: &Picture, width: usize, height: usize) -> Result<Vec<u8>, Ocr
     let (w, h) = (picture.width(), picture.height());
     let failed = |reason: String| OcrError::Resize { width: w, height: h, reason };
     let side = |v: usize| u32::try_from(v).map_err(|e| failed(e.to_string()));
-    let source =
-        fir::images::ImageRef::new(side(w)?, side(h)?, picture.rgb(), fir::PixelType::U8x3).map_err(|e| failed(e.to_string()))?;
-    let mut target = fir::images::Image::new(side(width)?, side(height)?, fir::PixelType::U8x3);
+    // Typed views: the untyped call would compile every kernel of every pixel type into this crate, which takes minutes.
+    let source = fir::images::TypedImageRef::<fir::pixels::U8x3>::from_buffer(side(w)?, side(h)?, picture.rgb());
+    let source = source.map_err(|e| failed(e.to_string()))?;
+    let mut rgb = vec![0; 3 * width * height];
+    let target = fir::images::TypedImage::<fir::pixels::U8x3>::from_buffer(side(width)?, side(height)?, &mut rgb);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear)).use_alpha(false);
-    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(e.to_string()))?;
-    Ok(target.into_vec())
+    let resize = |mut target| fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| e.to_string());
+    target.map_err(|e| e.to_string()).and_then(resize).map_err(failed)?;
+    Ok(rgb)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Moving the ends of a clip inward to key frames, so that its packets can be copied instead of encoded.
 //!
-//! Why inward only: what lies outside was not found to belong to the shot. Why the start first: a start between two key frames costs the encoding of up to a
-//! whole group of pictures, an end a few frames at most.
+//! Why inward only: what lies outside was not found to belong to the shot. Why the start first: a start between two key frames costs the encoding
+//! of up to a whole group of pictures, an end a few frames at most.
 
 /// How far ends may move, and how short a clip may become.
 #[derive(Debug, Clone, Copy)]
@@ -10,8 +10,8 @@ pub(super) struct Limits {
     pub min_length_us: i64,
 }
 
-/// The span that is left of `[start, end)`. The start moves to the first of the ascending `keys` at or after it, the end to the last one at or before it, if these
-/// are near enough. Where both moves leave less than the shortest length only the start moves, else only the end, else neither.
+/// The span that is left of `[start, end)`. The start moves to the first of the ascending `keys` at or after it, the end to the last one at or
+/// before it, if these are near enough. Where both moves leave less than the shortest length only the start moves, else only the end, else neither.
 pub(super) fn inward((start, end): (i64, i64), keys: &[i64], limits: Limits) -> (i64, i64) {
     let first = keys.get(keys.partition_point(|k| *k < start)).filter(|k| **k - start <= limits.tolerance_us);
     let last = keys[..keys.partition_point(|k| *k <= end)].last().filter(|k| end - **k <= limits.tolerance_us);

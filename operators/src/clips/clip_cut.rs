@@ -1,7 +1,7 @@
 //! `clip_cut`: makes the clip itself, an mp4 of the row's span, checked by decoding it.
 //!
-//! Why last in a pipeline: encoding costs about six times decoding; copying packets costs little, where the span allows it. What can go wrong: the encoder is missing (`check` says which package has it); a
-//! clip does not hold what the source holds (`cut_mismatch`, never silent).
+//! Why last in a pipeline: encoding costs about six times decoding; copying packets costs little, where the span allows it. What can go wrong: the
+//! encoder is missing (`check` says which package has it); a clip does not hold what the source holds (`cut_mismatch`, never silent).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,24 +18,25 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::media::{
-    Clip, CutMode, CutSettings, Encoder, MediaContext, Resize, SpeedPreset, TargetSize, cut, missing_encoders, plane_of, problem, put_object,
+    Clip, CutMode, CutSettings, Encoder, MediaContext, Resize, SpeedPreset, TargetSize, cut, missing_encoders, plane_of, problem,
+    put_object,
 };
 use crate::span::{Spans, text_column};
 use crate::video::report_missing;
 
-/// Cuts each row's span `[start_us, end_us)` (the whole video where rows have no span) into an mp4: H.264 4:2:0, AAC audio, index in front. With `mode = "exact"` or
-/// `"smart"` every frame of the source whose time is in the span is in the clip, and no other. Encoded clips have constant quality, rotation and pixel aspect
-/// baked in, and odd sides cut down by one pixel.
+/// Cuts each row's span `[start_us, end_us)` (the whole video where rows have no span) into an mp4: H.264 4:2:0, AAC audio, index in front. With
+/// `mode = "exact"` or `"smart"` every frame of the source whose time is in the span is in the clip, and no other. Encoded clips have constant
+/// quality, rotation and pixel aspect baked in, and odd sides cut down by one pixel.
 ///
-/// Packets are copied from H.264 in mp4, 8-bit 4:2:0, progressive, with square pixels and no rotation. Where a span cannot be copied the clip is encoded, and
-/// `clip_fallback` says why: `container`, `several_video_streams`, `codec`, `interlaced`, `rotation`, `framing`, `parameter_sets`, `pixel_aspect`, `pixel_format`,
-/// `profile`, `structure_unknown`, `odd_size`, `picture_size`, `no_key_frame` (none in the span at which decoding restarts; open groups have none), `hidden_frames`
-/// (by an edit list), `frame_times`, `reordering` (the stream does not tell how far), `encoder` (only x264 joins copied packets), `packets_differ`,
-/// `frames_differ`, `source_damaged`, `not_verified`, `resized`, `frame_rate`.
+/// Packets are copied from H.264 in mp4, 8-bit 4:2:0, progressive, with square pixels and no rotation. Where a span cannot be copied the clip is
+/// encoded, and `clip_fallback` says why: `container`, `several_video_streams`, `codec`, `interlaced`, `rotation`, `framing`, `parameter_sets`,
+/// `pixel_aspect`, `pixel_format`, `profile`, `structure_unknown`, `odd_size`, `picture_size`, `no_key_frame` (none in the span at which decoding
+/// restarts; open groups have none), `hidden_frames` (by an edit list), `frame_times`, `reordering` (the stream does not tell how far), `encoder`
+/// (only x264 joins copied packets), `packets_differ`, `frames_differ`, `source_damaged`, `not_verified`, `resized`, `frame_rate`.
 ///
-/// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is decoded again,
-/// its frames counted and timed, its first and last picture and the first copied one compared (copied: the same bytes; encoded: at least 20 dB at 64 pixels); a
-/// difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
+/// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is
+/// decoded again, its frames counted and timed, its first and last picture and the first copied one compared (copied: the same bytes; encoded: at
+/// least 20 dB at 64 pixels); a difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
 /// `clip_too_large`, `format_change`, `encode_failed`, `cut_mismatch`, `write_failed`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -54,8 +55,8 @@ pub struct ClipCut {
     pub height: Option<u32>,
     /// How a picture of another shape is brought to `width` and `height`.
     pub resize: Resize,
-    /// Frames per second of the clip (1 to 240). The clip is then encoded as a whole; at k / fps it shows the last frame whose time, rounded to a multiple of
-    /// 1 / fps, is not later: ffmpeg's `fps` filter with `round=near`.
+    /// Frames per second of the clip (1 to 240). The clip is then encoded as a whole; at k / fps it shows the last frame whose time, rounded to a
+    /// multiple of 1 / fps, is not later: ffmpeg's `fps` filter with `round=near`.
     #[schemars(range(min = 1.0, max = 240.0))]
     pub fps: Option<f64>,
     /// Constant quality: 1 (best, large) to 50 (worst, small). x264's CRF; the quantizer for openh264.
@@ -145,7 +146,11 @@ impl Operator for ClipCut {
             .add("clip_start_us", DataType::Int64, "time of the clip's first frame in the video, microseconds")
             .add("clip_end_us", DataType::Int64, "end of the clip's last frame in the video, microseconds")
             .add("clip_mode", DataType::Utf8, "how the clip was made: exact, smart or keyframe")
-            .add("clip_fallback", DataType::Utf8, "why it was encoded although `mode` asked for copies; null if it was made as asked")
+            .add(
+                "clip_fallback",
+                DataType::Utf8,
+                "why it was encoded although `mode` asked for copies; null if it was made as asked",
+            )
     }
 
     fn pool(&self) -> Pool {

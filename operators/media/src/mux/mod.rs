@@ -1,10 +1,11 @@
 //! Writes an mp4 of packets that exist already: one H.264 track, and perhaps one AAC track, index in front (ISO/IEC 14496-12, -14 and -15).
 //!
-//! Why an own one: `mp4mux` takes one set of parameters and sums up lengths from decoding times, so that a clip of joined packets loses its last frames
-//! in players. Here every time is written from the time at which the picture is shown. No creation time is written: same packets, same bytes.
+//! Why an own one: `mp4mux` takes one set of parameters and sums up lengths from decoding times, so that a clip of joined packets loses its last
+//! frames in players. Here every time is written from the time at which the picture is shown. No creation time is written: same packets, same
+//! bytes.
 //!
-//! Times in the tracks are what a player does: the video's first frame is at zero by an edit list of the reordering delay alone, which hides nothing; the
-//! audio's edit list leaves out what lies before the first frame.
+//! Times in the tracks are what a player does: the video's first frame is at zero by an edit list of the reordering delay alone, which hides
+//! nothing; the audio's edit list leaves out what lies before the first frame.
 //! What can go wrong: nothing larger than 4 GiB can be written; clips are limited to far less.
 
 mod boxes;

@@ -172,4 +172,3 @@ fn repeated(values: &[u32]) -> Vec<u8> {
     }
     counted(runs.len(), runs.iter().flatten().copied())
 }
-
