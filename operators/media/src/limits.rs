@@ -8,6 +8,8 @@ pub const MAX_PIXELS: u64 = 8192 * 8192;
 pub const MAX_DURATION_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// More frames than this are refused (`too_long`): 24 hours at 60 fps.
 pub const MAX_FRAMES: usize = 24 * 3600 * 60;
+/// Key frames of a video that are told; of more, every second (third, ...) one: a video of key frames alone would give millions.
+pub const MAX_KEY_FRAMES: usize = 100_000;
 /// Larger local files are refused (`too_large`): 256 GiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 30;
 /// Larger remote files are refused (`too_large`): they are copied to the temporary folder first. 16 GiB.
@@ -22,6 +24,8 @@ pub const UPLOAD_WAIT: Duration = Duration::from_secs(600);
 pub const QUEUED_FRAMES: u32 = 2;
 /// Decoded audio buffers waiting between decoder and caller.
 pub const QUEUED_AUDIO_BUFFERS: u32 = 64;
+/// Packets waiting between demuxer and caller.
+pub const QUEUED_PACKETS: u32 = 64;
 /// How long one wait for the pipeline takes before the deadline, the bus and the cancel flag are looked at.
 pub const POLL: Duration = Duration::from_millis(50);
 /// No buffer and no message for this long is a stall (`stalled`).

@@ -34,6 +34,8 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// The file asks players to turn or mirror the picture.
+    pub turned: bool,
     /// Number of video streams in the file.
     pub video_streams: usize,
     /// What each stream of the file is, where that is known.
@@ -73,6 +75,7 @@ struct Stream {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     is_video: bool,
     is_audio: bool,
+    turned: bool,
     times: Vec<i64>,
     end: i64,
     overflow: bool,
@@ -246,6 +249,10 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
                     stream.syntax = Syntax::of(&caps);
                     stream.caps = Some(caps);
                 }
+                gst::EventView::Tag(t) => {
+                    let turn = t.tag().get::<gst::tags::ImageOrientation>();
+                    stream.turned |= turn.is_some_and(|turn| turn.get() != "rotate-0");
+                }
                 _ => {}
             },
             Some(gst::PadProbeData::Buffer(buffer)) => {
@@ -289,11 +296,22 @@ fn summarise(
         times_ns.sort_unstable();
         times_ns.dedup();
         overflow = stream.overflow;
-        let caps = stream.caps.clone();
+        let (caps, turned) = (stream.caps.clone(), stream.turned);
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
         best = Some((
             pixels,
-            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, streams: Vec::new(), units },
+            Packets {
+                times_ns,
+                end_ns: stream.end,
+                any_end_ns: 0,
+                stated_ns,
+                has_audio: false,
+                caps,
+                turned,
+                video_streams: 0,
+                streams: Vec::new(),
+                units,
+            },
         ));
     }
     let found_any = !list.is_empty();

@@ -20,7 +20,7 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT, SPEECH_RATE};
+use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -33,6 +33,24 @@ pub(crate) enum Track {
     Audio,
     /// The first audio stream, as one channel of [`SPEECH_RATE`] samples per second.
     Speech,
+    /// The packets of the first video stream, parsed but not decoded. Their times are those of pictures, before edit lists hide some.
+    VideoPackets,
+    /// The packets of the first audio stream.
+    AudioPackets,
+}
+
+impl Track {
+    /// What the caps of its stream begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Track::Video | Track::VideoPackets => "video/",
+            Track::Audio | Track::Speech | Track::AudioPackets => "audio/",
+        }
+    }
+
+    fn decodes(self) -> bool {
+        !matches!(self, Track::VideoPackets | Track::AudioPackets)
+    }
 }
 
 /// A decoded frame or block of samples with its place in stream time.
@@ -113,18 +131,19 @@ impl<'a> Reader<'a> {
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
         source.set_property("location", path.to_string_lossy().as_ref());
-        let decode = make("decodebin3")?;
+        let decode = make(if track.decodes() { "decodebin3" } else { "parsebin" })?;
         let (caps, queued) = match track {
             Track::Video => (gst::Caps::new_empty_simple("video/x-raw"), QUEUED_FRAMES),
             Track::Audio => (audio_caps(), QUEUED_AUDIO_BUFFERS),
             Track::Speech => (speech_caps(), QUEUED_AUDIO_BUFFERS),
+            Track::VideoPackets | Track::AudioPackets => (gst::Caps::new_any(), QUEUED_PACKETS),
         };
         let sink = gst_app::AppSink::builder().caps(&caps).sync(false).max_buffers(queued).enable_last_sample(false).build();
         let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
         pipeline.add_many([&source, &decode, sink.upcast_ref()]).map_err(broken)?;
         source.link(&decode).map_err(broken)?;
         let first: gst::Element = match track {
-            Track::Video => sink.clone().upcast(),
+            Track::Video | Track::VideoPackets | Track::AudioPackets => sink.clone().upcast(),
             Track::Audio | Track::Speech => {
                 let convert = make("audioconvert")?;
                 convert.set_property_from_str("dithering", "none"); // dither is random
@@ -140,7 +159,9 @@ impl<'a> Reader<'a> {
             }
         };
         let seen = Arc::new(Seen::default());
-        select_one(&decode, track);
+        if track.decodes() {
+            select_one(&decode, track);
+        }
         link_when_added(&decode, &first, track);
         watch_sink(&sink, &seen);
         if let Some(feed) = &feed {
@@ -294,7 +315,13 @@ impl<'a> Reader<'a> {
         let pts_ns = match buffer.pts() {
             Some(pts) => {
                 let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-                segment.to_stream_time(pts)?.nseconds() as i64
+                match self.track.decodes() {
+                    true => segment.to_stream_time(pts)?.nseconds() as i64,
+                    false => match segment.to_stream_time_full(pts)? {
+                        gst::Signed::Positive(t) => t.nseconds() as i64,
+                        gst::Signed::Negative(t) => -(t.nseconds() as i64),
+                    },
+                }
             }
             // A decoder that gives no time: the frame follows the last one.
             None => self.last_end_ns,
@@ -381,8 +408,8 @@ impl<'a> Reader<'a> {
     fn concerns_us(&self, missing: &gst::StructureRef) -> bool {
         let Ok(caps) = missing.get::<gst::Caps>("detail") else { return true };
         let kinds: &[&str] = match self.track {
-            Track::Video => &["video/", "image/"],
-            Track::Audio | Track::Speech => &["audio/"],
+            Track::Video | Track::VideoPackets => &["video/", "image/"],
+            Track::Audio | Track::Speech | Track::AudioPackets => &["audio/"],
         };
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         let media = ["video/", "image/", "audio/", "text/", "subpicture/", "application/x-subtitle"];
@@ -397,8 +424,8 @@ impl<'a> Reader<'a> {
     fn no_stream_or(&self, code: &'static str, message: &str) -> MediaError {
         if self.collection.is_some() && !self.has_wanted_stream() {
             let (code, what) = match self.track {
-                Track::Video => ("no_video_stream", "video"),
-                Track::Audio => ("no_video_stream", "audio"),
+                Track::Video | Track::VideoPackets => ("no_video_stream", "video"),
+                Track::Audio | Track::AudioPackets => ("no_video_stream", "audio"),
                 Track::Speech => ("no_audio", "audio"),
             };
             return MediaError::new(code, format!("{}: no {what} stream in it", self.shown));
@@ -448,8 +475,8 @@ pub(crate) fn pixels_of(caps: &gst::Caps) -> i64 {
 
 fn stream_type(track: Track) -> gst::StreamType {
     match track {
-        Track::Video => gst::StreamType::VIDEO,
-        Track::Audio | Track::Speech => gst::StreamType::AUDIO,
+        Track::Video | Track::VideoPackets => gst::StreamType::VIDEO,
+        Track::Audio | Track::Speech | Track::AudioPackets => gst::StreamType::AUDIO,
     }
 }
 
@@ -465,10 +492,7 @@ fn select_one(decode: &gst::Element, track: Track) {
 }
 
 fn link_when_added(decode: &gst::Element, first: &gst::Element, track: Track) {
-    let prefix = match track {
-        Track::Video => "video/",
-        Track::Audio | Track::Speech => "audio/",
-    };
+    let prefix = track.prefix();
     let first = first.downgrade();
     decode.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));

@@ -1,5 +1,6 @@
 //! From frame scores to clips, and from cuts to shots.
 
+mod boundaries;
 pub mod clip_cut;
 mod cuts;
 pub mod runs;

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+};
 use arrow::datatypes::DataType;
 use curette_engine::diag::Code;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
@@ -26,6 +28,8 @@ use crate::span::text_column;
 pub struct Probe {
     /// What to do with a file that ends clearly (more than 1 s and 2 %) before the end that its header states.
     pub truncated_files: TruncatedFiles,
+    /// Add `key_frame_times_us`, which `temporal_split` needs to place boundaries at key frames.
+    pub key_frames: bool,
     /// Time for one file, fetching included, in seconds (1 to 86400).
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
@@ -44,7 +48,7 @@ pub enum TruncatedFiles {
 
 impl Default for Probe {
     fn default() -> Self {
-        Probe { truncated_files: TruncatedFiles::Error, timeout_seconds: 600 }
+        Probe { truncated_files: TruncatedFiles::Error, key_frames: false, timeout_seconds: 600 }
     }
 }
 
@@ -55,7 +59,7 @@ impl Operator for Probe {
     const EXAMPLE: &'static str = "[step.probe]\ntype = \"probe\"\ninputs = [\"videos\"]\ntruncated_files = \"error\"\n";
 
     fn columns(&self) -> Columns {
-        Columns::none()
+        let columns = Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .add("content_blake3", DataType::Utf8, "blake3 of the whole file, hex")
             .add("container", DataType::Utf8, "mp4, matroska, webm, avi, mpegts, ...: from the bytes, not the name")
@@ -66,7 +70,16 @@ impl Operator for Probe {
             .add("rotation_degrees", DataType::Int32, "clockwise turn that the file asks for: 0, 90, 180, 270")
             .add("fps", DataType::Float64, "mean frame rate: (frames - 1) / (time of the last frame - time of the first)")
             .add("duration_us", DataType::Int64, "end of the last frame that is in the file, in microseconds of stream time")
-            .add("has_audio", DataType::Boolean, "true if there is an audio stream")
+            .add("has_audio", DataType::Boolean, "true if there is an audio stream");
+        if !self.key_frames {
+            return columns;
+        }
+        columns.add(
+            "key_frame_times_us",
+            DataType::new_list(DataType::Int64, true),
+            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell. Of more than 100000, \
+             every second (third, ...) one",
+        )
     }
 
     fn pool(&self) -> Pool {
@@ -105,13 +118,20 @@ impl Transform for Probe {
         let context =
             MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
         let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
+        let mut key_frames = ListBuilder::new(Int64Builder::new());
         for row in 0..rows.num_rows() {
             let uri = if uris.is_null(row) { "" } else { uris.value(row) };
             let found = media::probe(uri, &context).and_then(|info| self.accept(uri, info));
             out.append(found.as_ref().ok());
+            let times = found.as_ref().ok().and_then(|info| info.key_frame_times_us.as_ref());
+            key_frames.append_option(times.map(|times| times.iter().map(|t| Some(*t))));
             verdicts.push(found.map_or_else(|e| Verdict::Unmeasured(media::problem(e)), |_| Verdict::Pass));
         }
-        Ok(Processed::rows(verdicts, out.finish()))
+        let mut columns = out.finish();
+        if self.key_frames {
+            columns.push(Arc::new(key_frames.finish()));
+        }
+        Ok(Processed::rows(verdicts, columns))
     }
 }
 
