@@ -70,9 +70,11 @@ impl Seen {
 
 impl Turn<'_> {
     /// The question is over. If it was not `answered` and nothing is known of what it took, the next one goes alone too.
-    pub fn is_over(self, answered: bool) {
+    pub fn is_over(mut self, answered: bool) {
         let known = answered || self.seen.largest.load(Ordering::Relaxed) > 0;
         self.ends(if known { First::Answered } else { First::NotAsked });
+        // What comes after is the next one's.
+        self.first = false;
     }
 
     fn ends(&self, as_: First) {

@@ -85,7 +85,7 @@ impl<'a> Bill<'a> {
         let (charged, fee) = match (judged.usage, fate) {
             (Some(usage), _) => (usage, self.request.fee_nano_usd),
             // Refused at the door, or never there.
-            (None, Fate::Unsent | Fate::Replied(400..=499 | 503)) => (Usage::default(), 0),
+            (None, Fate::Unsent | Fate::Replied(300..=499 | 503)) => (Usage::default(), 0),
             // Whoever worked and does not count, or broke off, is taken to have charged what was estimated.
             (None, Fate::Lost | Fate::Replied(_)) => (self.request.estimate, self.request.fee_nano_usd),
         };

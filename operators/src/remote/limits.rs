@@ -29,7 +29,8 @@ impl Limits {
             give_up: self.give_up.min(other.give_up),
         };
         let ((a, b), of) = ((self.shown(), other.shown()), now.shown());
-        let differ = a.into_iter().zip(b).zip(of).filter(|((a, b), _)| a != b).map(|(_, (name, value))| format!("`{name}` {value}"));
+        let differ =
+            a.into_iter().zip(b).zip(of).filter(|((a, b), _)| a != b).map(|(_, (name, value))| format!("`{name}` {value}"));
         let differ: Vec<String> = differ.collect();
         (now, (!differ.is_empty()).then(|| differ.join(", ")))
     }

@@ -26,7 +26,7 @@ pub struct Patience<'a> {
     bad_answers: u32,
     failures: u32,
     closed: u32,
-    /// When it first met a 429 since it was last answered anything else.
+    /// When it first met a 429.
     throttled: Option<Instant>,
 }
 
