@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use curette_engine::resources::Resources;
 use curette_models::manifest::{Contract, Manifest};
 
