@@ -81,8 +81,8 @@ pub struct Subtitles {
     #[serde(default = "default_frames")]
     #[schemars(range(min = 1, max = 64))]
     pub frames: usize,
-    /// Longest side of the picture in which text is searched, in pixels, rounded to a multiple of 32 (128 to 2560). Default: 640 with PP-OCR's detector, 1280
-    /// with EasyOCR's, whose own limit is 2560.
+    /// Longest side of the picture in which text is searched, in pixels (128 to 2560; with PP-OCR rounded to a multiple of 32).
+    /// Default: 640 with PP-OCR's detector, 1280 with EasyOCR's, whose own limit is 2560.
     #[serde(default)]
     #[schemars(range(min = 128, max = 2560))]
     pub longest_side_px: Option<u32>,
