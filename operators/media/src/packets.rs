@@ -293,7 +293,17 @@ fn summarise(
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
         best = Some((
             pixels,
-            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, streams: Vec::new(), units },
+            Packets {
+                times_ns,
+                end_ns: stream.end,
+                any_end_ns: 0,
+                stated_ns,
+                has_audio: false,
+                caps,
+                video_streams: 0,
+                streams: Vec::new(),
+                units,
+            },
         ));
     }
     let found_any = !list.is_empty();
