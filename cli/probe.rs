@@ -146,22 +146,28 @@ fn as_table(value: &Value) -> String {
     let stated = seconds("stated_duration_us").map(|s| format!(" ({s} by its header)")).unwrap_or_default();
     line("duration", format!("{}{stated}", seconds("duration_us").unwrap_or_default()));
     let structure = &value["structure"];
-    line("structure", match structure["longest_group_us"].as_i64() {
-        None => "not known: every frame is decoded".into(),
-        Some(longest) => format!(
-            "{} key frames, at most {:.3} s apart; {} of {} frames are referred to; 1 frame a second takes {:.0} % of them",
-            structure["key_frames"],
-            longest as f64 / 1e6,
-            structure["reference_frames"],
-            text("frames"),
-            structure["sampled_share"].as_f64().unwrap_or(1.0) * 100.0
-        ),
-    });
+    line(
+        "structure",
+        match structure["longest_group_us"].as_i64() {
+            None => "not known: every frame is decoded".into(),
+            Some(longest) => format!(
+                "{} key frames, at most {:.3} s apart; {} of {} frames are referred to; 1 frame a second takes {:.0} % of them",
+                structure["key_frames"],
+                longest as f64 / 1e6,
+                structure["reference_frames"],
+                text("frames"),
+                structure["sampled_share"].as_f64().unwrap_or(1.0) * 100.0
+            ),
+        },
+    );
     let decoded = &value["decoded"];
-    line("decoded", match decoded["duration_us"].as_i64() {
-        None => "not tried".into(),
-        Some(us) => format!("{} frames, {:.6} s", decoded["frames"], us as f64 / 1e6),
-    });
+    line(
+        "decoded",
+        match decoded["duration_us"].as_i64() {
+            None => "not tried".into(),
+            Some(us) => format!("{} frames, {:.6} s", decoded["frames"], us as f64 / 1e6),
+        },
+    );
     let damage = value["damage"].as_array().map(Vec::as_slice).unwrap_or_default();
     let none = if decoded.is_null() { "none that its packets show" } else { "none" };
     match damage {

@@ -61,15 +61,14 @@ impl Policy {
             DamagedVideos::Error => Err(Verdict::unmeasured(damage.code, damage.message)),
             DamagedVideos::Reject => Err(Verdict::fail(damage.code, damage.measured, damage.threshold, damage.message)),
             DamagedVideos::KeepWholePart if stats.whole_duration_us <= 0 => {
-                let message = format!("{}: the decoder reported errors before its first frame; no part of it decoded whole", shown(uri));
+                let message =
+                    format!("{}: the decoder reported errors before its first frame; no part of it decoded whole", shown(uri));
                 Err(Verdict::unmeasured("damaged", message))
             }
             DamagedVideos::KeepWholePart if damage.code == "truncated" && stats.decode_errors == 0 => Ok(whole),
-            DamagedVideos::KeepWholePart => Ok(Usable {
-                until_us: stats.whole_duration_us,
-                decoded_duration_us: stats.whole_duration_us,
-                truncated: true,
-            }),
+            DamagedVideos::KeepWholePart => {
+                Ok(Usable { until_us: stats.whole_duration_us, decoded_duration_us: stats.whole_duration_us, truncated: true })
+            }
         }
     }
 
@@ -147,7 +146,8 @@ mod tests {
         let kept = Usable { until_us: 1_000_000, decoded_duration_us: 1_000_000, truncated: true };
         assert_eq!(judge(DamagedVideos::KeepWholePart, &bits), Ok(kept));
         let nothing = GridStats { whole_duration_us: 0, ..bits.clone() };
-        let short = GridStats { promised_duration_us: 9_000_000, truncated: true, ended_by: Some("damaged: no more".into()), ..SOUND };
+        let short =
+            GridStats { promised_duration_us: 9_000_000, truncated: true, ended_by: Some("damaged: no more".into()), ..SOUND };
         assert_eq!(judge(DamagedVideos::KeepWholePart, &short).map(|u| (u.until_us, u.truncated)), Ok((i64::MAX, true)));
         let said: Vec<String> = [
             (DamagedVideos::Reject, &bits),

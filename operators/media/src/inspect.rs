@@ -46,7 +46,14 @@ pub fn inspect(uri: &str, decode: bool, context: &MediaContext) -> Result<Inspec
     let streams = packets.streams.iter().map(|caps| {
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         let kind = name.split('/').next().filter(|k| ["video", "audio", "text", "image"].contains(k)).unwrap_or("other");
-        format!("{kind} {}", codec_name(caps).unwrap_or_else(|| name.to_owned()))
+        let version = caps.structure(0).and_then(|s| s.get::<i32>("mpegversion").ok());
+        let codec = match (name, version) {
+            ("audio/mpeg", Some(2 | 4)) => "aac".into(),
+            ("audio/mpeg", _) => "mp3".into(),
+            (name, _) if kind == "audio" => name.trim_start_matches("audio/").trim_start_matches("x-").to_owned(),
+            _ => codec_name(caps).unwrap_or_else(|| name.to_owned()),
+        };
+        format!("{kind} {codec}")
     });
     let structure = (!packets.units.is_empty()).then(|| {
         let count = |of: fn(&super::plan::Unit) -> bool| packets.units.iter().filter(|u| of(u)).count();

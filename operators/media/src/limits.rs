@@ -30,6 +30,8 @@ pub const QUEUED_PACKETS: u32 = 64;
 pub const POLL: Duration = Duration::from_millis(50);
 /// No buffer and no message for this long is a stall (`stalled`).
 pub const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// When the container has been read to its end and there is still no decoder, nothing will come any more: waited for this long, then `no_frames`.
+pub const END_WAIT: Duration = Duration::from_secs(3);
 /// A seek that has not finished after this long is given up; the file is then decoded from its start.
 pub const SEEK_WAIT: Duration = Duration::from_secs(10);
 /// A span that starts earlier than this is decoded from the start of the file instead of seeking.

@@ -20,7 +20,9 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE};
+use super::limits::{
+    END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE,
+};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -73,6 +75,9 @@ struct Seen {
     /// Buffers that reached the sink before the decoder's first error. Counted by the thread that decodes, so that it does not depend on how far the
     /// decoder is ahead of the caller.
     whole: AtomicU64,
+    /// Outputs of demuxers, and those of them that have come to their end.
+    outputs: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// See the module's documentation.
@@ -172,9 +177,12 @@ impl<'a> Reader<'a> {
             }
         }
         let progress = feed.clone();
-        let errors = Arc::clone(&seen.errors);
+        let (errors, told) = (Arc::clone(&seen.errors), Arc::clone(&seen));
         pipeline.connect_deep_element_added(move |_, _, element| {
             let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
+            if klass.contains("Demuxer") {
+                watch_ends(element, &told);
+            }
             if klass.contains("Decoder") {
                 runtime::single_thread(element);
                 runtime::count_errors_of(element, &errors);
@@ -357,11 +365,21 @@ impl<'a> Reader<'a> {
             );
             return Err(MediaError::new("timeout", message));
         }
+        if now > self.waiting_since + END_WAIT && self.nothing_left() {
+            return Err(self.no_stream_or("no_frames", "it ends before its first frame"));
+        }
         if now > self.waiting_since + self.patience {
             let message = format!("{}: nothing came out of the decoder for {} s", self.shown, self.patience.as_secs());
             return Err(MediaError::new("stalled", message));
         }
         Ok(())
+    }
+
+    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink.
+    fn nothing_left(&self) -> bool {
+        let outputs = self.seen.outputs.load(Ordering::Relaxed);
+        let linked = self.sink.static_pad("sink").is_some_and(|pad| pad.is_linked());
+        outputs > 0 && self.seen.ended.load(Ordering::Relaxed) >= outputs && !linked
     }
 
     /// Reads all waiting messages; the first error becomes a typed one.
@@ -522,6 +540,23 @@ fn speech_caps() -> gst::Caps {
         .field("channels", 1)
         .field("rate", SPEECH_RATE as i32)
         .build()
+}
+
+/// Counts the outputs of a demuxer, and those that end.
+fn watch_ends(demuxer: &gst::Element, seen: &Arc<Seen>) {
+    let seen = Arc::clone(seen);
+    demuxer.connect_pad_added(move |_, pad| {
+        seen.outputs.fetch_add(1, Ordering::Relaxed);
+        let seen = Arc::clone(&seen);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && event.type_() == gst::EventType::Eos
+            {
+                seen.ended.fetch_add(1, Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    });
 }
 
 fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {

@@ -110,7 +110,8 @@ impl Shrinker {
                 Ok(p.resize(pixel, pts_ns))
             }
             None => {
-                let native = self.converter.convert(sample, Orientation::Identity, Some((p.input.width(), p.input.height())), pts_ns)?;
+                let native =
+                    self.converter.convert(sample, Orientation::Identity, Some((p.input.width(), p.input.height())), pts_ns)?;
                 let width = native.width as usize;
                 let pixel = |x: usize, y: usize| {
                     let at = (y * width + x) * 3;
@@ -142,7 +143,10 @@ fn planes<'a>(frame: &'a gst_video::VideoFrameRef<&gst::BufferRef>) -> Option<[P
     let format = frame.format_info();
     let plain = format.is_yuv() && format.n_components() >= 3 && !format.has_palette() && !format.has_subtiles();
     let sizes = (0..3).map(|c| (format.depth()[c], format.shift()[c]));
-    if !plain || format.flags().contains(gst_video::VideoFormatFlags::COMPLEX) || sizes.clone().any(|(d, _)| !(8..=16).contains(&d)) {
+    if !plain
+        || format.flags().contains(gst_video::VideoFormatFlags::COMPLEX)
+        || sizes.clone().any(|(d, _)| !(8..=16).contains(&d))
+    {
         return None;
     }
     let little = format.flags().contains(gst_video::VideoFormatFlags::LE) || sizes.clone().all(|(d, _)| d == 8);

@@ -184,7 +184,11 @@ min_shot_seconds = 2.0
                 .add_id("clip_id", "`{video id}#{start_us}-{end_us}`.")
                 .add("clip_index", DataType::Int32, "Number of the shot in its video, from 0; shots that are too short count.")
                 .add("start_us", DataType::Int64, "Time of the first frame in the video, in microseconds of stream time.")
-                .add("end_us", DataType::Int64, "Where the shot ends in the video, in microseconds of stream time: the next one begins there.")
+                .add(
+                    "end_us",
+                    DataType::Int64,
+                    "Where the shot ends in the video, in microseconds of stream time: the next one begins there.",
+                )
                 .add("start_pts", DataType::Int64, "Time of the first frame in nanoseconds of stream time.")
                 .add("end_pts", DataType::Int64, "Where the shot ends in nanoseconds of stream time.")
                 .add("clip_frame_count", DataType::Int32, "Frames in the shot."),
@@ -192,14 +196,22 @@ min_shot_seconds = 2.0
                 .add_id("shot_id", "`{video id}#{shot_start_us}-{shot_end_us}`.")
                 .add("shot_index", DataType::Int32, "Number of the shot in its video, from 0; shots that are too short count.")
                 .add("shot_start_us", DataType::Int64, "Time of the first frame in the video, in microseconds of stream time.")
-                .add("shot_end_us", DataType::Int64, "Where the shot ends in the video, in microseconds of stream time: the next one begins there.")
+                .add(
+                    "shot_end_us",
+                    DataType::Int64,
+                    "Where the shot ends in the video, in microseconds of stream time: the next one begins there.",
+                )
                 .add("shot_frame_count", DataType::Int32, "Frames in the shot."),
         };
         spans
             .add("shot_cut_score", DataType::Float32, "Score of the first frame, 0 to 255; null where the shot begins the video.")
             .add("shot_max_inner_score", DataType::Float32, "Largest score after the first frame, 0 to 255; null for one frame.")
             .add("shot_decoded_duration_us", DataType::Int64, "End of the last frame of the video that was used, microseconds.")
-            .add("shot_truncated", DataType::Boolean, "True if that is before the end that the file promises: by more than 1 s and 2 %, or by damage.")
+            .add(
+                "shot_truncated",
+                DataType::Boolean,
+                "True if that is before the end that the file promises: by more than 1 s and 2 %, or by damage.",
+            )
             .add("shot_decode_errors", DataType::Int64, "Errors that the decoder reported in the whole video.")
     }
 
@@ -213,7 +225,12 @@ min_shot_seconds = 2.0
 
     fn validate(&self, check: &mut dyn StepCheck) {
         if self.kernel_size.is_some_and(|k| k % 2 == 0) {
-            check.error(Some("kernel_size"), Code::Contradiction, "`kernel_size` is even".into(), Some("take an odd number".into()));
+            check.error(
+                Some("kernel_size"),
+                Code::Contradiction,
+                "`kernel_size` is even".into(),
+                Some("take an odd number".into()),
+            );
         }
         if !self.luma_only && self.weights_in_order().iter().all(|w| *w == 0.0) {
             let help = Some("give one of them a weight, or set luma_only = true".into());

@@ -20,7 +20,10 @@ fn detectors() -> BTreeMap<&'static str, ShotSplit> {
         ("content", content("")),
         ("content_low", content("threshold = 12.0\nmin_scene_len = 5")),
         ("content_suppress", content("threshold = 12.0\nmin_scene_len = 20\nfilter_mode = 'suppress'")),
-        ("content_edges", content("kernel_size = 5\n[weights]\ndelta_hue = 1.0\ndelta_sat = 0.5\ndelta_lum = 1.0\ndelta_edges = 0.2")),
+        (
+            "content_edges",
+            content("kernel_size = 5\n[weights]\ndelta_hue = 1.0\ndelta_sat = 0.5\ndelta_lum = 1.0\ndelta_edges = 0.2"),
+        ),
         ("content_luma", content("luma_only = true\nmin_scene_len = 1")),
         ("adaptive", adaptive("")),
         ("adaptive_wide", adaptive("adaptive_threshold = 2.0\nwindow_width = 4\nmin_content_val = 6.0\nmin_scene_len = 8")),

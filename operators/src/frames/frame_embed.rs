@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch,
+    StringBuilder,
 };
 use arrow::datatypes::{DataType, Field, Int64Type};
 use curette_engine::diag::Code;
@@ -478,7 +479,7 @@ impl Builders {
 mod tests {
     use super::*;
     use crate::media::tests::{Bench, media_folder, process_uris};
-    
+
     fn started(settings: FrameEmbed) -> Started {
         Started::new(settings, None)
     }
