@@ -63,7 +63,12 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
             let buffer = current.sample.buffer_owned().ok_or_else(unknown)?;
             encoding.push(buffer, pts_ns, duration_ns)?;
             times_ns.push(zero + pts_ns);
-            shown = Some(Decoded { pts_ns: zero + pts_ns, duration_ns: Some(duration_ns), sample: current.sample.clone(), whole: current.whole });
+            shown = Some(Decoded {
+                pts_ns: zero + pts_ns,
+                duration_ns: Some(duration_ns),
+                sample: current.sample.clone(),
+                whole: current.whole,
+            });
         }
         match next {
             Some(next) => current = next,

@@ -20,9 +20,7 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{
-    END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE,
-};
+use super::limits::{END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
