@@ -79,6 +79,10 @@ impl Settings {
             };
             return if same { Ok(()) } else { Err(failed(folder, message())) };
         }
+        if folder.join(sheet::SHEET).exists() {
+            let what = "has a labels.csv, but no sampling.json that says what it was laid out for; it was not written over: use another folder";
+            return Err(failed(folder, what));
+        }
         std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(folder, e))?;
         write_whole(&folder.join("sampling.json"), (text + "\n").as_bytes())

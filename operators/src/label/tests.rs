@@ -219,6 +219,7 @@ fn a_stopped_run_goes_on_and_what_was_filled_in_stays() {
     std::fs::write(other.join(SHEET), "sample,video_id,title,group,label\n").unwrap();
     let said = text_of(records(&settings, &table, 8, &other).unwrap_err(), dir.path());
     assert!(said.contains("was not written over"), "{said}");
+    assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1, "nothing was put beside it");
 }
 
 /// The output table of a pipeline over clips: pictures come from the video, from the clip's own file, or from its bytes.
