@@ -1,6 +1,7 @@
 //! The second look of EasyOCR at a strip that it could hardly read: the grey levels between the 10th and the 90th percentile are stretched.
 //!
-//! What can go wrong: the original adds 25 levels before it stretches, so that a strip of hardly any contrast becomes white. That reading is then the worse one.
+//! What can go wrong: the original adds 25 levels before it stretches, so that a strip of hardly any contrast becomes white. That reading is then the
+//! worse one.
 
 /// Strips with more contrast than this stay as they are.
 pub const TARGET: f64 = 0.5;

@@ -1,11 +1,11 @@
 //! From CRAFT's two maps to word boxes: the post-processing of EasyOCR (`craft_utils.getDetBoxes`), number for number.
 //!
-//! The region map is high in the middle of a character, the affinity map between two characters of a word. What is above a threshold in either and touches
-//! (not diagonally) is a word; it is dropped when no pixel of it is certain. The pixels that are in the region map are then widened, because characters are
-//! trained as blobs smaller than they are, and the smallest rectangle around them is the box.
+//! The region map is high in the middle of a character, the affinity map between two characters of a word. What is above a threshold in either and
+//! touches (not diagonally) is a word; it is dropped when no pixel of it is certain. The pixels that are in the region map are then widened, because
+//! characters are trained as blobs smaller than they are, and the smallest rectangle around them is the box.
 //!
-//! A widened run is a rectangle, so that the corners of all of these hold the corners of the region's hull; the oracle in the tests widens pixel by pixel.
-//! What can go wrong: two rectangles of the same area around one region; OpenCV may choose the other one.
+//! A widened run is a rectangle, so that the corners of all of these hold the corners of the region's hull; the oracle in the tests widens pixel by
+//! pixel. What can go wrong: two rectangles of the same area around one region; OpenCV may choose the other one.
 
 use crate::components::{Neighbours, Run, regions};
 use crate::hull::convex_hull;

@@ -1,5 +1,5 @@
-//! From a picture to CRAFT's input, as EasyOCR makes it: shrunk with its aspect kept to the pixel, black to the right and below up to multiples of 32,
-//! planar RGB with ImageNet's mean and standard deviation.
+//! From a picture to CRAFT's input, as EasyOCR makes it: shrunk with its aspect kept to the pixel, black to the right and below up to multiples of
+//! 32, planar RGB with ImageNet's mean and standard deviation.
 //!
 //! The black is there before the numbers are shifted, so that it is not zero afterwards.
 

@@ -1,6 +1,7 @@
 //! Greedy decoding of connectionist temporal classification: the best class of each step, repeats and blanks dropped.
 //!
-//! The score of PP-OCR is the mean probability of the steps that gave a character. EasyOCR's goes down with the length of the text: see [`decode_easyocr`].
+//! The score of PP-OCR is the mean probability of the steps that gave a character. EasyOCR's goes down with the length of the text: see
+//! [`decode_easyocr`].
 
 use crate::Dictionary;
 

@@ -1,7 +1,7 @@
 //! Where there is text in a picture: the detector's input, its run, and its map made into boxes of the picture.
 //!
-//! Boxes are in pixels whose centres are whole numbers. PP-OCR's maps have the size of the input; CRAFT's have half of it, with one number for the inside of
-//! characters and one for what is between them.
+//! Boxes are in pixels whose centres are whole numbers. PP-OCR's maps have the size of the input; CRAFT's have half of it, with one number for the
+//! inside of characters and one for what is between them.
 
 use ndarray::Axis;
 

@@ -1,8 +1,8 @@
 //! A grey picture, and strips of 64 rows cut out of it: the input of EasyOCR's recogniser.
 //!
-//! Grey is OpenCV's (0.299 red, 0.587 green, 0.114 blue), and so is the bilinear cut; upright text is not turned but squeezed, as the original does, whose
-//! second resize (Pillow's bicubic) changes nothing for boxes that are wider than high. What differs: a tilted box is cut out in one step instead of two, and
-//! beyond the picture its edge goes on instead of black.
+//! Grey is OpenCV's (0.299 red, 0.587 green, 0.114 blue), and so is the bilinear cut; upright text is not turned but squeezed, as the original does,
+//! whose second resize (Pillow's bicubic) changes nothing for boxes that are wider than high. What differs: a tilted box is cut out in one step
+//! instead of two, and beyond the picture its edge goes on instead of black.
 
 use fast_image_resize as fir;
 

@@ -16,9 +16,9 @@
 //! | [`recognise`] | boxes of a picture | lines of text, by either recogniser |
 //! | [`reader`] | a picture | all of the above in turn |
 //!
-//! Why a crate of its own: geometry is pure and compiles in seconds; inference goes through [`Infer`], so that neither a runtime nor the
-//! engine is needed to build or test it. Numbers and rules are those of PaddleOCR's DB detector and CRNN recogniser as RapidOCR runs them, and those of EasyOCR's
-//! CRAFT detector and second-generation recognisers as `Reader.readtext` runs them. Either detector works with either recogniser.
+//! Why a crate of its own: geometry is pure and compiles in seconds; inference goes through [`Infer`], so that neither a runtime nor the engine is
+//! needed to build or test it. Numbers and rules are those of PaddleOCR's DB detector and CRNN recogniser as RapidOCR runs them, and those of
+//! EasyOCR's CRAFT detector and second-generation recognisers as `Reader.readtext` runs them. Either detector works with either recogniser.
 //!
 //! What can go wrong: a model that is not what it claims to be. Every output's shape is looked at before it is used, numbers that are no
 //! numbers find no text, and nothing here panics on bad input.

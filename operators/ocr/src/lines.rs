@@ -1,8 +1,9 @@
 //! Words to lines as EasyOCR groups them (`utils.group_text_box`): what lies on one height and close together is read as one.
 //!
-//! Boxes that are hardly tilted become upright; those on about one height are a line, and neighbours of it with about one height and a small gap are joined.
-//! Tilted boxes stay alone. All get a margin. What can go wrong: the rule looks at boxes in the order of their height, so that steps of less than half a line
-//! make one line of a staircase; that is the original's way, and kept, because the words that it reads are what the rule of the paper counts.
+//! Boxes that are hardly tilted become upright; those on about one height are a line, and neighbours of it with about one height and a small gap are
+//! joined. Tilted boxes stay alone. All get a margin. What can go wrong: the rule looks at boxes in the order of their height, so that steps of less
+//! than half a line make one line of a staircase; that is the original's way, and kept, because the words that it reads are what the rule of the
+//! paper counts.
 
 /// Constants of the grouping; the defaults are those of `Reader.readtext`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,7 +115,8 @@ fn widened(quad: &PixelQuad, settings: &LineSettings) -> [(f64, f64); 4] {
     let length = |a: (f64, f64), b: (f64, f64)| (b.0 - a.0).hypot(b.1 - a.1);
     let margin = (1.44 * settings.margin * length(p[0], p[1]).min(length(p[0], p[3]))).trunc();
     let angle = |a: (f64, f64), b: (f64, f64)| ((a.1 - b.1) / (a.0 - b.0).max(10.0)).atan().abs();
-    // Of the falling and of the rising diagonal; the first one's columns are always 10 apart, for they are taken the wrong way round (as in the original).
+    // Of the falling and of the rising diagonal; the first one's columns are always 10 apart, for they are taken the wrong way round (as in the
+    // original).
     let (falling, rising) = (angle(p[0], p[2]), angle(p[1], p[3]));
     let moved = |p: (f64, f64), angle: f64, sx: f64, sy: f64| (p.0 + sx * angle.cos() * margin, p.1 + sy * angle.sin() * margin);
     [

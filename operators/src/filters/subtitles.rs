@@ -1,7 +1,7 @@
 //! `subtitles`: drops clips with much text on screen, read from a few uniformly spaced frames.
 //!
-//! The models are a detector and a recogniser of PP-OCR or of EasyOCR; the pipeline around them is the crate `curette-ocr`. What can go wrong: a script that the
-//! recogniser's dictionary does not hold is found but not read, so that its words do not count; `text_boxes` tells of it.
+//! The models are a detector and a recogniser of PP-OCR or of EasyOCR; the pipeline around them is the crate `curette-ocr`. What can go wrong: a
+//! script that the recogniser's dictionary does not hold is found but not read, so that its words do not count; `text_boxes` tells of it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,23 +38,25 @@ use words::{Count, Tally};
 
 /// Drops clips (or whole videos, where rows have no span) with more than `max_words` words of text on screen.
 ///
-/// `frames` frames are taken at indexes floor(k (N - 1) / (frames - 1)) of the N frames of the span, and the words of all of them are added up: a caption that
-/// stands through the whole clip counts `frames` times, as in the paper's rule (5 frames, more than 20 words). Counting stops at the frame that takes
-/// the sum above `max_words`; for a dropped row `words_on_screen` and `text_boxes` are then what had been found up to there.
+/// `frames` frames are taken at indexes floor(k (N - 1) / (frames - 1)) of the N frames of the span, and the words of all of them are added up: a
+/// caption that stands through the whole clip counts `frames` times, as in the paper's rule (5 frames, more than 20 words). Counting stops at the
+/// frame that takes the sum above `max_words`; for a dropped row `words_on_screen` and `text_boxes` are then what had been found up to there.
 ///
-/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels (or that). With PP-OCR, lines of 0.045 of the picture's height and more
-/// were all read with 640 (`benches/RESULTS.md`); a larger side takes about the square of the time and read fewer of them, but may find smaller print.
+/// A frame is shrunk so that its longest side has `longest_side_px` for finding text, and read from up to 1280 pixels (or that). With PP-OCR, lines
+/// of 0.045 of the picture's height and more were all read with 640 (`benches/RESULTS.md`); a larger side takes about the square of the time and read
+/// fewer of them, but may find smaller print.
 ///
-/// Models: PP-OCRv4 (`curette models list` tells how to get `ppocrv4-det` and `ppocrv4-rec`; none comes with curette), or a later PP-OCR exported to ONNX
-/// with the same preprocessing. Of PP-OCRv4's 6,623 characters 6,280 are Chinese, the rest are digits, signs and Latin letters with a few accents (e.g. é, ä, ü;
-/// no ö, ñ, ç), and single Greek and Cyrillic letters. Text in other scripts (Cyrillic, Arabic, Hangul, kana, ...) is found but read as nothing or as a few wrong letters,
-/// and hardly counts: see `text_boxes`. In scripts without spaces a line is one word, or a fifth of its characters with `words_or_chars`. Upside-down text
-/// is not turned.
+/// Models: PP-OCRv4 (`curette models list` tells how to get `ppocrv4-det` and `ppocrv4-rec`; none comes with curette), or a later PP-OCR exported to
+/// ONNX with the same preprocessing. Of PP-OCRv4's 6,623 characters 6,280 are Chinese, the rest are digits, signs and Latin letters with a few
+/// accents (e.g. é, ä, ü; no ö, ñ, ç), and single Greek and Cyrillic letters. Text in other scripts (Cyrillic, Arabic, Hangul, kana, ...) is found
+/// but read as nothing or as a few wrong letters, and hardly counts: see `text_boxes`. In scripts without spaces a line is one word, or a fifth of
+/// its characters with `words_or_chars`. Upside-down text is not turned.
 ///
-/// EasyOCR, with which the paper reads, is accepted as two models whose manifests say `preset = "craft"` and `preset = "easyocr-rec"`: `easyocr-craft` and
-/// `easyocr-english-g2` come out of `scripts/convert/easyocr.py`. Thresholds, the grouping of words to lines, the second look at faint strips and the score are those
-/// of `Reader.readtext`, whose defaults keep every line. Frames are looked at in the size in which they are read, which takes CRAFT several times as long
-/// as PP-OCR. A detector of one family goes with a recogniser of the other. Counts by PP-OCR and by EasyOCR cannot be compared one to one.
+/// EasyOCR, with which the paper reads, is accepted as two models whose manifests say `preset = "craft"` and `preset = "easyocr-rec"`:
+/// `easyocr-craft` and `easyocr-english-g2` come out of `scripts/convert/easyocr.py`. Thresholds, the grouping of words to lines, the second look at
+/// faint strips and the score are those of `Reader.readtext`, whose defaults keep every line. Frames are looked at in the size in which they are
+/// read, which takes CRAFT several times as long as PP-OCR. A detector of one family goes with a recogniser of the other. Counts by PP-OCR and by
+/// EasyOCR cannot be compared one to one.
 ///
 /// Unmeasured codes besides those of `probe`: `no_span`, `no_frames`, `model_input`, `model_output_not_finite`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -66,8 +68,8 @@ pub struct Subtitles {
     /// Model that reads it, likewise.
     #[serde(default = "default_recogniser")]
     pub recogniser: String,
-    /// The recogniser's characters: a file with one a line, or a YAML file of EasyOCR with `character_list`. Default: the file in the recogniser's manifest,
-    /// else the key `character` of its metadata.
+    /// The recogniser's characters: a file with one a line, or a YAML file of EasyOCR with `character_list`. Default: the file in the recogniser's
+    /// manifest, else the key `character` of its metadata.
     #[serde(default)]
     pub dictionary: Option<String>,
     /// Largest number of words that is kept (0 to 100000).
@@ -86,8 +88,8 @@ pub struct Subtitles {
     #[serde(default)]
     #[schemars(range(min = 128, max = 2560))]
     pub longest_side_px: Option<u32>,
-    /// Lines with a lower score are not counted (0 to 1). It is the mean probability of the characters with PP-OCR's recogniser, default 0.5; with EasyOCR's it is
-    /// EasyOCR's own, which falls with the length of a line, default 0.
+    /// Lines with a lower score are not counted (0 to 1). It is the mean probability of the characters with PP-OCR's recogniser, default 0.5; with
+    /// EasyOCR's it is EasyOCR's own, which falls with the length of a line, default 0.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_line_score: Option<f32>,

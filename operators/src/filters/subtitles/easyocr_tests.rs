@@ -1,5 +1,5 @@
-//! EasyOCR's models: what `check` says of them, and a run with two tiny networks of the true shapes (`scripts/goldens/easyocr.py`; the real weights are not
-//! on a package index). The run needs ONNX Runtime: see `tests.rs`.
+//! EasyOCR's models: what `check` says of them, and a run with two tiny networks of the true shapes (`scripts/goldens/easyocr.py`; the real weights
+//! are not on a package index). The run needs ONNX Runtime: see `tests.rs`.
 
 use std::path::{Path, PathBuf};
 

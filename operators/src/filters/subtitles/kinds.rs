@@ -1,7 +1,8 @@
 //! Which family a model of `subtitles` belongs to, by the preset of its manifest, and why it cannot do what a key asks of it.
 //!
-//! Pure: `check` holds the manifest's contract against it, opening a model the graph's own. What a contract leaves open is seen at the first output. What can
-//! go wrong: a bare `.onnx` file says no family and is taken for PP-OCR's; where its shapes tell that it is EasyOCR's, the message says what to do.
+//! Pure: `check` holds the manifest's contract against it, opening a model the graph's own. What a contract leaves open is seen at the first output.
+//! What can go wrong: a bare `.onnx` file says no family and is taken for PP-OCR's; where its shapes tell that it is EasyOCR's, the message says what
+//! to do.
 
 use curette_engine::diag::Code;
 use curette_engine::operator::StepCheck;

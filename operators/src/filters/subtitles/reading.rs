@@ -1,7 +1,7 @@
 //! The models of `subtitles`: found, held against each other, and run.
 //!
-//! What can go wrong: a detector in place of a recogniser, or a dictionary of another recogniser. Both are seen from the graphs' ports before the first
-//! row; what a graph leaves open is seen at its first output and then ends the run, because every row would fail alike.
+//! What can go wrong: a detector in place of a recogniser, or a dictionary of another recogniser. Both are seen from the graphs' ports before the
+//! first row; what a graph leaves open is seen at its first output and then ends the run, because every row would fail alike.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ pub struct OcrModels {
 const NO_DICTIONARY: &str =
     "name a file in the key `dictionary`: one character a line, or `character_list: '...'` for a model of EasyOCR";
 
-const UNFIT: &str = "name models of PP-OCR, or of EasyOCR by manifests with `preset = \"craft\"` and `preset = \"easyocr-rec\"` (a bare .onnx file is taken \
-     for PP-OCR's), and the recogniser's own dictionary";
+const UNFIT: &str = "name models of PP-OCR, or of EasyOCR by manifests with `preset = \"craft\"` and \
+     `preset = \"easyocr-rec\"` (a bare .onnx file is taken for PP-OCR's), and the recogniser's own dictionary";
 
 /// What a failed reading means.
 pub enum Failure {
