@@ -89,6 +89,10 @@ pub(crate) fn copying(source: &Source, settings: &CutSettings, ends: Ends) -> Re
     Ok((bytes, Written { times_ns, last_duration_ns, size: stream.size, has_audio, copied, looks }))
 }
 
+/// How far before the first wanted packet packets are read from. The parser puts parameter sets in front of the first one after a seek, so that it is
+/// not what is in the file; that one must not be wanted. More than frames are ever reordered by.
+const EARLIER_NS: i64 = 1_000_000_000;
+
 /// Frames by their number in the clip.
 type Looks = Vec<(usize, Look)>;
 
@@ -105,7 +109,8 @@ impl Work<'_> {
         let s = self.source;
         let units = &s.packets.units;
         let (first, last) = (self.plan.copied[0], self.plan.copied[self.plan.copied.len() - 1]);
-        let mut reader = open_track_at(s.path, Track::VideoPackets, s.kind, self.plan.from_ns, s.deadline, s.context)?;
+        let seek_ns = self.plan.from_ns - EARLIER_NS;
+        let mut reader = open_track_at(s.path, Track::VideoPackets, s.kind, seek_ns, s.deadline, s.context)?;
         // A seek may move what the demuxer counts from, but not stream time.
         let same = |packet: &Decoded, at: usize| {
             let (buffer, unit) = (packet.sample.buffer(), &units[at]);
