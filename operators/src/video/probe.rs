@@ -77,8 +77,8 @@ impl Operator for Probe {
         columns.add(
             "key_frame_times_us",
             DataType::new_list(DataType::Int64, true),
-            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell. Of more than 100000, \
-             every second (third, ...) one",
+            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell; of \
+             more than 100000, every second (third, ...) one",
         )
     }
 
