@@ -89,6 +89,10 @@ pub(crate) fn copying(source: &Source, settings: &CutSettings, ends: Ends) -> Re
     Ok((bytes, Written { times_ns, last_duration_ns, size: stream.size, has_audio, copied, looks }))
 }
 
+/// How far before the first wanted packet packets are read from. The parser puts parameter sets in front of the first one after a seek, so that it is
+/// not what is in the file; that one must not be wanted. More than frames are ever reordered by.
+const EARLIER_NS: i64 = 1_000_000_000;
+
 /// Frames by their number in the clip.
 type Looks = Vec<(usize, Look)>;
 
@@ -105,22 +109,28 @@ impl Work<'_> {
         let s = self.source;
         let units = &s.packets.units;
         let (first, last) = (self.plan.copied[0], self.plan.copied[self.plan.copied.len() - 1]);
-        let mut reader = open_track_at(s.path, Track::VideoPackets, s.kind, self.plan.from_ns, s.deadline, s.context)?;
+        let seek_ns = self.plan.from_ns - EARLIER_NS;
+        let mut reader = open_track_at(s.path, Track::VideoPackets, s.kind, seek_ns, s.deadline, s.context)?;
+        // A seek may move what the demuxer counts from, but not stream time.
         let same = |packet: &Decoded, at: usize| {
-            let buffer = packet.sample.buffer();
-            buffer.is_some_and(|b| b.pts().map(|t| t.nseconds()) == units[at].raw_pts && b.size() == units[at].size as usize)
+            let (buffer, unit) = (packet.sample.buffer(), &units[at]);
+            let time_fits = unit.time_ns.is_some_and(|t| same_time(t, packet.pts_ns))
+                || buffer.and_then(|b| b.pts()).map(|t| t.nseconds()) == unit.raw_pts;
+            time_fits && buffer.is_some_and(|b| b.size() == unit.size as usize)
         };
         let mut packet = reader.next()?;
         while packet.as_ref().is_some_and(|p| !same(p, first)) {
             packet = reader.next()?;
         }
-        let caps = packet.as_ref().and_then(|p| p.sample.caps_owned());
         let mut wanted = self.plan.copied.iter().peekable();
         let (mut packets, mut bytes) = (Vec::with_capacity(self.plan.copied.len()), 0);
         for at in first..=last {
-            let Some(this) = packet.take().filter(|p| same(p, at) && p.sample.caps() == caps.as_deref()) else {
+            let Some(this) = packet.take().filter(|p| same(p, at)) else {
                 return Err("packets_differ".into());
             };
+            if !self.stream.described_by(this.sample.caps()) {
+                return Err("parameter_sets".into());
+            }
             if wanted.next_if(|w| **w == at).is_some() {
                 let buffer = this.sample.buffer().and_then(|b| b.map_readable().ok()).ok_or("packets_differ")?;
                 if !self.stream.covers(&buffer) {
@@ -206,6 +216,12 @@ impl Work<'_> {
     }
 }
 
+/// True for times that differ by rounding only: a demuxer that has moved may count from elsewhere.
+fn same_time(a_ns: i64, b_ns: i64) -> bool {
+    const ROUNDING_NS: u64 = 1000;
+    a_ns.abs_diff(b_ns) <= ROUNDING_NS
+}
+
 /// The source's decoded frames from somewhere on.
 struct Frames<'a>(Reader<'a>);
 
@@ -217,10 +233,11 @@ impl<'a> Frames<'a> {
     /// The next frame, which must be the one of this time; only before the first one may others come.
     fn exactly(&mut self, time_ns: i64) -> Result<Decoded, Stop> {
         while let Some(frame) = self.0.next()? {
-            match frame.pts_ns.cmp(&time_ns) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Ok(frame),
-                std::cmp::Ordering::Greater => break,
+            if same_time(frame.pts_ns, time_ns) {
+                return Ok(frame);
+            }
+            if frame.pts_ns > time_ns {
+                break;
             }
         }
         Err("frames_differ".into())

@@ -15,6 +15,7 @@ use super::sniff::Kind;
 /// An H.264 stream that can be copied.
 pub(crate) struct Stream {
     pub avcc: Avcc,
+    codec_data: Vec<u8>,
     pub set: SequenceSet,
     pub size: (u32, u32),
 }
@@ -49,7 +50,8 @@ impl Stream {
             return Err("framing");
         }
         let data = s.get::<gst::Buffer>("codec_data").map_err(|_| "parameter_sets")?;
-        let avcc = data.map_readable().ok().and_then(|d| Avcc::parse(&d)).ok_or("parameter_sets")?;
+        let codec_data = data.map_readable().map_err(|_| "parameter_sets")?.to_vec();
+        let avcc = Avcc::parse(&codec_data).ok_or("parameter_sets")?;
         if avcc.length_bytes != 4 {
             return Err("framing");
         }
@@ -73,7 +75,7 @@ impl Stream {
         if size.0 % 2 == 1 || size.1 % 2 == 1 {
             return Err("odd_size");
         }
-        Ok(Stream { avcc, set, size })
+        Ok(Stream { avcc, codec_data, set, size })
     }
 
     /// A number for parameter sets that the stream does not use.
@@ -96,6 +98,12 @@ impl Stream {
         let numbers: BTreeSet<u32> = all.iter().flatten().map(|p| p.0).collect();
         let distinct = ours.id != self.set.id && numbers.len() == both.picture_sets.len();
         if distinct { Ok(both) } else { Err("parameter_sets") }
+    }
+
+    /// True if the caps of a packet name this stream's parameter sets.
+    pub fn described_by(&self, caps: Option<&gst::CapsRef>) -> bool {
+        let data = caps.and_then(|c| c.structure(0)?.get::<gst::Buffer>("codec_data").ok());
+        data.is_some_and(|d| d.map_readable().is_ok_and(|d| *d == *self.codec_data))
     }
 
     /// False if a packet holds a parameter set that the stream's header does not have.

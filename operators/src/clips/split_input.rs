@@ -76,7 +76,7 @@ impl<'a> Inputs<'a> {
                 Some(&values.as_primitive_opt::<Float32Type>().ok_or_else(|| wrong_type("frame_scores"))?.values()[from..to])
             }
         };
-        let key_frames = match self.key_frames.filter(|k| k.is_valid(row)) {
+        let key_frames: &[i64] = match self.key_frames.filter(|k| k.is_valid(row)) {
             None => &[],
             Some(column) => int64s(column, "key_frame_times_us")?,
         };

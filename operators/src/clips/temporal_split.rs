@@ -51,9 +51,9 @@ pub struct TemporalSplit {
     pub samples_per_second: f64,
     /// End a clip at the sample after its last one, where there is one without a gap. The content between the two was not checked: a cut may lie there.
     pub extend_to_next_sample: bool,
-    /// How far, in seconds, each end of a clip may move inward to a key frame (0 to 60; 0: not at all), so that `clip_cut` can copy packets there (`mode =
-    /// "smart"`) or copies the clip exactly (`mode = "keyframe"`). Ends move only as far as leaves `min_length_seconds`; if that allows one of them, it is the
-    /// start. Needs `key_frames = true` in the `probe` step. The clip's scores and counts remain those of the samples that made it a clip.
+    /// How far, in seconds, each end of a clip may move inward to a key frame (0 to 60; 0: not at all), so that `clip_cut` can copy packets there
+    /// (`mode = "smart"`) or copies the clip exactly (`mode = "keyframe"`). Ends move only as far as leaves `min_length_seconds`; if that allows one
+    /// of them, it is the start. Needs `key_frames = true` in the `probe` step. Scores and counts remain those of the samples that made it a clip.
     #[schemars(range(min = 0.0, max = 60.0))]
     pub keyframe_tolerance_seconds: f64,
     /// What is compared with `min_similarity`.

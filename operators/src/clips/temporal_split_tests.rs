@@ -172,3 +172,13 @@ fn ends_move_to_key_frames_within_the_tolerance() {
     }
     assert_eq!(out.columns.len(), operator.columns().adds.len());
 }
+
+#[test]
+fn a_tolerance_without_key_frames_is_a_mistake() {
+    let step = |tolerance: &str| format!("type = \"temporal_split\"\nkeyframe_tolerance_seconds = {tolerance}");
+    let found = crate::testing::mistakes(&step("0.5"), &[]);
+    assert!(found[0].starts_with("keyframe_tolerance_seconds E-MissingColumn"), "{found:?}");
+    assert!(crate::testing::mistakes(&step("0.0"), &[]).is_empty());
+    let list = DataType::new_list(DataType::Int64, true);
+    assert!(crate::testing::mistakes(&step("0.5"), &[("key_frame_times_us", list)]).is_empty());
+}

@@ -77,8 +77,8 @@ impl Operator for Probe {
         columns.add(
             "key_frame_times_us",
             DataType::new_list(DataType::Int64, true),
-            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell. Of more than 100000, \
-             every second (third, ...) one",
+            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell; of \
+             more than 100000, every second (third, ...) one",
         )
     }
 
@@ -195,6 +195,9 @@ impl Builders {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
     use super::*;
     use crate::media::tests::{media_folder, process_uris};
 
@@ -231,5 +234,21 @@ mod tests {
         let operator = Probe { truncated_files: TruncatedFiles::Keep, ..Probe::default() };
         let done = process_uris(&operator, &[folder.join("broken-truncated-45pct.mp4").to_string_lossy().into_owned()]);
         assert_eq!(done.verdicts, [Verdict::Pass]);
+    }
+
+    #[test]
+    fn key_frames_are_told_where_they_are_asked_for() {
+        let Some(folder) = media_folder() else { return };
+        let uris: Vec<String> = ["ultrasound-cardiac-240p.mp4", "no-such-file.mp4"]
+            .iter()
+            .map(|n| folder.join(n).to_string_lossy().into_owned())
+            .collect();
+        let operator = Probe { key_frames: true, ..Probe::default() };
+        let done = process_uris(&operator, &uris);
+        let column = done.columns[operator.columns().adds.len() - 1].as_list::<i32>();
+        let times = column.value(0).as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!(times.iter().map(|t| (t + 500_000) / 1_000_000).collect::<Vec<_>>(), [0, 2, 4, 6, 8, 10, 12, 14], "{times:?}");
+        assert!(column.is_null(1));
+        assert_eq!(process_uris(&Probe::default(), &uris).columns.len() + 1, done.columns.len());
     }
 }

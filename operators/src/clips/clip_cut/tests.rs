@@ -144,6 +144,14 @@ fn what_cannot_be_cut_says_why() {
 }
 
 #[test]
+fn sizes_that_cannot_be_made_are_mistakes() {
+    let found = |keys: &str| crate::testing::mistakes(&format!("type = \"clip_cut\"\n{keys}"), &[]);
+    assert!(found("width = 720\nheight = 480\nresize = \"cover\"\nfps = 24.0").is_empty());
+    assert!(found("width = 720")[0].starts_with("width E-Contradiction"));
+    assert!(found("width = 720\nheight = 405")[0].starts_with("height E-OutOfRange"));
+}
+
+#[test]
 fn the_mode_that_was_used_is_in_the_row() {
     let Some(folder) = media_folder() else { return };
     let base = tempfile::tempdir().unwrap();
