@@ -42,7 +42,7 @@ fn tiny(folder: &Path) {
 }
 
 fn easyocr() -> Subtitles {
-    Subtitles { detector: "easyocr-craft".into(), recogniser: "easyocr-english-g2".into(), ..operator() }
+    Subtitles { detector: "easyocr-craft".into(), recogniser: "easyocr-english-g2".into(), max_words: 1000, ..operator() }
 }
 
 fn runtime(folder: &Path) -> RuntimeSettings {
@@ -74,9 +74,7 @@ fn a_bare_graph_of_easyocr_is_told_what_it_lacks() {
     let help = |role, contract: &Contract| mistake(role, &bare, Some(contract)).unwrap().help;
     assert!(help(Role::Detector, &craft).contains("preset = \"craft\""));
     assert!(help(Role::Recogniser, &reads).contains("preset = \"easyocr-rec\""));
-    let wrong =
-        mistake(Role::Detector, &manifest("easyocr-craft"), Some(&contract(r#"["n", 3, "h", "w"]"#, r#"["n", 1, "h", "w"]"#)))
-            .unwrap();
+    let wrong = mistake(Role::Detector, &manifest("easyocr-craft"), Some(&reads)).unwrap();
     assert!(wrong.message.contains("of EasyOCR") && wrong.message.contains("[any, any, any, 2]"), "{wrong:?}");
     let characters = curette_ocr::Dictionary::from_characters("abc");
     assert!(foreign(&characters, &reads).unwrap().message.contains("97 classes"));
@@ -126,7 +124,6 @@ fn subtitles_are_found_and_read_with_models_of_easyocr() {
     let models = done.columns[3].as_string::<i32>();
     assert!(models.value(0).starts_with("easyocr-craft@1#") && models.value(0).contains("+easyocr-english-g2@1#"));
     assert!(matches!(&done.verdicts[1], Verdict::Unmeasured(p) if p.code == "not_a_video"));
-    assert_eq!(numbers(&run(&easyocr(), &resources, &files), 0), numbers(&done, 0), "the same again");
     // A score of 1 is reached by nothing: boxes stay, words go.
     let strict = run(&Subtitles { min_line_score: Some(1.0), ..easyocr() }, &resources, &files[..1]);
     assert_eq!((numbers(&strict, 0), numbers(&strict, 1)[0]), (vec![Some(0)], numbers(&done, 1)[0]));
