@@ -3,6 +3,7 @@
 pub mod clip_cut;
 mod cuts;
 pub mod runs;
+mod shot_rows;
 pub mod shot_split;
 mod shots;
 pub mod similarity;
