@@ -158,6 +158,17 @@ mod tests {
         ]
         .map(|(policy, stats)| judge(policy, stats).unwrap_err())
         .into();
-        insta::assert_snapshot!(said.join("\n"), @"");
+        let told =
+            "v.mp4: the decoder reported 11 errors in 100 frames, the first one after 1.000 s; max_errors_per_frame is 0.1";
+        let ended = "v.mp4: decoding ended at 4.000 s of 9.000 s (damaged: no more)";
+        let remedy = "fetch it again, or set damaged_videos = \"keep_whole_part\"";
+        let want = [
+            format!("reject damaged Some(0.11) Some(0.1): {told}; {remedy}"),
+            format!("error damaged: {told}; {remedy}"),
+            "error damaged: v.mp4: the decoder reported errors before its first frame; no part of it decoded whole".into(),
+            format!("reject truncated Some(4.0) Some(9.0): {ended}; {remedy}"),
+            format!("error truncated: {ended}; {remedy}"),
+        ];
+        assert_eq!(said, want);
     }
 }

@@ -4,6 +4,7 @@ mod boundaries;
 pub mod clip_cut;
 mod cuts;
 pub mod runs;
+mod shot_rows;
 pub mod shot_split;
 mod shots;
 pub mod similarity;

@@ -4,10 +4,9 @@
 //! second that look alike, this one finds the frame where a film is cut; it knows nothing of meaning. What can go wrong: dissolves are no cuts to either detector;
 //! flashes and fast motion are, where `adaptive` does not see that their neighbours differ as much.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, BooleanBuilder, Float32Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::diag::Code;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
@@ -16,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cuts::{Adaptive, Mode};
+use super::shot_rows::Builders;
 use super::shots::{Detector, Frames, Shot};
 use crate::damage::{DamagedVideos, Policy, Usable};
 use crate::media::{MediaContext, every_frame, plane_of, problem};
@@ -351,56 +351,16 @@ impl Transform for Finder {
             match self.find(uri, &context) {
                 Ok(found) => {
                     parents.extend(std::iter::repeat_n(row as u32, found.shots.len()));
-                    found.shots.iter().for_each(|(index, shot)| out.append(ids.value(row), *index, shot, &found));
+                    found
+                        .shots
+                        .iter()
+                        .for_each(|(index, shot)| out.append(ids.value(row), *index, shot, &found.usable, found.decode_errors));
                     verdicts.push(Verdict::Pass);
                 }
                 Err(verdict) => verdicts.push(verdict),
             }
         }
         Ok(Processed::children(verdicts, parents, out.finish(self.settings.rows)))
-    }
-}
-
-#[derive(Default)]
-struct Builders {
-    id: StringBuilder,
-    index: Int32Builder,
-    /// Start and end in microseconds, then in nanoseconds.
-    spans: [Int64Builder; 4],
-    frames: Int32Builder,
-    scores: [Float32Builder; 2],
-    decoded: Int64Builder,
-    truncated: BooleanBuilder,
-    errors: Int64Builder,
-}
-
-impl Builders {
-    fn append(&mut self, video: &str, index: usize, shot: &Shot, found: &Found) {
-        let (start_us, end_us) = (shot.start_ns / 1000, shot.end_ns / 1000);
-        self.id.append_value(format!("{video}#{start_us}-{end_us}"));
-        self.index.append_value(index as i32);
-        for (builder, value) in self.spans.iter_mut().zip([start_us, end_us, shot.start_ns, shot.end_ns]) {
-            builder.append_value(value);
-        }
-        self.frames.append_value(shot.frames as i32);
-        for (builder, value) in self.scores.iter_mut().zip([shot.cut_score, shot.max_inner_score]) {
-            builder.append_option(value);
-        }
-        self.decoded.append_value(found.usable.decoded_duration_us);
-        self.truncated.append_value(found.usable.truncated);
-        self.errors.append_value(found.decode_errors as i64);
-    }
-
-    fn finish(mut self, rows: Rows) -> Vec<ArrayRef> {
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.id.finish()), Arc::new(self.index.finish())];
-        let spans = if rows == Rows::Clips { 4 } else { 2 };
-        columns.extend(self.spans.iter_mut().take(spans).map(|b| Arc::new(b.finish()) as ArrayRef));
-        columns.push(Arc::new(self.frames.finish()));
-        columns.extend(self.scores.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef));
-        columns.push(Arc::new(self.decoded.finish()));
-        columns.push(Arc::new(self.truncated.finish()));
-        columns.push(Arc::new(self.errors.finish()));
-        columns
     }
 }
 
