@@ -60,12 +60,13 @@ impl Policy {
         match self.damaged {
             DamagedVideos::Error => Err(Verdict::unmeasured(damage.code, damage.message)),
             DamagedVideos::Reject => Err(Verdict::fail(damage.code, damage.measured, damage.threshold, damage.message)),
+            // Errors are within the limit, or they would be the damage: what is there counts as whole.
+            DamagedVideos::KeepWholePart if damage.code == "truncated" => Ok(whole),
             DamagedVideos::KeepWholePart if stats.whole_duration_us <= 0 => {
                 let message =
                     format!("{}: the decoder reported errors before its first frame; no part of it decoded whole", shown(uri));
                 Err(Verdict::unmeasured("damaged", message))
             }
-            DamagedVideos::KeepWholePart if damage.code == "truncated" && stats.decode_errors == 0 => Ok(whole),
             DamagedVideos::KeepWholePart => {
                 Ok(Usable { until_us: stats.whole_duration_us, decoded_duration_us: stats.whole_duration_us, truncated: true })
             }

@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     decoded: u64,
     end_ns: i64,
     whole_end_ns: i64,
+    /// Errors that the decoder reported before what is wanted.
+    errors_before: u64,
 }
 
 impl Progress {
@@ -64,6 +66,7 @@ impl Progress {
 
     /// The pass is over; it was to go as far as `until_ns`.
     pub fn finish(self, reader: &Reader, packets: &Packets, until_ns: i64) -> GridStats {
+        let errors = reader.decode_errors().saturating_sub(self.errors_before);
         let promised_ns = packets.end_ns.min(until_ns);
         let stated_ns = packets.stated_ns.unwrap_or(0).max(packets.end_ns).min(until_ns);
         GridStats {
@@ -71,9 +74,12 @@ impl Progress {
             frames_picked: self.picked,
             decoded_duration_us: self.end_ns / 1000,
             promised_duration_us: stated_ns / 1000,
-            truncated: packets.truncated() || is_short(self.end_ns, promised_ns) || reader.ended_by.is_some(),
-            whole_duration_us: if reader.decode_errors() == 0 { self.end_ns } else { self.whole_end_ns } / 1000,
-            decode_errors: reader.decode_errors(),
+            // A file that ends early is whole up to there: a shot before its end lacks nothing.
+            truncated: (packets.truncated() && packets.end_ns < until_ns)
+                || is_short(self.end_ns, promised_ns)
+                || reader.ended_by.is_some(),
+            whole_duration_us: if errors == 0 { self.end_ns } else { self.whole_end_ns } / 1000,
+            decode_errors: errors,
             ended_by: reader.ended_by.as_ref().map(ToString::to_string),
         }
     }
@@ -283,7 +289,12 @@ impl Pass<'_> {
             if frame.pts_ns >= end_ns {
                 break;
             }
-            progress.note(&frame, packets.period_ns());
+            if frame.pts_ns < start_ns {
+                // What is wrong before the span is not wrong with the span.
+                progress.errors_before = reader.decode_errors();
+            } else {
+                progress.note(&frame, packets.period_ns());
+            }
             let takes = match &mut planned {
                 None => self.in_span(frame.pts_ns) && grid.takes(frame.pts_ns),
                 Some(picks) => std::iter::from_fn(|| picks.next_if(|t| **t <= frame.pts_ns)).count() > 0,

@@ -34,7 +34,26 @@ pub struct ModelIdentity {
 pub struct Models {
     settings: Settings,
     store: Store,
-    open: Mutex<HashMap<(String, String, RunSettings), Arc<Model>>>,
+    open: Mutex<Open>,
+}
+
+/// Models that are open, and the memory that their sessions may come to take.
+#[derive(Default)]
+struct Open {
+    models: HashMap<(String, String, RunSettings), Arc<Model>>,
+    mib: u64,
+}
+
+/// Times its file that a session takes where the manifest has no `memory_mib`: 1.5 to 6 were measured, one model took 14.
+const FILE_TO_MEMORY: u64 = 4;
+/// Least memory that a session is taken to need, in MiB.
+const LEAST_MIB: u64 = 64;
+
+/// Memory of one session in MiB.
+fn session_mib(located: &Located) -> u64 {
+    let file = located.require(FileRole::Graph).ok().and_then(|graph| std::fs::metadata(graph).ok());
+    let guess = file.map_or(0, |f| f.len() >> 20) * FILE_TO_MEMORY;
+    if located.manifest.run.memory_mib > 0 { located.manifest.run.memory_mib } else { guess.max(LEAST_MIB) }
 }
 
 impl Models {
@@ -92,11 +111,18 @@ impl Models {
         // Held while opening, so that two steps with one model load it once.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Two manifests of one name may say other things of one graph.
-        if let Some(model) = open.get(&key).filter(|m| m.manifest == located.manifest) {
+        if let Some(model) = open.models.get(&key).filter(|m| m.manifest == located.manifest) {
             return Ok(Arc::clone(model));
         }
-        let model = Arc::new(Model::open(self.library()?, located, sha256, run.clone())?);
-        open.insert(key, Arc::clone(&model));
+        let mib = session_mib(&located);
+        // All models of a process together stay within half of the memory: the first ones take what they can use, each gets one session.
+        let room = memory_mib().map(|all| (all / 2).saturating_sub(open.mib));
+        let library = self.library()?;
+        let on_processor = run.providers.iter().all(|p| *p == Provider::Cpu || !available(*p));
+        let replicas = run.replicas_of(mib, on_processor, room);
+        let model = Arc::new(Model::open(library, located, sha256, run.clone(), replicas)?);
+        open.mib += mib * replicas as u64;
+        open.models.insert(key, Arc::clone(&model));
         Ok(model)
     }
 }
@@ -114,7 +140,7 @@ pub struct Model {
 }
 
 impl Model {
-    fn open(library: Library, located: Located, sha256: String, run: RunSettings) -> Result<Model> {
+    fn open(library: Library, located: Located, sha256: String, run: RunSettings, replicas: usize) -> Result<Model> {
         located.verify()?;
         let graph = located.require(FileRole::Graph)?.to_owned();
         let manifest = located.manifest;
@@ -126,8 +152,6 @@ impl Model {
         }
         let started = Instant::now();
         let session = Session::open(&library, &manifest.name, &graph, manifest.contract.as_ref(), &run)?;
-        let on_processor = run.providers.iter().all(|p| *p == Provider::Cpu || !available(*p));
-        let replicas = run.replicas_of(manifest.run.memory_mib, on_processor, memory_mib());
         let identity = ModelIdentity {
             name: manifest.name.clone(),
             version: manifest.version.clone(),

@@ -147,10 +147,6 @@ fn build(library: &Library, model: &str, graph: &Path, run: &RunSettings) -> Res
     builder = builder.with_intra_threads(run.threads.max(1)).map_err(|e| refuse(&e))?;
     builder = builder.with_intra_op_spinning(false).map_err(|e| refuse(&e))?;
     let providers = providers(&run.providers)?;
-    if strict(&run.providers) {
-        // Registered is not used: without this, nodes that the device does not know go to the processor in silence.
-        builder = builder.with_config_entry("session.disable_cpu_ep_fallback", "1").map_err(|e| refuse(&e))?;
-    }
     builder = builder.with_execution_providers(providers).map_err(|e| {
         ModelError::new(ErrorKind::Provider, format!("model `{model}`: {e}"))
             .help("add \"cpu\" to [runtime] providers to go on without it")
@@ -163,14 +159,10 @@ fn build(library: &Library, model: &str, graph: &Path, run: &RunSettings) -> Res
     })
 }
 
-/// Nothing may run on the processor.
-fn strict(wanted: &[Provider]) -> bool {
-    !wanted.contains(&Provider::Cpu)
-}
-
-/// The providers to register. With `cpu` in the list the others may be absent.
+/// The providers to register. With `cpu` in the list the others may be absent. Even without it ONNX Runtime puts some small nodes (shapes, slices of them) on the
+/// processor on purpose; forbidding that makes it refuse such graphs.
 fn providers(wanted: &[Provider]) -> Result<Vec<ExecutionProviderDispatch>> {
-    let strict = strict(wanted);
+    let strict = !wanted.contains(&Provider::Cpu);
     let mut out = Vec::new();
     for &provider in wanted {
         if provider != Provider::Cpu && !available(provider) {

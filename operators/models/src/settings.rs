@@ -100,16 +100,16 @@ impl Default for RunSettings {
 }
 
 impl RunSettings {
-    /// Sessions of a model of which one takes `model_mib` (0 = not known) on a machine of `memory_mib`: what `replicas` says, else one per core on a processor and one
-    /// on a device, and as many as half of the memory holds.
-    pub fn replicas_of(&self, model_mib: u64, on_processor: bool, memory_mib: Option<u64>) -> usize {
+    /// Sessions of a model of which one takes `model_mib`: what `replicas` says, else one per core on a processor and one on a device, as far as `room_mib` holds them
+    /// (`None` = not known), and one at least.
+    pub fn replicas_of(&self, model_mib: u64, on_processor: bool, room_mib: Option<u64>) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let wanted = match (self.replicas, on_processor) {
             (0, true) => cores.div_ceil(self.threads.max(1)),
             (0, false) => 1,
             (given, _) => return given.min(MAX_REPLICAS),
         };
-        let fit = memory_mib.and_then(|all| (all / 2).checked_div(model_mib)).map_or(MAX_REPLICAS as u64, |n| n.max(1));
+        let fit = room_mib.and_then(|room| room.checked_div(model_mib)).map_or(MAX_REPLICAS as u64, |n| n.max(1));
         wanted.clamp(1, MAX_REPLICAS).min(usize::try_from(fit).unwrap_or(MAX_REPLICAS))
     }
 }
@@ -130,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_stay_within_half_of_the_memory_unless_told() {
+    fn sessions_stay_within_the_room_unless_told() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let auto = RunSettings::default();
         assert_eq!(auto.replicas_of(0, true, Some(64_000)), cores);
-        assert_eq!(auto.replicas_of(3200, true, Some(6400)), 1, "DOVER on a small machine");
+        assert_eq!(auto.replicas_of(3200, true, Some(3300)), 1, "DOVER on a small machine");
         assert_eq!(auto.replicas_of(3200, true, Some(100)), 1, "one there must be");
         assert_eq!(auto.replicas_of(3200, true, None), cores);
         assert_eq!(auto.replicas_of(10, false, Some(64_000)), 1, "one on a device");

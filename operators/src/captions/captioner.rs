@@ -182,7 +182,8 @@ pub struct Captioner {
     #[serde(default = "defaults::tokens_per_image")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub tokens_per_image: u64,
-    /// `openai`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64). Default: one per output and step.
+    /// `openai`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64); it is kept with the caches, so steps
+    /// with a `cache_location` of their own share only what lies there. Default: one per output and step.
     #[serde(default)]
     pub budget_name: String,
     /// `openai`: folder of cached answers, from the pipeline file's folder if relative; `"off"` for none. Default: `curette/captions` in the user's

@@ -103,7 +103,7 @@ impl Captioner {
             max_throttled: Duration::from_secs_f64(self.max_throttled_seconds),
             limiter: context.resources.get(Limiters::default).named(&group, limits),
             prices: self.prices(),
-            purse: budget::open(context, folder, &self.budget_name, self.most())?,
+            purse: budget::open(context, folder, self.cache_location.is_some(), &self.budget_name, self.most())?,
             codes: CODES,
         })
     }

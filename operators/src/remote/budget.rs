@@ -12,12 +12,20 @@ use crate::captions::binding::texts_blake3;
 /// The longest name of a budget.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The purse of a step, kept in a folder beside its cache; `None` without any limit.
-pub fn open(context: &BuildContext, folder: Option<&Path>, name: &str, most: Most) -> Result<Option<Purse>, String> {
+/// The purse of a step, kept beside its cache; `None` without any limit. A named one of a step whose cache is where it is by default is kept in the folder of all
+/// caches, so that steps of every kind share it; `placed` says that the user chose the cache's folder.
+pub fn open(
+    context: &BuildContext,
+    folder: Option<&Path>,
+    placed: bool,
+    name: &str,
+    most: Most,
+) -> Result<Option<Purse>, String> {
     if most == Most::default() {
         return Ok(None);
     }
     let folder = folder.ok_or("a budget is kept beside the cache, and there is none; set `cache_location`")?;
+    let folder = if name.is_empty() || placed { folder } else { folder.parent().unwrap_or(folder) };
     let name = match name {
         "" => {
             let output = context.resources.get(OutputPlace::default);

@@ -69,6 +69,7 @@ pub(super) struct State {
     pub(super) shrunk_at: Instant,
     /// When it last answered anything but 429.
     pub(super) answered_at: Option<Instant>,
+    pub(super) served_at: Option<Instant>,
     pub(super) in_flight: usize,
     pub(super) breaker: Breaker,
 }
@@ -93,6 +94,7 @@ impl Limiter {
             to_take_away: 0,
             shrunk_at: now,
             answered_at: None,
+            served_at: None,
             in_flight: 0,
             breaker: Breaker::new(limits.give_up, limits.retry_share, reserve),
         };
@@ -193,6 +195,11 @@ impl Limiter {
     /// Has anything but a 429 been answered since then?
     pub fn answered_since(&self, then: Instant) -> bool {
         self.state().answered_at.is_some_and(|at| at >= then)
+    }
+
+    /// Has anybody got what was asked for since then?
+    pub fn served_since(&self, then: Instant) -> bool {
+        self.state().served_at.is_some_and(|at| at >= then)
     }
 
     /// Nobody asks for so long.

@@ -26,8 +26,12 @@ pub struct Patience<'a> {
     bad_answers: u32,
     failures: u32,
     closed: u32,
+    /// When it was first refused.
+    closed_at: Option<Instant>,
     /// When it first met a 429.
     throttled: Option<Instant>,
+    /// How long it was left alone because of 429s; waiting for a turn, for rates and for money is not that.
+    left_alone: Duration,
 }
 
 /// How long to wait before the next attempt, or why there is none.
@@ -36,13 +40,30 @@ type Wait = Result<Duration, Failure>;
 impl<'a> Patience<'a> {
     /// A question that was not asked yet.
     pub fn of(service: &'a Service) -> Patience<'a> {
-        Patience { service, backoff: service.retry_initial, bad_answers: 0, failures: 0, closed: 0, throttled: None }
+        Patience {
+            service,
+            backoff: service.retry_initial,
+            bad_answers: 0,
+            failures: 0,
+            closed: 0,
+            closed_at: None,
+            throttled: None,
+            left_alone: Duration::ZERO,
+        }
     }
 
     /// The key, the account, the model or the address was refused.
     pub fn closed(&mut self, problem: Problem) -> Wait {
         self.closed += 1;
-        if self.closed >= CLOSED_ANSWERS { Err(Failure::Down(problem)) } else { Ok(self.longer()) }
+        let first = *self.closed_at.get_or_insert_with(Instant::now);
+        if self.closed < CLOSED_ANSWERS {
+            return Ok(self.longer());
+        }
+        // Where others are served meanwhile, it is about this question: a firewall that dislikes a word, say.
+        Err(match self.service.limiter.served_since(first) {
+            true => Failure::Problem(problem),
+            false => Failure::Down(problem),
+        })
     }
 
     /// There was an answer without what was asked for.
@@ -67,7 +88,8 @@ impl<'a> Patience<'a> {
         let again = asked.is_none() || self.backoff > self.service.retry_initial;
         let longer = self.longer();
         let wait = if again { longer.max(MIN_THROTTLED) } else { Duration::ZERO };
-        let waited = first.elapsed() + wait.max(asked.unwrap_or_default());
+        self.left_alone += wait.max(asked.unwrap_or_default());
+        let waited = self.left_alone;
         if waited <= self.service.max_throttled {
             return Ok(wait);
         }

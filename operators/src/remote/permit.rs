@@ -53,7 +53,10 @@ impl<'a> Permit<'a> {
         let mut state = self.limiter.state();
         state.answered_at = Some(Instant::now());
         match useful {
-            true => state.breaker.answered(),
+            true => {
+                state.served_at = Some(Instant::now());
+                state.breaker.answered();
+            }
             false => state.breaker.alive(),
         }
         if let (Some(bucket), Some(charged)) = (&mut state.tokens, charged) {

@@ -63,7 +63,7 @@ pub fn whisper(step: &Transcript, context: &BuildContext) -> Result<Whisper, Str
             max_throttled: MAX_THROTTLED,
             limiter: context.resources.get(Limiters::default).named(&group, limits),
             prices: None,
-            purse: budget::open(context, folder.as_deref(), &step.budget_name, most)?,
+            purse: budget::open(context, folder.as_deref(), step.cache_location.is_some(), &step.budget_name, most)?,
             codes: CODES,
         },
         model: step.model.clone(),

@@ -125,7 +125,8 @@ pub struct Transcript {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub max_cost_usd: Option<f64>,
-    /// `whisper`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64). Default: one per output and step.
+    /// `whisper`: whoever names one budget spends from it (letters, digits, `-`, `_`; up to 64); it is kept with the caches, so steps
+    /// with a `cache_location` of their own share only what lies there. Default: one per output and step.
     #[serde(default)]
     pub budget_name: String,
     /// `whisper`: a service that has answered nothing for so many seconds is down (1 to 86400).
