@@ -27,10 +27,15 @@ pub(crate) fn start() -> Result<(), MediaError> {
     teardown::check()
 }
 
+/// Decoders of VP8 and VP9 with a layer of opacity. They decode the two layers side by side and wait for both, for ever if one packet cannot be decoded. The plain
+/// decoders give the same colours; opacity is of no use here.
+const BLOCKING: [&str; 2] = ["vp8alphadecodebin", "vp9alphadecodebin"];
+
 fn prefer_software() {
     let factories = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
     for factory in factories {
-        if factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware")) {
+        let hardware = factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware"));
+        if hardware || BLOCKING.contains(&factory.name().as_str()) {
             factory.set_rank(gst::Rank::NONE);
         }
     }

@@ -55,7 +55,7 @@ impl Default for Probe {
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str = "[step.probe]\ntype = \"probe\"\ninputs = [\"videos\"]\ntruncated_files = \"error\"\n";
 
     fn columns(&self) -> Columns {
