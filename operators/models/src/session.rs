@@ -102,6 +102,12 @@ impl Session {
                 return Err(ModelError::new(ErrorKind::NotFinite, message)
                     .help("the weights may be damaged (`curette models verify`), or the input is far outside its range"));
             }
+            if let Some(misfit) = misshapen(port, tensor.shape()) {
+                let help =
+                    "the graph is another model's, or the manifest is wrong; convert it so that its output has fixed lengths";
+                let message = format!("output `{}` of model `{}` {misfit}", port.name, self.model);
+                return Err(ModelError::new(ErrorKind::Contract, message).help(help));
+            }
             out.push(tensor);
         }
         Ok(out)
@@ -290,6 +296,16 @@ pub fn check_inputs(model: &str, contract: &Contract, inputs: &[Tensor]) -> Resu
     Ok(())
 }
 
+/// How an output differs from what its port promises. Graphs may leave lengths open that the manifest fixes; only the numbers that come out show them.
+fn misshapen(port: &Port, given: &[usize]) -> Option<String> {
+    let fits = port.shape.len() == given.len()
+        && port.shape.iter().zip(given).all(|(want, have)| match want {
+            Dim::Fixed(want) => *want == *have as u64,
+            Dim::Symbol(_) => true,
+        });
+    (!fits).then(|| format!("has the shape {given:?}, expected {}", shape(&port.shape)))
+}
+
 fn first_line(e: &dyn std::fmt::Display) -> String {
     e.to_string().lines().next().unwrap_or_default().to_owned()
 }
@@ -300,4 +316,18 @@ fn failed(model: &str, e: &dyn std::fmt::Display) -> ModelError {
 
 fn stopped(model: &str) -> ModelError {
     ModelError::new(ErrorKind::Cancelled, format!("model `{model}`: the run is being stopped"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_of_another_width_is_named() {
+        let dims = |last| vec![Dim::Symbol("batch".into()), Dim::Fixed(last)];
+        let port = Port { name: "embedding".into(), dtype: Dtype::F32, shape: dims(512) };
+        assert_eq!(misshapen(&port, &[8, 512]), None);
+        assert_eq!(misshapen(&port, &[8, 768]).as_deref(), Some("has the shape [8, 768], expected [batch, 512]"));
+        assert!(misshapen(&port, &[8]).is_some());
+    }
 }
