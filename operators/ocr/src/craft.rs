@@ -57,7 +57,7 @@ pub fn words(region: &[f32], affinity: &[f32], width: usize, settings: &CraftSet
 }
 
 fn word(region: &[f32], runs: &[Run], (width, rows): (usize, usize), settings: &CraftSettings) -> Option<Word> {
-    let size: usize = runs.iter().map(|r| length(r)).sum();
+    let size: usize = runs.iter().map(length).sum();
     let score = runs.iter().flat_map(|r| values(region, width, r)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
     if size < settings.min_pixels || score < settings.text_threshold {
         return None;
