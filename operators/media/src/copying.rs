@@ -124,7 +124,7 @@ impl Work<'_> {
         }
         let mut wanted = self.plan.copied.iter().peekable();
         let (mut packets, mut bytes) = (Vec::with_capacity(self.plan.copied.len()), 0);
-        for at in first..=last {
+        for (at, unit) in units.iter().enumerate().take(last + 1).skip(first) {
             let Some(this) = packet.take().filter(|p| same(p, at)) else {
                 return Err("packets_differ".into());
             };
@@ -138,8 +138,8 @@ impl Work<'_> {
                 }
                 bytes += buffer.len() as u64;
                 refuse_larger(bytes, self.settings)?;
-                let pts_ns = units[at].time_ns.ok_or("hidden_frames")?;
-                packets.push(VideoPacket { data: buffer.to_vec(), pts_ns, sync: units[at].sync });
+                let pts_ns = unit.time_ns.ok_or("hidden_frames")?;
+                packets.push(VideoPacket { data: buffer.to_vec(), pts_ns, sync: unit.sync });
             }
             if at < last {
                 packet = reader.next()?;

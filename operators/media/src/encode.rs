@@ -205,7 +205,7 @@ fn video_branch(
     if info.is_interlaced() {
         source_caps.make_mut().set("interlace-mode", "progressive"); // frames are kept as they are
     }
-    if let Some(rate) = settings.fps.and_then(|fps| gst::Fraction::approximate_f64(fps)) {
+    if let Some(rate) = settings.fps.and_then(gst::Fraction::approximate_f64) {
         source_caps.make_mut().set("framerate", rate);
     }
     let source = app_source(&source_caps);

@@ -215,7 +215,7 @@ struct Bitstring {
 impl Bitstring {
     fn put(&mut self, value: u32, count: u32) {
         for shift in (0..count).rev() {
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             if let Some(byte) = self.bytes.last_mut() {

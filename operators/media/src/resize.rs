@@ -111,7 +111,7 @@ mod tests {
             let (tw, th) = (tw * 2, th * 2);
             for resize in [Resize::Fit, Resize::Cover] {
                 let l = TargetSize { width: tw, height: th, resize }.layout((w, h));
-                prop_assert!(l.size.0 % 2 == 0 && l.size.1 % 2 == 0 && l.size.0 <= tw && l.size.1 <= th);
+                prop_assert!(l.size.0.is_multiple_of(2) && l.size.1.is_multiple_of(2) && l.size.0 <= tw && l.size.1 <= th);
                 prop_assert!(l.size.0 <= l.scaled.0 && l.size.1 <= l.scaled.1);
                 // One side follows from the other and the shape, within rounding.
                 let follows = |side: u32, from: u32, to: u32, is: u32| {
