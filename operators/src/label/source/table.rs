@@ -56,6 +56,9 @@ pub enum Clip {
     Bytes(Vec<u8>),
 }
 
+/// Takes each picture's name and bytes.
+type EachPicture<'a> = &'a mut dyn FnMut(&str, Vec<u8>) -> Result<(), LabelError>;
+
 impl Table {
     /// The column that tells rows apart where none is named: a table of clips has several rows of a video.
     pub fn usual_id(path: &Path) -> Result<&'static str, LabelError> {
@@ -152,11 +155,7 @@ impl Table {
     }
 
     /// The bytes of the clips of these rows, one at a time.
-    pub fn each_bytes(
-        &self,
-        chosen: &HashSet<&str>,
-        each: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), LabelError>,
-    ) -> Result<(), LabelError> {
+    pub fn each_bytes(&self, chosen: &HashSet<&str>, each: EachPicture<'_>) -> Result<(), LabelError> {
         let table = self.open()?;
         for batch in table.batches(&[&self.id, "clip"], CLIP_ROWS).map_err(|e| self.failed(e))? {
             let batch = batch.map_err(|e| self.failed(e))?;
