@@ -27,8 +27,9 @@ use crate::video::report_missing;
 ///
 /// The score of a frame is the weighted mean of how much hue, saturation, luma and edges differ from the frame before (0 to 255 each), on frames whose longer side
 /// is scaled to 256 pixels. `content` cuts where it is at least `threshold`; `adaptive` where it is at least `min_content_val` and `adaptive_threshold` times the
-/// mean of its neighbours. Parameters and defaults are those of PySceneDetect 0.7.2 (`ContentDetector`, `AdaptiveDetector`, auto-downscale); scores are equal bit for
-/// bit for 8-bit 4:2:0 video that names its colour matrix, and a few hundredths apart for other formats.
+/// mean of its neighbours. Parameters and defaults are those of PySceneDetect 0.7.2 (`ContentDetector`, `AdaptiveDetector`, auto-downscale). Scores are equal for
+/// 8-bit 4:2:0 video of limited range. For other formats they are up to a few units apart: cuts at the defaults were the same in all files tried, at low
+/// thresholds a few were not.
 ///
 /// With `rows = "clips"` the rows are clips, with the columns that `temporal_split` gives, so that everything after that step works after this one. With
 /// `rows = "shots"` put `frame_embed`, `frame_classifier` and `temporal_split` behind it: they then look at one shot at a time, and no clip crosses a cut.

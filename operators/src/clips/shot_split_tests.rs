@@ -145,11 +145,35 @@ fn files(goldens: &Value, folder: &Path) -> (Vec<Compared>, usize) {
     (out, passed_over)
 }
 
+/// Files whose scores are not equal, the largest difference that is allowed, and why. Everywhere else every score of every frame is equal, and so are the cuts.
+const APART: [(&str, f64, &str); 6] = [
+    ("asl-book-480p.mkv", 1.0, "full range in Matroska"),
+    ("h264-10bit-200p.mp4", 4.0, "10 bit: libswscale dithers and filters the chroma"),
+    ("hevc-hdr10-1080p.mp4", 5.0, "10 bit"),
+    ("surgery-422-10bit-720p.mp4", 5.0, "10 bit, 4:2:2"),
+    ("vfr-444-128p.mp4", 5.0, "4:4:4"),
+    ("mpeg2-1080p.ts", 7.0, "begins with pictures whose references are missing; every decoder conceals them in its own way"),
+];
+
+/// Of these the cuts of low thresholds differ too.
+const OTHER_CUTS: [&str; 2] = ["surgery-422-10bit-720p.mp4", "mpeg2-1080p.ts"];
+
 #[test]
 fn real_files_have_the_cuts_of_pyscenedetect() {
     let Some(folder) = media_folder() else { return };
     let (found, passed_over) = files(&read("shots.json")["media"], &folder);
     assert_eq!(passed_over, 0, "the folder's files are not those of the goldens");
+    // Of several video streams OpenCV takes the first, curette the largest.
+    let found: Vec<_> = found.into_iter().filter(|f| f.name != "nasa-multistream-270p.mp4").collect();
+    for one in &found {
+        let allowed = APART.iter().find(|(name, ..)| *name == one.name).map_or(1e-4, |(_, apart, _)| *apart);
+        assert_eq!(one.frames.0, one.frames.1, "{}", one.name);
+        assert!(one.apart <= allowed, "{}: {} apart, {allowed} allowed", one.name, one.apart);
+        let low = |cuts: &String| cuts.starts_with("content_low") || cuts.starts_with("content_suppress");
+        let known = OTHER_CUTS.contains(&one.name.as_str());
+        let wrong: Vec<_> = one.wrong_cuts.iter().filter(|cuts| !(known && low(cuts))).collect();
+        assert!(wrong.is_empty(), "{}: {wrong:?}", one.name);
+    }
     assert!(found.len() > 20, "{}", found.len());
 }
 
