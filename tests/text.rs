@@ -8,7 +8,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{curette, root, rows, succeed};
+use support::{cached, curette, root, rows, succeed};
 
 const MEDICAL: [&str; 8] = [
     "Laparoscopic removal of the gallbladder, step by step",
@@ -61,17 +61,6 @@ fn pipeline(folder: &Path, name: &str, step: &str) -> PathBuf {
     let file = folder.join(format!("{name}.toml"));
     std::fs::write(&file, text).unwrap();
     file
-}
-
-fn cached(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("CURETTE_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from);
-    let path = cache.join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", path.display());
-    eprintln!("skipped: {} is missing (scripts/bootstrap fetches it)", path.display());
-    None
 }
 
 #[test]

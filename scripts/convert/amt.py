@@ -9,7 +9,6 @@ Instead of the clone, `pip install --no-deps vbench` does: VBench carries the sa
 network compares places at an eighth of the size, on four levels. The time is fixed to 0.5. `--random` makes up the weights, to try the conversion.
 """
 
-import argparse
 import importlib.util
 import pathlib
 
@@ -38,17 +37,10 @@ def network():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", action="store_true")
-    parser.add_argument("weights", type=pathlib.Path, nargs="?")
-    parser.add_argument("out", type=pathlib.Path)
-    args = parser.parse_args()
-    torch.manual_seed(0)
+    args = common.arguments(__doc__)
     net = network().eval()
     if args.random:
         common.stir(net)
-    elif args.weights is None:
-        parser.error("give the file of weights, or --random")
     else:
         net.load_state_dict(torch.load(args.weights, map_location="cpu", weights_only=True)["state_dict"])
     middle = Middle(net)

@@ -6,6 +6,7 @@ Tried with torch 2.15, transformers 5.24, timm 1.0.31, onnx 1.23, onnxruntime 1.
 graphs run everywhere.
 """
 
+import argparse
 import hashlib
 import importlib
 import importlib.util
@@ -19,6 +20,19 @@ import onnxruntime
 import torch
 
 OPSET = 17
+
+
+def arguments(doc):
+    """`[--random] [WEIGHTS] OUT`, one of the first two; the seed is set, so that made-up weights are the same at every run."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--random", action="store_true", help="make up the weights of the true architecture")
+    parser.add_argument("weights", type=pathlib.Path, nargs="?")
+    parser.add_argument("out", type=pathlib.Path)
+    args = parser.parse_args()
+    if not args.random and args.weights is None:
+        parser.error("give the file of weights, or --random")
+    torch.manual_seed(0)
+    return args
 
 
 def export(module, inputs, names, outputs, dynamic, out):

@@ -9,7 +9,6 @@ names. timm's own interpolation of the position embeddings is another one (antia
 antialias, to the number of patches plus 0.1. `--random` makes up the weights, to try the conversion.
 """
 
-import argparse
 import pathlib
 
 import torch
@@ -82,12 +81,7 @@ def check_positions(encoder, height, width):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", action="store_true")
-    parser.add_argument("weights", type=pathlib.Path, nargs="?")
-    parser.add_argument("out", type=pathlib.Path)
-    args = parser.parse_args()
-    torch.manual_seed(0)
+    args = common.arguments(__doc__)
     set_fused_attn(False)
     vit = VisionTransformer(patch_size=PATCH, num_classes=0, norm_layer=torch.nn.LayerNorm)
     for module in vit.modules():
@@ -96,8 +90,6 @@ def main():
     if args.random:
         common.stir(vit)
         torch.nn.init.normal_(vit.pos_embed, std=0.2)
-    elif args.weights is None:
-        parser.error("give the file of weights, or --random")
     else:
         vit.load_state_dict(torch.load(args.weights, map_location="cpu", weights_only=True))
     encoder = Encoder(vit).eval()

@@ -11,7 +11,6 @@ token lists of the scales 224 and 384 and masks what it filled in; those tokens 
 pyiqa's own. `--random` makes up the weights, to try the conversion.
 """
 
-import argparse
 import pathlib
 
 import torch
@@ -80,12 +79,7 @@ class Original(torch.nn.Module):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--random", action="store_true")
-    parser.add_argument("weights", type=pathlib.Path, nargs="?")
-    parser.add_argument("out", type=pathlib.Path)
-    args = parser.parse_args()
-    torch.manual_seed(0)
+    args = common.arguments(__doc__)
     pyiqa = common.part_of("pyiqa.archs.musiq_arch", "pyiqa", "pyiqa.utils", "pyiqa.data", "pyiqa.archs")
     net = pyiqa.MUSIQ(pretrained=False, spatial_pos_grid_size=GRID, patch_size=PATCH, longer_side_lengths=list(SCALES)).eval()
     if args.random:
@@ -93,8 +87,6 @@ def main():
         # As large as the patches' own values, or a wrong place would hardly change the score.
         torch.nn.init.normal_(net.transformer_encoder.posembed_input.position_emb)
         torch.nn.init.normal_(net.transformer_encoder.scaleembed_input.scale_emb)
-    elif args.weights is None:
-        parser.error("give the file of weights, or --random")
     else:
         state = torch.load(args.weights, map_location="cpu", weights_only=True)
         net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})

@@ -36,6 +36,18 @@ pub fn media() -> Option<PathBuf> {
     None
 }
 
+/// What scripts/bootstrap fetched, below .cache; `None` (said on one line) where it is not there, except in CI.
+pub fn cached(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("CURETTE_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from);
+    let path = cache.join(name);
+    if path.is_file() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/bootstrap", path.display());
+    eprintln!("skipped: {} is missing (scripts/bootstrap fetches it)", path.display());
+    None
+}
+
 /// A corpus that all tests share.
 pub struct Corpus {
     /// `videos/`, `train/`, `truth.jsonl`, `head.safetensors`.

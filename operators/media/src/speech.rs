@@ -121,6 +121,16 @@ mod tests {
     use super::super::tests::Bench;
     use super::*;
 
+    /// Runs a pipeline that writes a file, to its end.
+    fn draw(pipeline: &str) {
+        let pipeline = gst::parse::launch(pipeline).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let end = [gst::MessageType::Eos, gst::MessageType::Error];
+        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    }
+
     /// Four seconds: a picture, and a tone of 440 Hz from `from_s` on.
     fn video(path: &Path, sound: bool) {
         gst::init().unwrap();
@@ -136,12 +146,7 @@ mod tests {
              videotestsrc num-buffers=40 ! video/x-raw,width=64,height=64,framerate=10/1 ! x264enc speed-preset=ultrafast ! m.",
             path.display()
         );
-        let pipeline = gst::parse::launch(&text).unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let end = [gst::MessageType::Eos, gst::MessageType::Error];
-        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).unwrap();
-        pipeline.set_state(gst::State::Null).unwrap();
-        assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+        draw(&text);
     }
 
     /// Crossings of zero from below, per second.
@@ -190,12 +195,7 @@ mod tests {
             tone(8, 10),
             path.display()
         );
-        let pipeline = gst::parse::launch(&text).unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let end = [gst::MessageType::Eos, gst::MessageType::Error];
-        let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).unwrap();
-        pipeline.set_state(gst::State::Null).unwrap();
-        assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+        draw(&text);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What may be spent: the captioner against the misbehaving server of [`super::tests`], with a purse.
+//! What may be spent: the captioner against the misbehaving server of [`super::fixtures`], with a purse.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use curette_engine::resources::Resources;
 use curette_engine::verdict::Verdict;
 
 use super::captioner::Captioner;
+use super::fixtures::*;
 use super::keys::OnServiceDown;
 use super::service_tests::{billed, captioned};
-use super::tests::*;
 
 /// A captioner whose estimates are 9,400 tokens a clip, or a little more, and whose rows fail when the budget is spent.
 fn limited(server: &Server, max_total_tokens: u64) -> Captioner {

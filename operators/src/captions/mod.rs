@@ -20,6 +20,8 @@ pub mod writer;
 #[cfg(test)]
 mod budget_tests;
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod service_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What services differ in, what they cost, and when they are left alone: the captioner against the misbehaving server of [`super::tests`].
+//! What services differ in, what they cost, and when they are left alone: the captioner against the misbehaving server of [`super::fixtures`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::answer::ResponseFormat;
 use super::captioner::Captioner;
+use super::fixtures::*;
 use super::keys::{ApiStyle, OnServiceDown};
 use super::records::Entry;
-use super::tests::*;
 use crate::remote::cache::Cache;
 
 /// An answer with a bill.

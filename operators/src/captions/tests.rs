@@ -1,187 +1,22 @@
-//! The captioner against a real HTTP server on loopback that speaks chat completions and misbehaves on demand.
+//! The captioner against the server of [`super::fixtures`].
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use curette_engine::operator::{BuildContext, Operator, Paths, Runtime, Secret, Task, Transform};
 use curette_engine::resources::Resources;
-use curette_engine::verdict::{Processed, Verdict};
-use serde_json::{Value, json};
+use curette_engine::verdict::Verdict;
+use serde_json::json;
 
 use super::captioner::Captioner;
+use super::fixtures::*;
 use super::keys::OnServiceDown;
-use super::pictures::{Look, Picture};
-use super::writer::Writer;
-
-pub const KEY: &str = "sk-very-secret";
-
-/// What the server does with one request.
-pub enum Act {
-    Say(u16, Option<&'static str>, String),
-    Hang,
-}
-
-/// A normal answer.
-pub fn text(content: &str) -> Act {
-    let body = json!({"model": "vlm-2026-01", "choices": [{"finish_reason": "stop", "message": {"content": content}}]});
-    Act::Say(200, None, body.to_string())
-}
-
-pub fn finish(reason: &str) -> Act {
-    Act::Say(200, None, json!({"choices": [{"finish_reason": reason, "message": {"content": "half a"}}]}).to_string())
-}
-
-#[derive(Default)]
-struct Script {
-    acts: Mutex<VecDeque<Act>>,
-    requests: Mutex<Vec<(Option<String>, Value)>>,
-    paths: Mutex<Vec<String>>,
-}
-
-async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
-    let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned());
-    let key = header("authorization").or_else(|| header("api-key").map(|key| format!("api-key {key}")));
-    script.paths.lock().unwrap().push(uri.path_and_query().unwrap().to_string());
-    script.requests.lock().unwrap().push((key.clone(), serde_json::from_str(&body).unwrap()));
-    if ![format!("Bearer {KEY}"), format!("api-key {KEY}")].contains(&key.clone().unwrap_or_default()) {
-        let body = json!({"error": {"message": format!("Incorrect API key provided: {}", key.unwrap_or_default())}});
-        return (StatusCode::UNAUTHORIZED, body.to_string()).into_response();
-    }
-    let act = script.acts.lock().unwrap().pop_front().expect("one request too many");
-    match act {
-        Act::Hang => std::future::pending().await,
-        Act::Say(status, retry_after, body) => {
-            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
-            if let Some(seconds) = retry_after {
-                response.headers_mut().insert("retry-after", seconds.parse().unwrap());
-            }
-            response
-        }
-    }
-}
-
-pub struct Server {
-    script: Arc<Script>,
-    pub base_url: String,
-    _runtime: tokio::runtime::Runtime,
-}
-
-pub fn serve(acts: impl IntoIterator<Item = Act>) -> Server {
-    let script = Arc::new(Script { acts: Mutex::new(acts.into_iter().collect()), ..Script::default() });
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&script));
-    // Eight JPEG frames are larger than axum's default limit.
-    let app = app.layer(axum::extract::DefaultBodyLimit::max(64 << 20));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
-    runtime.spawn(async move { axum::serve(listener, app).await });
-    Server { script, base_url, _runtime: runtime }
-}
-
-/// A server that decides by the text of the request, until the runtime is dropped.
-pub fn serve_by(decide: fn(&str) -> Act) -> (String, tokio::runtime::Runtime) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let said = move |body: String| async move {
-        let Act::Say(status, _, body) = decide(&body) else { panic!("it does not hang") };
-        (StatusCode::from_u16(status).unwrap(), body).into_response()
-    };
-    let app = axum::Router::new().fallback(said).layer(axum::extract::DefaultBodyLimit::max(64 << 20));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
-    runtime.spawn(async move { axum::serve(listener, app).await });
-    (base_url, runtime)
-}
-
-impl Server {
-    pub fn requests(&self) -> Vec<(Option<String>, Value)> {
-        self.script.requests.lock().unwrap().clone()
-    }
-    pub fn paths(&self) -> Vec<String> {
-        self.script.paths.lock().unwrap().clone()
-    }
-    pub fn captioner(&self) -> Captioner {
-        captioner(&self.base_url)
-    }
-}
-
-pub fn captioner(base_url: &str) -> Captioner {
-    let mut captioner: Captioner =
-        toml::from_str(&format!("backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"{base_url}\"\napi_key = \"{KEY}\""))
-            .unwrap();
-    captioner.timeout_seconds = 5.0;
-    captioner.retry_initial_seconds = 0.01;
-    captioner.cache_location = Some("off".into());
-    captioner
-}
-
-/// A transform whose frames are `frames` grey pictures, and a count of how often they were asked for.
-pub fn writer(captioner: &Captioner, base: &Path) -> (Writer, Arc<AtomicUsize>) {
-    let resources = Arc::new(Resources::default());
-    let paths = Paths { base: base.to_path_buf() };
-    let input = rows(1).schema();
-    let context = BuildContext { step: "caption", input, id_column: "clip_id".into(), paths: &paths, resources: &resources };
-    let writer = captioner.writer(&context).unwrap();
-    let looked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&looked);
-    let eyes = move |_: &str, (start, end): (i64, i64), look: &Look, _: &Task| {
-        count.fetch_add(1, Ordering::Relaxed);
-        let picture = |k: usize| {
-            let mut jpeg = Vec::new();
-            let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, look.jpeg_quality);
-            encoder.encode(&[k as u8 * 20; 16 * 8 * 3], 16, 8, image::ExtendedColorType::Rgb8).unwrap();
-            Picture { at_us: start + (end - start) * k as i64 / look.frames as i64, jpeg }
-        };
-        Ok((0..look.frames).map(picture).collect())
-    };
-    (writer.with_eyes(Arc::new(eyes)), looked)
-}
-
-pub fn rows(n: usize) -> RecordBatch {
-    let texts = |s: Option<&str>| Arc::new(StringArray::from(vec![s; n])) as ArrayRef;
-    let starts: Vec<i64> = (0..n as i64).map(|k| k * 8_000_000).collect();
-    let ends: Vec<i64> = starts.iter().map(|s| s + 8_000_000).collect();
-    RecordBatch::try_from_iter_with_nullable([
-        ("video_uri", texts(Some("/videos/a.mp4")), true),
-        ("content_blake3", texts(Some("c0ffee")), true),
-        ("title", texts(Some("Heart {Clip Transcript}")), true),
-        ("description", texts(None), true),
-        ("start_us", Arc::new(Int64Array::from(starts)), true),
-        ("end_us", Arc::new(Int64Array::from(ends)), true),
-    ])
-    .unwrap()
-}
-
-pub fn run(writer: &Writer, rows: &RecordBatch) -> Processed {
-    let task = Task { step: "caption", resources: &Arc::new(Resources::default()), cancelled: &AtomicBool::new(false) };
-    let out = writer.process(rows, &task).unwrap();
-    out.check(rows.num_rows()).unwrap();
-    out
-}
-
-pub fn problem(out: &Processed) -> (String, String) {
-    match &out.verdicts[0] {
-        Verdict::Unmeasured(p) => (p.code.to_string(), p.message.clone()),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Runs one row and gives its code and message; `STOP` for one that ends the run.
-pub fn ends_with(captioner: &Captioner) -> (String, String) {
-    let task = Task { step: "caption", resources: &Arc::new(Resources::default()), cancelled: &AtomicBool::new(false) };
-    match writer(captioner, Path::new(".")).0.process(&rows(1), &task) {
-        Ok(out) => problem(&out),
-        Err(e) => ("STOP".into(), e.to_string()),
-    }
-}
+use super::pictures::Picture;
 
 #[test]
 fn a_clip_is_shown_with_its_metadata_and_then_summarised() {
@@ -328,7 +163,7 @@ fn answers_that_are_no_captions_have_their_own_codes() {
         (vec![html(), html()], "caption_service_error"),
     ] {
         let (server, asked) = (serve([]), acts.len());
-        server.script.acts.lock().unwrap().extend(acts);
+        server.then(acts);
         assert_eq!(ends_with(&Captioner { max_attempts: 2, max_failures: 2, ..server.captioner() }).0, code);
         assert_eq!(server.requests().len(), asked, "{code}");
     }
@@ -371,6 +206,38 @@ fn what_is_wrong_with_key_account_model_or_address_costs_no_row() {
         let server = serve([Act::Say(status, None, body), text("d"), text("b")]);
         assert_eq!(run(&writer(&server.captioner(), Path::new(".")).0, &rows(1)).verdicts, [Verdict::Pass], "{status}");
     }
+}
+
+/// A firewall that dislikes the words of one row must not stop all others, at this run and at every one after it.
+#[test]
+fn a_refusal_that_meets_one_row_while_others_are_served_is_that_rows_problem() {
+    let decide = |body: &str| if body.contains("drop table") { Act::Say(403, None, String::new()) } else { text("a caption") };
+    let (base_url, _runtime) = serve_by(decide);
+    let captioner = Captioner { retry_initial_seconds: 0.4, ..captioner(&base_url) };
+    let (writer, _) = writer(&captioner, Path::new("."));
+    let titled = |title: &str| {
+        let (rows, schema) = (rows(1), rows(1).schema());
+        let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
+            let text = Arc::new(StringArray::from(vec![title])) as ArrayRef;
+            (field.name().clone(), if field.name() == "title" { text } else { Arc::clone(column) }, true)
+        });
+        RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap()
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut served = 0;
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(run(&writer, &titled("heart")).verdicts, [Verdict::Pass]);
+                served += 1;
+            }
+            served
+        });
+        let (code, message) = problem(&run(&writer, &titled("drop table")));
+        done.store(true, Ordering::Relaxed);
+        assert!(code == "caption_auth" && message.starts_with("127.0.0.1 answered 403"), "{code} {message}");
+        assert!(others.join().unwrap() > 1);
+    });
 }
 
 #[test]
@@ -435,7 +302,7 @@ fn services_of_one_identity_share_what_is_kept_and_so_do_versions_of_an_api() {
     let paid = run(&keyed_as_before(&version("2024-10-21")), &rows(1));
     assert_eq!(run(&writer(&version("2024-10-21"), dir.path()).0, &rows(1)).columns, paid.columns);
     assert_eq!(azure.requests().len(), 2);
-    azure.script.acts.lock().unwrap().extend([text("d3"), text("b3")]);
+    azure.then([text("d3"), text("b3")]);
     let paid = run(&writer(&version("2025-01-01"), dir.path()).0, &rows(1));
     assert_eq!(
         run(&writer(&version("2026-04-01"), dir.path()).0, &rows(1)).columns,

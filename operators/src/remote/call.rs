@@ -5,7 +5,7 @@
 //! | judged | what happens |
 //! |---|---|
 //! | [`Outcome::Answered`], [`Outcome::Final`] | the end |
-//! | [`Outcome::Closed`] | asked [`super::patience::CLOSED_ANSWERS`] times, for a slip of a proxy's, then the service counts as down |
+//! | [`Outcome::Closed`] | asked [`super::patience::CLOSED_ANSWERS`] times, for a slip of a proxy's; then the service is down, or, where others are served, the question failed |
 //! | [`Outcome::Unusable`] | asked again, up to `max_attempts` and the retry budget, to which it adds nothing; the service counts as working |
 //! | [`Outcome::Failed`], no connection, no answer in time | asked again, up to `max_failures` and the retry budget; the breaker counts it |
 //! | [`Outcome::Throttled`] | the whole service is left alone as long as it wants, then asked again |
