@@ -4,12 +4,14 @@
 
 mod calibrate_quantile;
 mod calibrate_tau;
+mod frames;
 mod head;
 mod label;
 mod models;
 mod ops;
 mod pipeline;
 mod plan;
+mod probe;
 mod run;
 mod train_head;
 
@@ -66,6 +68,10 @@ enum Verb {
     Graph(GraphArgs),
     /// List the operators, or explain one.
     Ops(ops::OpsArgs),
+    /// Show what curette sees of videos: streams, picture, times, structure, damage, or why a file cannot be used. Exit 1 if one is broken or damaged.
+    Probe(probe::ProbeArgs),
+    /// Write the frames that are on screen at given times as pictures. Exit 1 if a time has none.
+    Frames(frames::FramesArgs),
     /// Print the JSON Schema of pipeline files, for editors.
     Schema,
     /// Explain an error code such as E0103.
@@ -135,6 +141,8 @@ fn main() -> ExitCode {
         Verb::Plan(args) => plan::plan(&args),
         Verb::Graph(args) => graph(&args),
         Verb::Ops(args) => ops::ops(&args),
+        Verb::Probe(args) => probe::probe(&args),
+        Verb::Frames(args) => frames::frames(&args),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
         Verb::Models(args) => models::models(&args),

@@ -169,6 +169,7 @@ fn the_papers_pipeline_runs_and_its_funnel_adds_up() {
         assert!(number("end_us") - number("start_us") >= 5.9e6, "{row}");
         assert!((0.0..=1.0).contains(&number("dover_overall")) && number("aesthetic_score").is_finite(), "{row}");
         assert!(number("height").min(number("width")) >= 480.0, "{row}");
+        assert_eq!((number("clip_width"), number("clip_height")), (720.0, 480.0), "{row}");
     }
     assert_eq!(world.service.asked(), 2 * clips.len(), "one detailed and one brief question a clip");
 
@@ -198,6 +199,7 @@ fn the_papers_pipeline_runs_and_its_funnel_adds_up() {
         "joint",
         "speech",
         "captions",
+        "cut",
         "medvideocap",
     ];
     let mut dropped = 0;

@@ -5,6 +5,7 @@
 pub mod calibrate;
 pub mod captions;
 pub mod clips;
+pub mod damage;
 pub mod filters;
 pub mod frames;
 pub mod label;

@@ -17,6 +17,7 @@ pub const ALL: &[Entry] = &[
     entry::<frames::frame_embed::FrameEmbed>(),
     entry::<frames::frame_classifier::FrameClassifier>(),
     // clips
+    entry::<clips::shot_split::ShotSplit>(),
     entry::<clips::temporal_split::TemporalSplit>(),
     entry::<clips::clip_cut::ClipCut>(),
     // filters

@@ -18,7 +18,7 @@ fn main() {
     };
     let (cancelled, plane) = (AtomicBool::new(false), MediaPlane::default());
     let context = MediaContext { cancelled: &cancelled, plane: &plane, timeout: Duration::from_secs(3600) };
-    let settings = GridSettings { fps: 1.0, size: Some((224, 224)), sampling };
+    let settings = GridSettings { fps: 1.0, size: Some((224, 224)), sampling, span_ns: curette_media::WHOLE_NS };
     for file in words {
         match sample(&file, &settings, &context, &mut |_| Ok(())) {
             Ok(stats) => eprintln!("{file}: {} of {} decoded frames", stats.frames_picked, stats.frames_decoded),

@@ -95,6 +95,30 @@ fn a_container_with_audio_alone_has_no_video_stream() {
     }
 }
 
+/// A Matroska file that ends before its first frame: its stream is known, a decoder is never made, and no end of stream reaches the sink.
+#[test]
+fn a_file_that_ends_before_its_first_frame_is_known_soon() {
+    let Some(folder) = media_folder() else { return };
+    let bench = Bench::new();
+    for (name, kept) in
+        [("av1-360p.mkv", 2255), ("bunny-vp9-480p.webm", 0), ("vp8-dancer-360p.webm", 0), ("nature-bee-720p.mp4", 0)]
+    {
+        let whole = std::fs::read(folder.join(name)).unwrap();
+        // The first frame begins where the first cluster holds its first block.
+        let cluster = whole.windows(4).position(|w| w == [0x1F, 0x43, 0xB6, 0x75]).map_or(kept, |at| at + 40);
+        let kept = if kept > 0 { kept } else { cluster.max(200) };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &whole[..kept]).unwrap();
+        let uri = file.path().to_string_lossy().into_owned();
+        let begun = Instant::now();
+        let (probed, sampled) = (code(probe(&uri, &bench.context())), code(grid(&uri, &bench.context())));
+        eprintln!("{name} cut to {kept} bytes: {probed}, {sampled} in {:?}", begun.elapsed());
+        assert!(["no_frames", "damaged", "no_index", "no_video_stream", "not_a_video"].contains(&probed), "{name}: {probed}");
+        assert!(["no_frames", "damaged", "no_index", "no_video_stream", "not_a_video"].contains(&sampled), "{name}: {sampled}");
+        assert!(begun.elapsed() < super::limits::NO_PROGRESS, "{name}: {:?}", begun.elapsed());
+    }
+}
+
 /// Threads and open descriptors of this process.
 fn held() -> (usize, usize) {
     let count = |p: &str| std::fs::read_dir(p).map_or(0, Iterator::count);

@@ -12,60 +12,16 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+use super::encoders::{aac_chain, encoder};
 use super::limits::{ENCODER_POLL, ENCODER_QUEUED_FRAMES, POLL};
 use super::picture::Geometry;
 use super::reader::{clock_time, make};
-use super::{CutSettings, MediaContext, MediaError, Missing, runtime, teardown};
+use super::resize::Layout;
+use super::{CutSettings, MediaContext, MediaError, teardown};
 
-/// An H.264 encoder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoder {
-    /// x264: `x264enc` (GPL).
-    #[default]
-    X264,
-    /// Cisco's openh264: `openh264enc` (BSD); `speed_preset` does not apply.
-    Openh264,
-}
-
-impl Encoder {
-    fn element(self) -> Missing {
-        match self {
-            Encoder::X264 => Missing { element: "x264enc", package: "gstreamer1.0-plugins-ugly" },
-            Encoder::Openh264 => Missing { element: "openh264enc", package: "gstreamer1.0-plugins-bad" },
-        }
-    }
-}
-
-/// AAC encoders in order of preference.
-const AAC: [&str; 3] = ["avenc_aac", "fdkaacenc", "voaacenc"];
-const AAC_BITS_PER_SECOND: &str = "128000";
 /// Divides the frame times of 24, 25, 30, 50, 60 fps, their NTSC variants and milliseconds.
 const TRACK_TIMESCALE: u32 = 90_000;
-
-/// What a cut needs and this machine lacks.
-pub fn missing_encoders(encoder: Encoder, audio: bool) -> Vec<Missing> {
-    if runtime::start().is_err() {
-        return runtime::missing_software();
-    }
-    let here = |m: &Missing| gst::ElementFactory::find(m.element).is_some();
-    let mut missing: Vec<Missing> = [
-        encoder.element(),
-        Missing { element: "mp4mux", package: "gstreamer1.0-plugins-good" },
-        Missing { element: "videocrop", package: "gstreamer1.0-plugins-good" },
-        Missing { element: "videoconvertscale", package: "gstreamer1.0-plugins-base" },
-    ]
-    .into_iter()
-    .filter(|m| !here(m))
-    .collect();
-    if audio && AAC.iter().all(|name| gst::ElementFactory::find(name).is_none()) {
-        missing.push(Missing { element: "avenc_aac", package: "gstreamer1.0-libav" });
-    }
-    missing
-}
 
 /// A block of decoded audio at its place in the clip.
 pub(crate) struct AudioBlock {
@@ -116,19 +72,31 @@ impl<'a> Encoding<'a> {
         pipeline.add_many([&mux, &sink]).map_err(broken)?;
         mux.link(&sink).map_err(broken)?;
         let (video, size) = video_branch(&pipeline, &mux, geometry, caps, settings)?;
-        let bus = pipeline.bus().ok_or_else(|| MediaError::new("encode_failed", "pipeline without a bus"))?;
         let audio = audio.map(|a| Ok::<_, MediaError>((audio_branch(&pipeline, &mux, &a.caps)?, a.blocks))).transpose()?;
-        let encoding = Encoding { pipeline, video, bus, deadline, context, size };
-        if encoding.pipeline.set_state(gst::State::Playing).is_err() {
-            encoding.look_at_bus()?;
-            return Err(MediaError::new("encode_failed", "the encoder cannot start"));
-        }
+        let encoding = Encoding::over(pipeline, video, size, deadline, context)?;
         if let Some((source, blocks)) = audio {
             for block in blocks {
                 let buffer = timed(gst::Buffer::from_mut_slice(block.samples), block.pts_ns, block.duration_ns);
                 source.push_buffer(buffer).map_err(|e| encoding.refused(e))?;
             }
             source.end_of_stream().map_err(|e| encoding.refused(e))?;
+        }
+        Ok(encoding)
+    }
+
+    /// Starts a finished pipeline whose frames come from `video`.
+    pub fn over(
+        pipeline: gst::Pipeline,
+        video: gst_app::AppSrc,
+        size: (u32, u32),
+        deadline: Instant,
+        context: &'a MediaContext<'a>,
+    ) -> Result<Self, MediaError> {
+        let bus = pipeline.bus().ok_or_else(|| MediaError::new("encode_failed", "pipeline without a bus"))?;
+        let encoding = Encoding { pipeline, video, bus, deadline, context, size };
+        if encoding.pipeline.set_state(gst::State::Playing).is_err() {
+            encoding.look_at_bus()?;
+            return Err(MediaError::new("encode_failed", "the encoder cannot start"));
         }
         Ok(encoding)
     }
@@ -147,6 +115,11 @@ impl<'a> Encoding<'a> {
 
     /// Ends the streams and waits until the file is complete.
     pub fn finish(self) -> Result<(), MediaError> {
+        self.end()
+    }
+
+    /// As [`Encoding::finish`]; the pipeline stays.
+    pub fn end(&self) -> Result<(), MediaError> {
         self.video.end_of_stream().map_err(|e| self.refused(e))?;
         loop {
             self.check_limits()?;
@@ -173,7 +146,7 @@ impl<'a> Encoding<'a> {
         self.bus.pop_filtered(&[gst::MessageType::Error]).map_or(Ok(()), |m| Err(encode_error(&m)))
     }
 
-    fn refused(&self, error: gst::FlowError) -> MediaError {
+    pub fn refused(&self, error: gst::FlowError) -> MediaError {
         self.look_at_bus()
             .err()
             .unwrap_or_else(|| MediaError::new("encode_failed", format!("the encoder takes no more data: {error}")))
@@ -190,11 +163,11 @@ fn encode_error(message: &gst::Message) -> MediaError {
     }
 }
 
-fn broken(e: gst::glib::BoolError) -> MediaError {
+pub(crate) fn broken(e: gst::glib::BoolError) -> MediaError {
     MediaError::new("encode_failed", format!("pipeline cannot be built: {e}"))
 }
 
-fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer {
+pub(crate) fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer {
     let time = |ns: i64| gst::ClockTime::from_nseconds(ns.max(0) as u64);
     let inner = buffer.make_mut();
     inner.set_pts(time(pts_ns));
@@ -203,7 +176,7 @@ fn timed(mut buffer: gst::Buffer, pts_ns: i64, duration_ns: i64) -> gst::Buffer 
     buffer
 }
 
-fn app_source(caps: &gst::Caps) -> gst_app::AppSrc {
+pub(crate) fn app_source(caps: &gst::Caps) -> gst_app::AppSrc {
     gst_app::AppSrc::builder().caps(caps).format(gst::Format::Time).max_bytes(0).build()
 }
 
@@ -232,8 +205,17 @@ fn video_branch(
     if info.is_interlaced() {
         source_caps.make_mut().set("interlace-mode", "progressive"); // frames are kept as they are
     }
+    if let Some(rate) = settings.fps.and_then(gst::Fraction::approximate_f64) {
+        source_caps.make_mut().set("framerate", rate);
+    }
     let source = app_source(&source_caps);
-    let (width, height) = geometry.square;
+    let displayed = geometry.displayed();
+    let layout = match settings.size {
+        // 4:2:0 needs even sides: the last odd column and row go.
+        None => Layout { scaled: displayed, size: (displayed.0 & !1, displayed.1 & !1) },
+        Some(target) => target.layout(displayed),
+    };
+    let (width, height) = if geometry.turns() { (layout.scaled.1, layout.scaled.0) } else { layout.scaled };
     let mut raw = gst::Caps::builder("video/x-raw")
         .field("format", "I420")
         .field("width", width as i32)
@@ -255,9 +237,7 @@ fn video_branch(
     filter.set_property("caps", raw.build());
     let flip = make("videoflip")?;
     flip.set_property("video-direction", geometry.orientation);
-    // 4:2:0 needs even sides: the last odd column and row go.
-    let displayed = geometry.displayed();
-    let size = (displayed.0 & !1, displayed.1 & !1);
+    let size = layout.size;
     if size.0 == 0 || size.1 == 0 {
         return Err(MediaError::new(
             "encode_failed",
@@ -265,59 +245,27 @@ fn video_branch(
         ));
     }
     let crop = make("videocrop")?;
-    crop.set_property("right", (displayed.0 - size.0) as i32);
-    crop.set_property("bottom", (displayed.1 - size.1) as i32);
+    let spare = (layout.scaled.0 - size.0, layout.scaled.1 - size.1);
+    if settings.size.is_some() {
+        convert.set_property("add-borders", false); // rounding to even sides is no reason for borders
+        crop.set_property("left", (spare.0 / 2) as i32);
+        crop.set_property("top", (spare.1 / 2) as i32);
+        crop.set_property("right", (spare.0 - spare.0 / 2) as i32);
+        crop.set_property("bottom", (spare.1 - spare.1 / 2) as i32);
+    } else {
+        crop.set_property("right", spare.0 as i32);
+        crop.set_property("bottom", spare.1 as i32);
+    }
     let pad = mux_pad(mux, "video_%u")?;
     pad.set_property("trak-timescale", TRACK_TIMESCALE);
-    chain(pipeline, &[source.clone().upcast(), convert, filter, flip, crop, encoder(settings)?], &pad)?;
+    chain(pipeline, &[source.clone().upcast(), convert, filter, flip, crop, encoder(settings, None)?], &pad)?;
     Ok((source, size))
-}
-
-/// x264's own code paths are limited to SSE 4.2. Its AVX-512 macroblock tree reads memory that nothing wrote, so that the same frames give other bytes
-/// from call to call; and the AVX paths round differently from one processor to the next, where the narrower ones do not.
-const X264_OPTIONS: &str = if cfg!(target_arch = "x86_64") { "asm=SSE4.2" } else { "" };
-
-/// Two settings against x264enc's defaults. No buffer: it would hold constant quality down to 2048 kbit/s. No B-frames: mp4mux sums up the clip's length
-/// from decoding times, and with reordering and irregular frame times that sum ends before the last frame does, which players then leave out.
-fn encoder(settings: &CutSettings) -> Result<gst::Element, MediaError> {
-    let encoder = make(settings.encoder.element().element)?;
-    let quality = settings.quality.to_string();
-    let properties: Vec<(&str, &str)> = match settings.encoder {
-        Encoder::X264 => {
-            vec![
-                ("threads", "1"),
-                ("pass", "qual"),
-                ("vbv-buf-capacity", "0"),
-                ("bframes", "0"),
-                ("option-string", X264_OPTIONS),
-                ("quantizer", &quality),
-                ("speed-preset", settings.speed_preset.name()),
-            ]
-        }
-        Encoder::Openh264 => {
-            vec![("multi-thread", "1"), ("rate-control", "off"), ("qp-min", &quality), ("qp-max", &quality), ("gop-size", "250")]
-        }
-    };
-    for (name, value) in properties {
-        if encoder.find_property(name).is_some() {
-            encoder.set_property_from_str(name, value);
-        }
-    }
-    Ok(encoder)
 }
 
 fn audio_branch(pipeline: &gst::Pipeline, mux: &gst::Element, caps: &gst::Caps) -> Result<gst_app::AppSrc, MediaError> {
     let source = app_source(caps);
-    let name = AAC.iter().find(|name| gst::ElementFactory::find(name).is_some());
-    let aac =
-        make(name.ok_or_else(|| {
-            MediaError::new("encode_failed", "no AAC encoder is installed: apt-get install gstreamer1.0-libav")
-        })?)?;
-    if aac.find_property("bitrate").is_some() {
-        aac.set_property_from_str("bitrate", AAC_BITS_PER_SECOND);
-    }
-    let convert = make("audioconvert")?;
-    convert.set_property_from_str("dithering", "none");
-    chain(pipeline, &[source.clone().upcast(), convert, make("audioresample")?, aac], &mux_pad(mux, "audio_%u")?)?;
+    let mut elements = vec![source.clone().upcast()];
+    elements.extend(aac_chain()?);
+    chain(pipeline, &elements, &mux_pad(mux, "audio_%u")?)?;
     Ok(source)
 }

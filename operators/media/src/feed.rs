@@ -19,9 +19,15 @@ pub(crate) struct Feed {
     keep: Vec<bool>,
     /// Presentation times of frames that are decoded for others' sake, as the decoder gives them.
     unwanted: HashSet<u64>,
+    /// Packets are taken out before the decoder instead of before its queue.
+    behind_queue: bool,
     failed: AtomicBool,
     decoded: AtomicU64,
 }
+
+/// Of a stream that begins later than this, beside others, the queue must see every packet: a queue that had nothing yet lets the others fill up, and the
+/// demuxer, which has nowhere to put their packets, never comes to ours.
+const LEAD_NS: i64 = 200_000_000;
 
 impl Feed {
     /// For a plan over the packets' units.
@@ -29,8 +35,11 @@ impl Feed {
         let wanted = |u: &&Unit| u.time_ns.is_none_or(|t| plan.picks_ns.binary_search(&t).is_ok());
         let kept = packets.units.iter().zip(&plan.keep).filter(|(_, keep)| **keep).map(|(unit, _)| unit);
         let unwanted = kept.filter(|u| !wanted(u)).filter_map(|u| u.raw_pts).collect();
+        let first = packets.units.iter().zip(&plan.keep).find(|(_, keep)| **keep).and_then(|(unit, _)| unit.time_ns);
+        let late = first.is_none_or(|t| t > packets.times_ns.first().copied().unwrap_or(0) + LEAD_NS);
+        let behind_queue = packets.video_streams != 1 || (late && packets.streams.len() > 1);
         let keep = plan.keep.clone();
-        Feed { packets, keep, unwanted, failed: AtomicBool::new(false), decoded: AtomicU64::new(0) }
+        Feed { packets, keep, unwanted, behind_queue, failed: AtomicBool::new(false), decoded: AtomicU64::new(0) }
     }
 
     /// Frames that came out of the decoder, wanted or not.
@@ -43,10 +52,9 @@ impl Feed {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Stands behind the parsers of a file with one video stream, else before its decoder: a packet that is not decoded needs no queue.
+    /// Stands behind the parsers, where that can be: a packet that is not decoded needs no queue. Else before the decoder.
     pub fn place(self: &Arc<Self>, element: &gst::Element, klass: &str) {
-        let single = self.packets.video_streams == 1;
-        if single && element.factory().is_some_and(|f| f.name() == "parsebin") {
+        if !self.behind_queue && element.factory().is_some_and(|f| f.name() == "parsebin") {
             let feed = Arc::clone(self);
             element.connect_pad_added(move |_, pad| {
                 let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
@@ -54,7 +62,7 @@ impl Feed {
                     feed.watch(pad);
                 }
             });
-        } else if !single
+        } else if self.behind_queue
             && klass.contains("Decoder")
             && klass.contains("Video")
             && let Some(pad) = element.static_pad("sink")

@@ -29,24 +29,74 @@ pub struct GridStats {
     pub frames_picked: u64,
     /// Where the last frame ends that was decoded, or left out because the packets around it told enough.
     pub decoded_duration_us: i64,
+    /// Where it should have ended: what the container states, or where its packets end if that is later; the end of the span where only a span was wanted.
+    pub promised_duration_us: i64,
     /// True when less was delivered than the container promised (more than 1 s and 2 % short).
     pub truncated: bool,
-    /// Errors that the decoder logged and concealed, in what was decoded.
+    /// Up to where everything decoded without an error: the end of the last frame that came out before the decoder's first one. `decoded_duration_us` where there
+    /// is none.
+    pub whole_duration_us: i64,
+    /// Errors that the decoder reported in what was decoded: concealed by libavcodec, left out by others.
     pub decode_errors: u64,
     /// What stopped the decoder early, if something did.
     pub ended_by: Option<String>,
 }
 
+/// What a full decode has delivered so far.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Frames given on.
+    pub picked: u64,
+    decoded: u64,
+    end_ns: i64,
+    whole_end_ns: i64,
+    /// Errors that the decoder reported before what is wanted.
+    errors_before: u64,
+}
+
+impl Progress {
+    /// One more frame.
+    pub fn note(&mut self, frame: &Decoded, period_ns: i64) {
+        self.decoded += 1;
+        self.end_ns = self.end_ns.max(frame.pts_ns.saturating_add(frame.duration_ns.unwrap_or(period_ns)));
+        if frame.whole {
+            self.whole_end_ns = self.end_ns;
+        }
+    }
+
+    /// The pass is over; it was to go as far as `until_ns`.
+    pub fn finish(self, reader: &Reader, packets: &Packets, until_ns: i64) -> GridStats {
+        let errors = reader.decode_errors().saturating_sub(self.errors_before);
+        let promised_ns = packets.end_ns.min(until_ns);
+        let stated_ns = packets.stated_ns.unwrap_or(0).max(packets.end_ns).min(until_ns);
+        GridStats {
+            frames_decoded: self.decoded,
+            frames_picked: self.picked,
+            decoded_duration_us: self.end_ns / 1000,
+            promised_duration_us: stated_ns / 1000,
+            // A file that ends early is whole up to there: a shot before its end lacks nothing.
+            truncated: (packets.truncated() && packets.end_ns < until_ns)
+                || is_short(self.end_ns, promised_ns)
+                || reader.ended_by.is_some(),
+            whole_duration_us: if errors == 0 { self.end_ns } else { self.whole_end_ns } / 1000,
+            decode_errors: errors,
+            ended_by: reader.ended_by.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
 /// Which grid times a frame answers.
 pub(crate) struct Grid {
+    start_ns: i64,
     step_ns: f64,
     half_ns: i64,
     next: u64,
 }
 
 impl Grid {
-    pub fn new(fps: f64, frame_period_ns: i64) -> Self {
-        Grid { step_ns: 1e9 / fps, half_ns: frame_period_ns / 2, next: 0 }
+    /// A grid that begins at `start_ns`.
+    pub fn new(start_ns: i64, fps: f64, frame_period_ns: i64) -> Self {
+        Grid { start_ns, step_ns: 1e9 / fps, half_ns: frame_period_ns / 2, next: 0 }
     }
 
     fn due_ns(&self) -> i64 {
@@ -55,7 +105,7 @@ impl Grid {
 
     /// The next grid time.
     pub fn time_ns(&self) -> i64 {
-        (self.next as f64 * self.step_ns).round() as i64
+        self.start_ns + (self.next as f64 * self.step_ns).round() as i64
     }
 
     /// True if the frame at `pts_ns` is the first one at or after a grid time.
@@ -79,7 +129,12 @@ pub struct GridSettings {
     pub size: Option<(u32, u32)>,
     /// Which frame answers a grid time.
     pub sampling: Sampling,
+    /// Only frames at `[start, end)` nanoseconds; the grid begins at the start.
+    pub span_ns: (i64, i64),
 }
+
+/// The span of a whole video.
+pub const WHOLE_NS: (i64, i64) = (0, i64::MAX);
 
 /// [`sample`] with the exact rule.
 pub fn sample_grid(
@@ -90,7 +145,7 @@ pub fn sample_grid(
     context: &MediaContext,
     visit: &mut dyn FnMut(Frame) -> Result<(), MediaError>,
 ) -> Result<GridStats, MediaError> {
-    sample(uri, &GridSettings { fps, size: Some((width, height)), sampling: Sampling::Exact }, context, visit)
+    sample(uri, &GridSettings { fps, size: Some((width, height)), sampling: Sampling::Exact, span_ns: WHOLE_NS }, context, visit)
 }
 
 /// Gives every frame of the grid to `visit`, in order of time.
@@ -113,7 +168,7 @@ pub fn sample(
         Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
     };
     metrics::counter!("curette_media_grid_decodes_total").increment(1);
-    let plan = plan(&packets.units, settings.fps, packets.period_ns(), settings.sampling);
+    let plan = plan(&packets.units, settings.span_ns, settings.fps, packets.period_ns(), settings.sampling);
     // The frames of a file that ends early are known only when they have been decoded.
     if let Some(plan) = plan.as_ref().filter(|_| !packets.truncated())
         && let Some(stats) = pass.planned(plan, &packets)?
@@ -153,6 +208,10 @@ impl Pass<'_> {
         (self.visit)(converter.convert(&frame.sample, reader.orientation(), size, frame.pts_ns)?)
     }
 
+    fn in_span(&self, pts_ns: i64) -> bool {
+        (self.settings.span_ns.0..self.settings.span_ns.1).contains(&pts_ns)
+    }
+
     /// Decodes what the plan keeps. `None` if the decoder does not do what the packets promised: then everything must be decoded.
     fn planned(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Option<GridStats>, MediaError> {
         match self.follow(plan, packets)? {
@@ -173,7 +232,11 @@ impl Pass<'_> {
         reader.play()?;
         let mut converter = Converter::default();
         let mut picks = plan.picks_ns.iter().peekable();
+        let ends_early = self.settings.span_ns.1 < packets.end_ns;
         loop {
+            if ends_early && picks.peek().is_none() {
+                break; // whatever is left belongs to no wanted frame
+            }
             let frame = match reader.next() {
                 Err(e) if !is_final(&e) => return Ok(Followed::Not("no frame was decoded")),
                 frame => frame?,
@@ -201,8 +264,10 @@ impl Pass<'_> {
         Ok(Followed::Done(GridStats {
             frames_decoded: feed.decoded(),
             frames_picked: plan.picks_ns.len() as u64,
-            decoded_duration_us: packets.end_ns / 1000,
+            decoded_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
+            promised_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
             truncated: false,
+            whole_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
             decode_errors: 0,
             ended_by: None,
         }))
@@ -211,34 +276,35 @@ impl Pass<'_> {
     /// Decodes everything, and gives what was not given yet.
     fn whole(&mut self, packets: &Packets, plan: Option<&Plan>) -> Result<GridStats, MediaError> {
         let mut reader = Reader::open(self.path, Track::Video, self.deadline, self.context)?;
-        let mut grid = Grid::new(self.settings.fps, packets.period_ns());
+        let (start_ns, end_ns) = self.settings.span_ns;
+        let mut grid = Grid::new(start_ns, self.settings.fps, packets.period_ns());
         // What was planned stays wanted, so that it does not matter how far a planned pass came. The exact rule needs no plan for that.
         let planned = plan.filter(|_| self.settings.sampling != Sampling::Exact);
         let mut planned = planned.map(|plan| plan.picks_ns.iter().peekable());
         let mut converter = Converter::default();
         let given_ns = self.visited_ns;
-        let (mut decoded, mut picked, mut end_ns) = (0, 0, 0);
+        let mut progress = Progress::default();
         reader.play()?;
         while let Some(frame) = reader.next()? {
-            decoded += 1;
-            end_ns = end_ns.max(frame.pts_ns + frame.duration_ns.unwrap_or_else(|| packets.period_ns()));
+            if frame.pts_ns >= end_ns {
+                break;
+            }
+            if frame.pts_ns < start_ns {
+                // What is wrong before the span is not wrong with the span.
+                progress.errors_before = reader.decode_errors();
+            } else {
+                progress.note(&frame, packets.period_ns());
+            }
             let takes = match &mut planned {
-                None => grid.takes(frame.pts_ns),
+                None => self.in_span(frame.pts_ns) && grid.takes(frame.pts_ns),
                 Some(picks) => std::iter::from_fn(|| picks.next_if(|t| **t <= frame.pts_ns)).count() > 0,
             };
-            picked += u64::from(takes);
+            progress.picked += u64::from(takes);
             if takes && given_ns.is_none_or(|t| frame.pts_ns > t) {
                 self.give(&frame, &reader, &mut converter)?;
             }
         }
-        Ok(GridStats {
-            frames_decoded: decoded,
-            frames_picked: picked,
-            decoded_duration_us: end_ns / 1000,
-            truncated: packets.truncated() || is_short(end_ns, packets.end_ns) || reader.ended_by.is_some(),
-            decode_errors: reader.decode_errors(),
-            ended_by: reader.ended_by.as_ref().map(ToString::to_string),
-        })
+        Ok(progress.finish(&reader, packets, end_ns))
     }
 }
 
@@ -262,7 +328,7 @@ mod tests {
     }
 
     fn picks(times: &[i64], fps: f64, period: i64) -> Vec<i64> {
-        let mut grid = Grid::new(fps, period);
+        let mut grid = Grid::new(0, fps, period);
         times.iter().copied().filter(|&t| grid.takes(t)).collect()
     }
 

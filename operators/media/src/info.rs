@@ -9,8 +9,10 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::fetch::{localize, shown};
+use super::limits::MAX_KEY_FRAMES;
 use super::packets::packets;
 use super::picture::Geometry;
+use super::plan::Unit;
 use super::reader::{Reader, Track};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError};
@@ -42,6 +44,9 @@ pub struct VideoInfo {
     pub has_audio: bool,
     /// True when the data ends clearly before the stated end.
     pub truncated: bool,
+    /// Times of the frames at which decoding can restart, ascending, in stream time; of more than [`MAX_KEY_FRAMES`] every second (third, ...) one.
+    /// `None` where the structure of the packets is unknown.
+    pub key_frame_times_us: Option<Vec<i64>>,
     /// blake3 of the whole file, hex.
     pub content_blake3: String,
 }
@@ -84,8 +89,20 @@ pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError>
         stated_duration_us: packets.stated_ns.map(|n| n / 1000),
         has_audio: packets.has_audio,
         truncated: packets.truncated(),
+        key_frame_times_us: key_frame_times_us(&packets.units, MAX_KEY_FRAMES),
         content_blake3: hash_file(&local.path, deadline, context)?,
     })
+}
+
+fn key_frame_times_us(units: &[Unit], most: usize) -> Option<Vec<i64>> {
+    if units.is_empty() {
+        return None;
+    }
+    let mut times: Vec<i64> = units.iter().filter(|u| u.sync).filter_map(|u| u.time_ns).map(|t| t / 1000).collect();
+    times.sort_unstable();
+    times.dedup();
+    let step = times.len().div_ceil(most).max(1);
+    Some(times.into_iter().step_by(step).collect())
 }
 
 fn degrees(orientation: Orientation) -> i32 {
@@ -132,5 +149,27 @@ fn hash_file(path: &Path, deadline: Instant, context: &MediaContext) -> Result<S
             0 => return Ok(hasher.finalize().to_hex().to_string()),
             n => hasher.update(&block[..n]),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_frames_are_thinned_to_the_limit() {
+        let unit = |k: i64| Unit {
+            time_ns: Some(k * 40_000_000),
+            raw_pts: None,
+            size: 1,
+            key: true,
+            alone: true,
+            sync: k % 2 == 0,
+            reference: true,
+        };
+        let units: Vec<Unit> = (0..20).map(unit).collect();
+        assert_eq!(key_frame_times_us(&units, 10).map(|k| (k.len(), k[1])), Some((10, 80_000)));
+        assert_eq!(key_frame_times_us(&units, 4), Some(vec![0, 240_000, 480_000, 720_000]));
+        assert_eq!(key_frame_times_us(&[], 4), None);
     }
 }

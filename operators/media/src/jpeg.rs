@@ -1,7 +1,9 @@
-//! JPEG of a frame, for captioning services.
+//! JPEG of a frame, for captioning services; PNG for eyes.
 
 use image::ExtendedColorType;
+use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
 
 use super::{Frame, MediaError};
 
@@ -10,8 +12,19 @@ pub fn to_jpeg(frame: &Frame, quality: u8) -> Result<Vec<u8>, MediaError> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality.clamp(1, 100))
         .encode(&frame.rgb, frame.width, frame.height, ExtendedColorType::Rgb8)
-        .map_err(|e| {
-            MediaError::new("encode_failed", format!("a frame of {}x{} cannot become a JPEG: {e}", frame.width, frame.height))
-        })?;
+        .map_err(|e| failed(frame, "a JPEG", &e))?;
     Ok(bytes)
+}
+
+/// PNG, without loss.
+pub fn to_png(frame: &Frame) -> Result<Vec<u8>, MediaError> {
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes)
+        .write_image(&frame.rgb, frame.width, frame.height, ExtendedColorType::Rgb8)
+        .map_err(|e| failed(frame, "a PNG", &e))?;
+    Ok(bytes)
+}
+
+fn failed(frame: &Frame, what: &str, why: &image::ImageError) -> MediaError {
+    MediaError::new("encode_failed", format!("a frame of {}x{} cannot become {what}: {why}", frame.width, frame.height))
 }

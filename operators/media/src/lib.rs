@@ -10,39 +10,60 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod at;
+mod avcc;
+mod clip_audio;
+mod copying;
 mod cut;
 mod encode;
+mod encode_packets;
+mod encoders;
+mod every;
+mod exact;
 mod feed;
 mod fetch;
 mod grid;
 mod info;
+mod inspect;
+mod joint;
 mod jpeg;
 pub mod limits;
+mod matrix;
 mod mp4;
+mod mux;
 mod packets;
+mod parameter_sets;
 mod picture;
 mod plan;
 mod plane;
 mod reader;
+mod resize;
 mod runtime;
 mod scratch;
+mod small;
 mod sniff;
 mod speech;
+mod splice;
 mod sps;
 mod store;
 mod structure;
 mod teardown;
 mod uniform;
+mod verify;
 
-pub use cut::{Clip, CutSettings, SpeedPreset, cut};
-pub use encode::{Encoder, missing_encoders};
+pub use at::frames_at;
+pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, cut};
+pub use encoders::{Encoder, missing_encoders};
+pub use every::every_frame;
 pub use fetch::{put_object, shown};
-pub use grid::{GridSettings, GridStats, sample, sample_grid};
+pub use grid::{GridSettings, GridStats, WHOLE_NS, sample, sample_grid};
 pub use info::{VideoInfo, probe};
-pub use jpeg::to_jpeg;
+pub use inspect::{Inspection, Structure, inspect};
+pub use jpeg::{to_jpeg, to_png};
 pub use plan::Sampling;
 pub use plane::MediaPlane;
 pub use reader::decoded_times;
+pub use resize::{Resize, TargetSize};
 pub use runtime::{Missing, missing_software};
 pub use sniff::{Kind, sniff};
 pub use speech::{Sound, speech, wav};
@@ -50,6 +71,8 @@ pub use uniform::{chosen_frames, uniform_frames};
 
 #[cfg(test)]
 mod containment_tests;
+#[cfg(test)]
+mod copying_tests;
 #[cfg(test)]
 mod sampling_tests;
 #[cfg(test)]

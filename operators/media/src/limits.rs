@@ -8,6 +8,8 @@ pub const MAX_PIXELS: u64 = 8192 * 8192;
 pub const MAX_DURATION_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// More frames than this are refused (`too_long`): 24 hours at 60 fps.
 pub const MAX_FRAMES: usize = 24 * 3600 * 60;
+/// Key frames of a video that are told; of more, every second (third, ...) one: a video of key frames alone would give millions.
+pub const MAX_KEY_FRAMES: usize = 100_000;
 /// Larger local files are refused (`too_large`): 256 GiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 30;
 /// Larger remote files are refused (`too_large`): they are copied to the temporary folder first. 16 GiB.
@@ -22,14 +24,20 @@ pub const UPLOAD_WAIT: Duration = Duration::from_secs(600);
 pub const QUEUED_FRAMES: u32 = 2;
 /// Decoded audio buffers waiting between decoder and caller.
 pub const QUEUED_AUDIO_BUFFERS: u32 = 64;
+/// Packets waiting between demuxer and caller.
+pub const QUEUED_PACKETS: u32 = 64;
 /// How long one wait for the pipeline takes before the deadline, the bus and the cancel flag are looked at.
 pub const POLL: Duration = Duration::from_millis(50);
 /// No buffer and no message for this long is a stall (`stalled`).
 pub const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// When the container has been read to its end and there is still no decoder, nothing will come any more: waited for this long, then `no_frames`.
+pub const END_WAIT: Duration = Duration::from_secs(3);
 /// A seek that has not finished after this long is given up; the file is then decoded from its start.
 pub const SEEK_WAIT: Duration = Duration::from_secs(10);
 /// A span that starts earlier than this is decoded from the start of the file instead of seeking.
 pub const SEEK_FROM_US: i64 = 1_500_000;
+/// Longer side of the frames that a detector of cuts gets: what PySceneDetect scales down to by itself.
+pub const DETECTION_SIDE_PX: u32 = 256;
 /// Frames kept for other operators of the same process.
 pub const FRAME_STORE_BYTES: usize = 256 << 20;
 /// One request for frames whose native pictures are larger than this is scaled while decoding.

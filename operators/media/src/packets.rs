@@ -34,8 +34,12 @@ pub(crate) struct Packets {
     pub has_audio: bool,
     /// Media type and fields of the chosen stream.
     pub caps: Option<gst::Caps>,
+    /// The file asks players to turn or mirror the picture.
+    pub turned: bool,
     /// Number of video streams in the file.
     pub video_streams: usize,
+    /// What each stream of the file is, where that is known.
+    pub streams: Vec<gst::Caps>,
     /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
     pub units: Vec<Unit>,
 }
@@ -71,6 +75,7 @@ struct Stream {
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     is_video: bool,
     is_audio: bool,
+    turned: bool,
     times: Vec<i64>,
     end: i64,
     overflow: bool,
@@ -244,6 +249,10 @@ fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<Ato
                     stream.syntax = Syntax::of(&caps);
                     stream.caps = Some(caps);
                 }
+                gst::EventView::Tag(t) => {
+                    let turn = t.tag().get::<gst::tags::ImageOrientation>();
+                    stream.turned |= turn.is_some_and(|turn| turn.get() != "rotate-0");
+                }
                 _ => {}
             },
             Some(gst::PadProbeData::Buffer(buffer)) => {
@@ -287,11 +296,22 @@ fn summarise(
         times_ns.sort_unstable();
         times_ns.dedup();
         overflow = stream.overflow;
-        let caps = stream.caps.clone();
+        let (caps, turned) = (stream.caps.clone(), stream.turned);
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
         best = Some((
             pixels,
-            Packets { times_ns, end_ns: stream.end, any_end_ns: 0, stated_ns, has_audio: false, caps, video_streams: 0, units },
+            Packets {
+                times_ns,
+                end_ns: stream.end,
+                any_end_ns: 0,
+                stated_ns,
+                has_audio: false,
+                caps,
+                turned,
+                video_streams: 0,
+                streams: Vec::new(),
+                units,
+            },
         ));
     }
     let found_any = !list.is_empty();
@@ -311,6 +331,7 @@ fn summarise(
     }
     packets.any_end_ns = any_end_ns.max(packets.end_ns);
     packets.has_audio = has_audio;
+    packets.streams = list.iter().filter_map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).caps.clone()).collect();
     packets.video_streams = list.iter().filter(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_video).count();
     if overflow || packets.any_end_ns > MAX_DURATION_NS || packets.stated_ns.is_some_and(|s| s > MAX_DURATION_NS) {
         return Err(MediaError::new("too_long", format!("{shown}: longer than {} h", MAX_DURATION_NS / 3_600_000_000_000)));

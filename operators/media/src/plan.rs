@@ -49,17 +49,21 @@ pub(crate) struct Plan {
     pub keep: Vec<bool>,
 }
 
-/// Plans the grid of `fps` per second; `None` if the times do not name pictures.
-pub(crate) fn plan(units: &[Unit], fps: f64, period_ns: i64, sampling: Sampling) -> Option<Plan> {
+/// Plans the grid of `fps` per second over the pictures at `[start, end)`; `None` if the times do not name pictures, or there are none.
+pub(crate) fn plan(units: &[Unit], (start_ns, end_ns): (i64, i64), fps: f64, period_ns: i64, sampling: Sampling) -> Option<Plan> {
     let mut shown: Vec<(i64, usize)> = units.iter().enumerate().filter_map(|(i, u)| Some((u.time_ns?, i))).collect();
     shown.sort_unstable();
-    if shown.is_empty() || shown.windows(2).any(|w| w[0].0 == w[1].0) {
+    if shown.windows(2).any(|w| w[0].0 == w[1].0) {
+        return None;
+    }
+    shown.retain(|(time_ns, _)| (start_ns..end_ns).contains(time_ns));
+    if shown.is_empty() {
         return None;
     }
     let keys: Vec<(i64, usize)> = shown.iter().filter(|p| units[p.1].key).copied().collect();
     let mut kept = Kept::new(units);
     let mut picks: Vec<(i64, usize)> = Vec::new();
-    for (time_ns, exact) in due(&shown, fps, period_ns) {
+    for (time_ns, exact) in due(&shown, start_ns, fps, period_ns) {
         let after = picks.last().map(|p| p.0);
         let free = |p: &(i64, usize)| after.is_none_or(|t| p.0 > t);
         let pick = match sampling {
@@ -84,8 +88,8 @@ pub(crate) fn plan(units: &[Unit], fps: f64, period_ns: i64, sampling: Sampling)
 }
 
 /// The exact answers: each with the first grid time that it answers.
-fn due(shown: &[(i64, usize)], fps: f64, period_ns: i64) -> Vec<(i64, (i64, usize))> {
-    let mut grid = Grid::new(fps, period_ns);
+fn due(shown: &[(i64, usize)], start_ns: i64, fps: f64, period_ns: i64) -> Vec<(i64, (i64, usize))> {
+    let mut grid = Grid::new(start_ns, fps, period_ns);
     let answer = |p: &(i64, usize)| {
         let time_ns = grid.time_ns();
         grid.takes(p.0).then_some((time_ns, *p))
@@ -156,6 +160,7 @@ impl<'a> Kept<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::WHOLE_NS;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -251,7 +256,7 @@ mod tests {
             times.sort_unstable();
             let exact = rule(&times, fps);
             for sampling in [Sampling::Exact, Sampling::Within(tolerance), Sampling::Keyframes] {
-                let plan = plan(&units(&stream), fps, FRAME_NS, sampling).unwrap();
+                let plan = plan(&units(&stream), WHOLE_NS, fps, FRAME_NS, sampling).unwrap();
                 let some = decode(&stream, |i| plan.keep[i]);
                 for t in &plan.picks_ns {
                     prop_assert_eq!(some.get(t), full.get(t), "{:?} at {}", sampling, t);
@@ -286,6 +291,24 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_span_is_sampled_like_a_video_of_its_own(stream in streams(), fps in 0.2f64..5.0, start in 0i64..8_000_000_000, length in 1i64..8_000_000_000) {
+            let full = decode(&stream, |_| true);
+            let mut times: Vec<i64> = full.keys().copied().filter(|t| (start..start + length).contains(t)).map(|t| t - start).collect();
+            times.sort_unstable();
+            let want: Vec<i64> = rule(&times, fps).iter().map(|(_, picked)| picked + start).collect();
+            match plan(&units(&stream), (start, start + length), fps, FRAME_NS, Sampling::Exact) {
+                None => prop_assert!(want.is_empty()),
+                Some(plan) => {
+                    prop_assert_eq!(&plan.picks_ns, &want);
+                    let some = decode(&stream, |i| plan.keep[i]);
+                    prop_assert!(want.iter().all(|t| some.get(t) == full.get(t)));
+                }
+            }
+        }
+    }
+
     /// I, then P with two B each (the first one a reference), every two seconds or so: the usual file.
     fn usual(seconds: usize) -> Vec<Unit> {
         let group = |g: usize| {
@@ -307,7 +330,7 @@ mod tests {
     #[test]
     fn tolerance_lets_key_frames_answer() {
         let units = usual(20);
-        let count = |s| plan(&units, 1.0, FRAME_NS, s).unwrap().keep.iter().filter(|k| **k).count();
+        let count = |s| plan(&units, WHOLE_NS, 1.0, FRAME_NS, s).unwrap().keep.iter().filter(|k| **k).count();
         let (exact, within, keys) = (count(Sampling::Exact), count(Sampling::Within(500_000_000)), count(Sampling::Keyframes));
         assert!(exact < units.len() / 2, "{exact} of {}", units.len());
         assert!(within < exact && keys == 10, "{within} {keys}");
@@ -317,7 +340,7 @@ mod tests {
     fn times_that_name_no_picture_give_no_plan() {
         let mut units = usual(2);
         units[3].time_ns = units[4].time_ns;
-        assert_eq!(plan(&units, 1.0, FRAME_NS, Sampling::Exact), None);
-        assert_eq!(plan(&[], 1.0, FRAME_NS, Sampling::Exact), None);
+        assert_eq!(plan(&units, WHOLE_NS, 1.0, FRAME_NS, Sampling::Exact), None);
+        assert_eq!(plan(&[], WHOLE_NS, 1.0, FRAME_NS, Sampling::Exact), None);
     }
 }

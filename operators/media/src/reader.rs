@@ -20,7 +20,7 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, SEEK_WAIT, SPEECH_RATE};
+use super::limits::{END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE};
 use super::sniff::sniff;
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -33,6 +33,24 @@ pub(crate) enum Track {
     Audio,
     /// The first audio stream, as one channel of [`SPEECH_RATE`] samples per second.
     Speech,
+    /// The packets of the first video stream, parsed but not decoded. Their times are those of pictures, before edit lists hide some.
+    VideoPackets,
+    /// The packets of the first audio stream.
+    AudioPackets,
+}
+
+impl Track {
+    /// What the caps of its stream begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Track::Video | Track::VideoPackets => "video/",
+            Track::Audio | Track::Speech | Track::AudioPackets => "audio/",
+        }
+    }
+
+    fn decodes(self) -> bool {
+        !matches!(self, Track::VideoPackets | Track::AudioPackets)
+    }
 }
 
 /// A decoded frame or block of samples with its place in stream time.
@@ -43,6 +61,8 @@ pub(crate) struct Decoded {
     pub duration_ns: Option<i64>,
     /// Data and caps.
     pub sample: gst::Sample,
+    /// The decoder had reported no error when this came out of it.
+    pub whole: bool,
 }
 
 /// What the streaming threads tell the caller.
@@ -50,6 +70,12 @@ pub(crate) struct Decoded {
 struct Seen {
     orientation: Mutex<Option<Orientation>>,
     errors: Arc<AtomicU64>,
+    /// Buffers that reached the sink before the decoder's first error. Counted by the thread that decodes, so that it does not depend on how far the
+    /// decoder is ahead of the caller.
+    whole: AtomicU64,
+    /// Outputs of demuxers, and those of them that have come to their end.
+    outputs: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// See the module's documentation.
@@ -70,6 +96,8 @@ pub(crate) struct Reader<'a> {
     /// A longer wait is a stall.
     pub patience: Duration,
     collection: Option<gst::StreamCollection>,
+    /// Buffers taken from the sink.
+    pulled: u64,
     delivered: u64,
     last_end_ns: i64,
     peeked: Option<Decoded>,
@@ -106,18 +134,19 @@ impl<'a> Reader<'a> {
         let pipeline = gst::Pipeline::new();
         let source = make("filesrc")?;
         source.set_property("location", path.to_string_lossy().as_ref());
-        let decode = make("decodebin3")?;
+        let decode = make(if track.decodes() { "decodebin3" } else { "parsebin" })?;
         let (caps, queued) = match track {
             Track::Video => (gst::Caps::new_empty_simple("video/x-raw"), QUEUED_FRAMES),
             Track::Audio => (audio_caps(), QUEUED_AUDIO_BUFFERS),
             Track::Speech => (speech_caps(), QUEUED_AUDIO_BUFFERS),
+            Track::VideoPackets | Track::AudioPackets => (gst::Caps::new_any(), QUEUED_PACKETS),
         };
         let sink = gst_app::AppSink::builder().caps(&caps).sync(false).max_buffers(queued).enable_last_sample(false).build();
         let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
         pipeline.add_many([&source, &decode, sink.upcast_ref()]).map_err(broken)?;
         source.link(&decode).map_err(broken)?;
         let first: gst::Element = match track {
-            Track::Video => sink.clone().upcast(),
+            Track::Video | Track::VideoPackets | Track::AudioPackets => sink.clone().upcast(),
             Track::Audio | Track::Speech => {
                 let convert = make("audioconvert")?;
                 convert.set_property_from_str("dithering", "none"); // dither is random
@@ -133,9 +162,11 @@ impl<'a> Reader<'a> {
             }
         };
         let seen = Arc::new(Seen::default());
-        select_one(&decode, track);
+        if track.decodes() {
+            select_one(&decode, track);
+        }
         link_when_added(&decode, &first, track);
-        watch_orientation(&sink, &seen);
+        watch_sink(&sink, &seen);
         if let Some(feed) = &feed {
             feed.skim(&sink);
             // Made with the bin, before anyone can ask to be told.
@@ -144,9 +175,12 @@ impl<'a> Reader<'a> {
             }
         }
         let progress = feed.clone();
-        let errors = Arc::clone(&seen.errors);
+        let (errors, told) = (Arc::clone(&seen.errors), Arc::clone(&seen));
         pipeline.connect_deep_element_added(move |_, _, element| {
             let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
+            if klass.contains("Demuxer") {
+                watch_ends(element, &told);
+            }
             if klass.contains("Decoder") {
                 runtime::single_thread(element);
                 runtime::count_errors_of(element, &errors);
@@ -172,6 +206,7 @@ impl<'a> Reader<'a> {
             waiting_since: now,
             patience: NO_PROGRESS,
             collection: None,
+            pulled: 0,
             delivered: 0,
             last_end_ns: 0,
             peeked: None,
@@ -271,6 +306,7 @@ impl<'a> Reader<'a> {
                 }
             };
             self.waiting_since = Instant::now();
+            self.pulled += 1;
             if let Some(decoded) = self.place(sample) {
                 self.delivered += 1;
                 return Ok(Some(decoded));
@@ -285,13 +321,20 @@ impl<'a> Reader<'a> {
         let pts_ns = match buffer.pts() {
             Some(pts) => {
                 let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-                segment.to_stream_time(pts)?.nseconds() as i64
+                match self.track.decodes() {
+                    true => segment.to_stream_time(pts)?.nseconds() as i64,
+                    false => match segment.to_stream_time_full(pts)? {
+                        gst::Signed::Positive(t) => t.nseconds() as i64,
+                        gst::Signed::Negative(t) => -(t.nseconds() as i64),
+                    },
+                }
             }
             // A decoder that gives no time: the frame follows the last one.
             None => self.last_end_ns,
         };
         self.last_end_ns = pts_ns.saturating_add(duration_ns.unwrap_or(0));
-        Some(Decoded { pts_ns, duration_ns, sample })
+        let whole = self.seen.whole.load(Ordering::Relaxed) >= self.pulled;
+        Some(Decoded { pts_ns, duration_ns, sample, whole })
     }
 
     /// The first decoded frame's caps and tags without leaving PAUSED.
@@ -320,11 +363,21 @@ impl<'a> Reader<'a> {
             );
             return Err(MediaError::new("timeout", message));
         }
+        if now > self.waiting_since + END_WAIT && self.nothing_left() {
+            return Err(self.no_stream_or("no_frames", "it ends before its first frame"));
+        }
         if now > self.waiting_since + self.patience {
             let message = format!("{}: nothing came out of the decoder for {} s", self.shown, self.patience.as_secs());
             return Err(MediaError::new("stalled", message));
         }
         Ok(())
+    }
+
+    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink.
+    fn nothing_left(&self) -> bool {
+        let outputs = self.seen.outputs.load(Ordering::Relaxed);
+        let linked = self.sink.static_pad("sink").is_some_and(|pad| pad.is_linked());
+        outputs > 0 && self.seen.ended.load(Ordering::Relaxed) >= outputs && !linked
     }
 
     /// Reads all waiting messages; the first error becomes a typed one.
@@ -371,8 +424,8 @@ impl<'a> Reader<'a> {
     fn concerns_us(&self, missing: &gst::StructureRef) -> bool {
         let Ok(caps) = missing.get::<gst::Caps>("detail") else { return true };
         let kinds: &[&str] = match self.track {
-            Track::Video => &["video/", "image/"],
-            Track::Audio | Track::Speech => &["audio/"],
+            Track::Video | Track::VideoPackets => &["video/", "image/"],
+            Track::Audio | Track::Speech | Track::AudioPackets => &["audio/"],
         };
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         let media = ["video/", "image/", "audio/", "text/", "subpicture/", "application/x-subtitle"];
@@ -387,8 +440,8 @@ impl<'a> Reader<'a> {
     fn no_stream_or(&self, code: &'static str, message: &str) -> MediaError {
         if self.collection.is_some() && !self.has_wanted_stream() {
             let (code, what) = match self.track {
-                Track::Video => ("no_video_stream", "video"),
-                Track::Audio => ("no_video_stream", "audio"),
+                Track::Video | Track::VideoPackets => ("no_video_stream", "video"),
+                Track::Audio | Track::AudioPackets => ("no_video_stream", "audio"),
                 Track::Speech => ("no_audio", "audio"),
             };
             return MediaError::new(code, format!("{}: no {what} stream in it", self.shown));
@@ -438,8 +491,8 @@ pub(crate) fn pixels_of(caps: &gst::Caps) -> i64 {
 
 fn stream_type(track: Track) -> gst::StreamType {
     match track {
-        Track::Video => gst::StreamType::VIDEO,
-        Track::Audio | Track::Speech => gst::StreamType::AUDIO,
+        Track::Video | Track::VideoPackets => gst::StreamType::VIDEO,
+        Track::Audio | Track::Speech | Track::AudioPackets => gst::StreamType::AUDIO,
     }
 }
 
@@ -455,10 +508,7 @@ fn select_one(decode: &gst::Element, track: Track) {
 }
 
 fn link_when_added(decode: &gst::Element, first: &gst::Element, track: Track) {
-    let prefix = match track {
-        Track::Video => "video/",
-        Track::Audio | Track::Speech => "audio/",
-    };
+    let prefix = track.prefix();
     let first = first.downgrade();
     decode.connect_pad_added(move |_, pad| {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
@@ -490,16 +540,40 @@ fn speech_caps() -> gst::Caps {
         .build()
 }
 
-fn watch_orientation(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
+/// Counts the outputs of a demuxer, and those that end.
+fn watch_ends(demuxer: &gst::Element, seen: &Arc<Seen>) {
+    let seen = Arc::clone(seen);
+    demuxer.connect_pad_added(move |_, pad| {
+        seen.outputs.fetch_add(1, Ordering::Relaxed);
+        let seen = Arc::clone(&seen);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::PadProbeData::Event(event)) = &info.data
+                && event.type_() == gst::EventType::Eos
+            {
+                seen.ended.fetch_add(1, Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    });
+}
+
+fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let seen = Arc::clone(seen);
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        if let Some(gst::PadProbeData::Event(event)) = &info.data
-            && let gst::EventView::Tag(tag) = event.view()
-            && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
-        {
-            let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
-            *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+        match &info.data {
+            Some(gst::PadProbeData::Event(event)) => {
+                if let gst::EventView::Tag(tag) = event.view()
+                    && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
+                {
+                    let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
+                    *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
+                }
+            }
+            Some(gst::PadProbeData::Buffer(_)) if seen.errors.load(Ordering::Relaxed) == 0 => {
+                seen.whole.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
         }
         gst::PadProbeReturn::Ok
     });

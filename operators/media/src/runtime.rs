@@ -1,7 +1,7 @@
 //! GStreamer in this process: started once, software decoders only, decode errors counted.
 //!
-//! Why no hardware decoders: the frames must not depend on the machine. Why a log function: libavcodec conceals damage and reports it nowhere but
-//! in its log; counting those lines per decoding thread is the only way to know.
+//! Why no hardware decoders: the frames must not depend on the machine. Why a log function: libavcodec conceals damage, and GStreamer's decoders leave out what
+//! they cannot decode; both report it nowhere but in their log. Counting those lines per decoding thread is the only way to know.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,28 +27,44 @@ pub(crate) fn start() -> Result<(), MediaError> {
     teardown::check()
 }
 
+/// Decoders of VP8 and VP9 with a layer of opacity. They decode the two layers side by side and wait for both, for ever if one packet cannot be decoded. The plain
+/// decoders give the same colours; opacity is of no use here.
+const BLOCKING: [&str; 2] = ["vp8alphadecodebin", "vp9alphadecodebin"];
+
 fn prefer_software() {
     let factories = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
     for factory in factories {
-        if factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware")) {
+        let hardware = factory.metadata("klass").is_some_and(|klass| klass.contains("Hardware"));
+        if hardware || BLOCKING.contains(&factory.name().as_str()) {
             factory.set_rank(gst::Rank::NONE);
         }
     }
 }
 
 thread_local! {
-    /// The error counter of the pipeline that this streaming thread decodes for.
-    static COUNTER: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+    /// The error counter of the pipeline that this streaming thread decodes for, and whose log lines are counted.
+    static COUNTER: RefCell<Option<(Arc<AtomicU64>, Teller)>> = const { RefCell::new(None) };
 }
 
-/// Counts what libavcodec logs as errors in the thread that runs `decoder` (single-threaded by [`single_thread`]) into `errors`.
+/// Who tells of a decoder's errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Teller {
+    /// libavcodec itself, one line per error and more of them than of frames.
+    Libav,
+    /// The base class of GStreamer's own decoders, for each packet that could not be decoded.
+    BaseClass,
+}
+
+/// Counts what is logged as errors in the thread that runs `decoder` (single-threaded by [`single_thread`]) into `errors`.
 pub(crate) fn count_errors_of(decoder: &gst::Element, errors: &Arc<AtomicU64>) {
     let Some(pad) = decoder.static_pad("sink") else { return };
+    let libav = decoder.factory().is_some_and(|f| f.name().starts_with("avdec_"));
+    let teller = if libav { Teller::Libav } else { Teller::BaseClass };
     let errors = Arc::clone(errors);
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
         COUNTER.with_borrow_mut(|slot| {
-            if !slot.as_ref().is_some_and(|known| Arc::ptr_eq(known, &errors)) {
-                *slot = Some(Arc::clone(&errors));
+            if !slot.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &errors)) {
+                *slot = Some((Arc::clone(&errors), teller));
             }
         });
         gst::PadProbeReturn::Ok
@@ -60,17 +76,30 @@ fn count_decode_errors() {
     if std::env::var_os("GST_DEBUG").is_none() {
         gst::log::remove_default_log_function();
     }
-    gst::log::add_log_function(|_, level, _, _, _, _, _| {
-        if level == gst::DebugLevel::Error {
-            COUNTER.with_borrow(|slot| {
-                if let Some(counter) = slot {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
+    gst::log::add_log_function(|category, level, _, _, _, _, message| {
+        COUNTER.with_borrow(|slot| {
+            if let Some((counter, teller)) = slot
+                && is_decode_error(*teller, category.name(), level, || message.get().map(|m| m.to_string()).unwrap_or_default())
+            {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     });
     gst::log::set_active(true);
     gst::log::set_threshold_for_name("libav", gst::DebugLevel::Error);
+    gst::log::set_threshold_for_name(BASE_CLASS, gst::DebugLevel::Warning);
+}
+
+/// The log category of GStreamer's base class for decoders.
+const BASE_CLASS: &str = "videodecoder";
+
+/// Every other line may be there because of `GST_DEBUG`, on which no result may depend.
+fn is_decode_error(teller: Teller, category: &str, level: gst::DebugLevel, message: impl FnOnce() -> String) -> bool {
+    match teller {
+        Teller::Libav => category == "libav" && level == gst::DebugLevel::Error,
+        // `GST_VIDEO_DECODER_ERROR` logs what it is told with this in front of it.
+        Teller::BaseClass => category == BASE_CLASS && level == gst::DebugLevel::Warning && message().starts_with("error: "),
+    }
 }
 
 /// One thread per decoder: files are decoded in parallel instead, which costs less in sum.
@@ -110,4 +139,20 @@ pub fn missing_software() -> Vec<Missing> {
         .filter(|(element, _)| gst::ElementFactory::find(element).is_none())
         .map(|&(element, package)| Missing { element, package })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_decoder_s_own_errors_count() {
+        let says = |teller, category, level, text: &str| is_decode_error(teller, category, level, || text.to_owned());
+        assert!(says(Teller::Libav, "libav", gst::DebugLevel::Error, "concealing 3 MBs"));
+        assert!(!says(Teller::Libav, "libav", gst::DebugLevel::Warning, "deprecated"));
+        assert!(!says(Teller::Libav, BASE_CLASS, gst::DebugLevel::Warning, "error: Decoding error"), "libav has told already");
+        assert!(says(Teller::BaseClass, BASE_CLASS, gst::DebugLevel::Warning, "error: Failed to decode frame"));
+        assert!(!says(Teller::BaseClass, BASE_CLASS, gst::DebugLevel::Warning, "decreasing timestamp"));
+        assert!(!says(Teller::BaseClass, "default", gst::DebugLevel::Error, "error: anything"));
+    }
 }

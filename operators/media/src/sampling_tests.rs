@@ -46,7 +46,7 @@ fn by_the_rule(all: &[Frame], fps: f64, period_ns: i64) -> Vec<&Frame> {
 
 fn sampled(uri: &str, fps: f64, sampling: Sampling, context: &MediaContext) -> Result<(Vec<Frame>, GridStats), MediaError> {
     let mut frames = Vec::new();
-    let settings = GridSettings { fps, size: Some((SIDE, SIDE)), sampling };
+    let settings = GridSettings { fps, size: Some((SIDE, SIDE)), sampling, span_ns: WHOLE_NS };
     let stats = sample(uri, &settings, context, &mut |f| {
         frames.push(f);
         Ok(())
@@ -97,7 +97,7 @@ fn check(uri: &str) -> Result<Treated, MediaError> {
             assert!(got.iter().all(fits), "{uri}");
         }
     }
-    let kept = plan(&known.units, 1.0, period_ns, Sampling::Exact).map(|p| p.keep.iter().filter(|k| **k).count());
+    let kept = plan(&known.units, WHOLE_NS, 1.0, period_ns, Sampling::Exact).map(|p| p.keep.iter().filter(|k| **k).count());
     Ok(Treated { packets: known.times_ns.len(), kept, decoded: stats.frames_decoded })
 }
 
@@ -206,5 +206,38 @@ fn every_structure_gives_the_pictures_of_a_full_decode() {
             Cost::AtMost(share) => assert!(treated.decoded as f64 <= share * treated.packets as f64, "{name}: {treated:?}"),
             Cost::All => assert_eq!((treated.kept, treated.decoded as usize), (None, treated.packets), "{name}"),
         }
+    }
+}
+
+#[test]
+fn a_span_has_the_pictures_of_a_full_decode() {
+    let Some(folder) = media_folder() else { return };
+    for (name, span_ns) in [
+        ("bunny-480p.mp4", (11_875_000_000, 15_750_000_000)),
+        ("bunny-vp9-480p.webm", (2_500_000_000, 4_000_000_000)),
+        ("surgery-vfr-720p.mp4", (1_234_567_000, 7_000_000_000)),
+        ("mpeg2-1080p.ts", (1_500_000_000, 2_000_000_000)),
+    ] {
+        let uri = folder.join(name).to_string_lossy().into_owned();
+        let bench = Bench::new();
+        let context = bench.context();
+        let period_ns = packets(Path::new(&uri), &uri, Instant::now() + context.timeout, &context).unwrap().period_ns();
+        let inside: Vec<Frame> = everything(&uri, period_ns, &context)
+            .unwrap()
+            .0
+            .into_iter()
+            .filter(|f| (span_ns.0..span_ns.1).contains(&f.pts_ns))
+            .map(|f| Frame { pts_ns: f.pts_ns - span_ns.0, ..f })
+            .collect();
+        let want = by_the_rule(&inside, 2.0, period_ns);
+        let mut got = Vec::new();
+        let settings = GridSettings { fps: 2.0, size: Some((SIDE, SIDE)), sampling: Sampling::Exact, span_ns };
+        let stats = sample(&uri, &settings, &context, &mut |f| {
+            got.push(Frame { pts_ns: f.pts_ns - span_ns.0, ..f });
+            Ok(())
+        })
+        .unwrap();
+        assert!(!got.is_empty() && got.iter().eq(want), "{name}: {:?}", got.iter().map(|f| f.pts_ns).collect::<Vec<_>>());
+        assert!(!stats.truncated && stats.decoded_duration_us * 1000 <= span_ns.1 + period_ns, "{name}: {stats:?}");
     }
 }

@@ -21,10 +21,15 @@ impl Bits<'_> {
 
     /// An unsigned Exp-Golomb number of at most 24 bits.
     pub fn golomb(&mut self) -> Option<u32> {
+        self.golomb_of(24)
+    }
+
+    /// One of at most `bits` bits (31 or less).
+    pub fn golomb_of(&mut self, bits: u32) -> Option<u32> {
         let mut zeros = 0;
         while self.take(1)? == 0 {
             zeros += 1;
-            if zeros > 24 {
+            if zeros > bits {
                 return None;
             }
         }
@@ -32,7 +37,7 @@ impl Bits<'_> {
     }
 
     /// Past `count` such numbers.
-    fn skip(&mut self, count: u32) -> Option<()> {
+    pub fn skip(&mut self, count: u32) -> Option<()> {
         (0..count).try_for_each(|_| self.golomb().map(drop))
     }
 
@@ -43,25 +48,40 @@ impl Bits<'_> {
     }
 }
 
-/// True if the set (without its one-byte header) allows whole frames only; `None` if it cannot be read.
-pub(crate) fn frames_only(set: &[u8]) -> Option<bool> {
+/// The first half of a sequence parameter set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    pub profile: u32,
+    pub id: u32,
+    /// 1: 4:2:0.
+    pub chroma: u32,
+    /// Bits beyond 8 of luma and chroma.
+    pub extra_depth: u32,
+    /// Width in macroblocks.
+    pub columns: u32,
+    /// Height in macroblocks, or in pairs of them.
+    pub rows: u32,
+    pub frames_only: bool,
+}
+
+/// Reads a set (unescaped, without its one-byte header) up to and with the flag for frames; `None` if it cannot be read.
+pub(crate) fn beginning(bits: &mut Bits) -> Option<Beginning> {
     const MOST_OFFSETS: u32 = 255;
-    let bytes = unescaped(set);
-    let mut bits = Bits { bytes: &bytes, at: 0 };
     let profile = bits.take(8)?;
     bits.take(16)?; // constraints, level
-    bits.golomb()?; // its number
+    let id = bits.golomb()?;
+    let (mut chroma, mut extra_depth) = (1, 0);
     if [44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244].contains(&profile) {
-        let chroma = bits.golomb()?;
+        chroma = bits.golomb()?;
         if chroma == 3 {
             bits.take(1)?;
         }
-        bits.skip(2)?; // depths
+        extra_depth = bits.golomb()?.saturating_add(bits.golomb()?);
         bits.take(1)?; // transform bypass
         if bits.take(1)? == 1 {
             for list in 0..if chroma == 3 { 12 } else { 8 } {
                 if bits.take(1)? == 1 {
-                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
+                    skip_scaling_list(bits, if list < 6 { 16 } else { 64 })?;
                 }
             }
         }
@@ -79,8 +99,15 @@ pub(crate) fn frames_only(set: &[u8]) -> Option<bool> {
     }
     bits.skip(1)?; // references
     bits.take(1)?; // gaps
-    bits.skip(2)?; // width, height
-    Some(bits.take(1)? == 1)
+    let (columns, rows) = (bits.golomb()?.saturating_add(1), bits.golomb()?.saturating_add(1));
+    let frames_only = bits.take(1)? == 1;
+    Some(Beginning { profile, id, chroma, extra_depth, columns, rows, frames_only })
+}
+
+/// True if the set (without its one-byte header) allows whole frames only; `None` if it cannot be read.
+pub(crate) fn frames_only(set: &[u8]) -> Option<bool> {
+    let bytes = unescaped(set);
+    beginning(&mut Bits { bytes: &bytes, at: 0 }).map(|b| b.frames_only)
 }
 
 fn skip_scaling_list(bits: &mut Bits, size: u32) -> Option<()> {
@@ -122,7 +149,7 @@ fn number(rest: &mut &[u8]) -> Option<usize> {
 }
 
 /// Without the bytes that keep start codes out of the data.
-fn unescaped(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn unescaped(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut zeros = 0;
     for &byte in bytes {

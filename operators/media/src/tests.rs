@@ -93,7 +93,7 @@ const EXPECTED: &[Expected] = &[
     good("surgery-vfr-720p.mp4", ("h264", "i420", 1280, 720, 0, 14.96, 10.0, false, false)),
     good("ultrasound-cardiac-240p.mp4", ("h264", "i420", 320, 240, 0, 30.0, 15.0, false, false)),
     good("vfr-444-128p.mp4", ("h264", "y444", 128, 128, 0, 20.022, 14.93, false, false)),
-    good("vp8-dancer-360p.webm", ("vp8", "a420", 640, 360, 0, 30.0, 5.0, false, true)),
+    good("vp8-dancer-360p.webm", ("vp8", "i420", 640, 360, 0, 30.0, 5.0, false, true)),
 ];
 
 #[test]

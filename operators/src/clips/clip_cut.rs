@@ -1,7 +1,7 @@
-//! `clip_cut`: makes the clip itself, an mp4 of exactly the row's span, checked by decoding it.
+//! `clip_cut`: makes the clip itself, an mp4 of the row's span, checked by decoding it.
 //!
-//! Why last in a pipeline: encoding costs about six times decoding. What can go wrong: the encoder is missing (`check` says which package has it); a
-//! clip does not hold what the source holds (`cut_mismatch`, never silent).
+//! Why last in a pipeline: encoding costs about six times decoding; copying packets costs little, where the span allows it. What can go wrong: the
+//! encoder is missing (`check` says which package has it); a clip does not hold what the source holds (`cut_mismatch`, never silent).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,26 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::media::{Clip, CutSettings, Encoder, MediaContext, SpeedPreset, cut, missing_encoders, plane_of, problem, put_object};
+use crate::media::{
+    Clip, CutMode, CutSettings, Encoder, MediaContext, Resize, SpeedPreset, TargetSize, cut, missing_encoders, plane_of, problem,
+    put_object,
+};
 use crate::span::{Spans, text_column};
 use crate::video::report_missing;
 
-/// Cuts each row's span `[start_us, end_us)` (the whole video where rows have no span) into an mp4: H.264 4:2:0 of constant quality, AAC audio, index in
-/// front, rotation and pixel aspect baked in, odd sides cut down by one pixel. Every frame of the source whose time is in the span is in the clip, and no other.
+/// Cuts each row's span `[start_us, end_us)` (the whole video where rows have no span) into an mp4: H.264 4:2:0, AAC audio, index in front. With
+/// `mode = "exact"` or `"smart"` every frame of the source whose time is in the span is in the clip, and no other. Encoded clips have constant
+/// quality, rotation and pixel aspect baked in, and odd sides cut down by one pixel.
 ///
-/// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is decoded again
-/// and its frames counted and timed; a difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
+/// Packets are copied from H.264 in mp4, 8-bit 4:2:0, progressive, with square pixels and no rotation. Where a span cannot be copied the clip is
+/// encoded, and `clip_fallback` says why: `container`, `several_video_streams`, `codec`, `interlaced`, `rotation`, `framing`, `parameter_sets`,
+/// `pixel_aspect`, `pixel_format`, `profile`, `structure_unknown`, `odd_size`, `picture_size`, `no_key_frame` (none in the span at which decoding
+/// restarts; open groups have none), `hidden_frames` (by an edit list), `frame_times`, `reordering` (the stream does not tell how far), `encoder`
+/// (only x264 joins copied packets), `packets_differ`, `frames_differ`, `source_damaged`, `not_verified`, `resized`, `frame_rate`.
+///
+/// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is
+/// decoded again, its frames counted and timed, its first and last picture and the first copied one compared (copied: the same bytes; encoded: at
+/// least 20 dB at 64 pixels); a difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
 /// `clip_too_large`, `format_change`, `encode_failed`, `cut_mismatch`, `write_failed`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +45,20 @@ pub struct ClipCut {
     pub storage: Storage,
     /// Folder or URL for `storage = "objects"`, from the pipeline file's folder if relative. Files are named by the blake3 of their content.
     pub location: Option<String>,
+    /// What is encoded again and what is copied.
+    pub mode: CutMode,
+    /// Width of the clip in pixels, even (16 to 8192); with `height`. The clip is then encoded as a whole.
+    #[schemars(range(min = 16, max = 8192))]
+    pub width: Option<u32>,
+    /// Height of the clip in pixels, even (16 to 8192); with `width`.
+    #[schemars(range(min = 16, max = 8192))]
+    pub height: Option<u32>,
+    /// How a picture of another shape is brought to `width` and `height`.
+    pub resize: Resize,
+    /// Frames per second of the clip (1 to 240). The clip is then encoded as a whole; at k / fps it shows the last frame whose time, rounded to a
+    /// multiple of 1 / fps, is not later: ffmpeg's `fps` filter with `round=near`.
+    #[schemars(range(min = 1.0, max = 240.0))]
+    pub fps: Option<f64>,
     /// Constant quality: 1 (best, large) to 50 (worst, small). x264's CRF; the quantizer for openh264.
     #[schemars(range(min = 1, max = 50))]
     pub quality: u8,
@@ -67,6 +92,11 @@ impl Default for ClipCut {
         ClipCut {
             storage: Storage::Table,
             location: None,
+            mode: CutMode::Exact,
+            width: None,
+            height: None,
+            resize: Resize::Fit,
+            fps: None,
             quality: 23,
             speed_preset: SpeedPreset::Veryfast,
             encoder: Encoder::X264,
@@ -87,7 +117,7 @@ fn clip_fields() -> Fields {
 impl Operator for ClipCut {
     const NAME: &'static str = "clip_cut";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str = "[step.clip_cut]\ntype = \"clip_cut\"\ninputs = [\"clips\"]\nstorage = \"table\"\nquality = 23\nspeed_preset = \"veryfast\"\n";
 
     fn columns(&self) -> Columns {
@@ -115,6 +145,12 @@ impl Operator for ClipCut {
             .add("clip_has_audio", DataType::Boolean, "true if the clip has audio")
             .add("clip_start_us", DataType::Int64, "time of the clip's first frame in the video, microseconds")
             .add("clip_end_us", DataType::Int64, "end of the clip's last frame in the video, microseconds")
+            .add("clip_mode", DataType::Utf8, "how the clip was made: exact, smart or keyframe")
+            .add(
+                "clip_fallback",
+                DataType::Utf8,
+                "why it was encoded although `mode` asked for copies; null if it was made as asked",
+            )
     }
 
     fn pool(&self) -> Pool {
@@ -140,6 +176,19 @@ impl Operator for ClipCut {
                 Some("remove it, or set storage = \"objects\"".into()),
             ),
             (Storage::Table, None) | (Storage::Objects, Some(_)) => {}
+        }
+        for (key, value, other, also) in
+            [("width", self.width, "height", self.height), ("height", self.height, "width", self.width)]
+        {
+            let Some(pixels) = value else { continue };
+            if also.is_none() {
+                let message = format!("`{key}` has no meaning without `{other}`");
+                check.error(Some(key), Code::Contradiction, message, Some(format!("add {other}, or remove {key}")));
+            }
+            if pixels % 2 == 1 {
+                let message = format!("`{key}` = {pixels} is odd; 4:2:0 pictures have even sides");
+                check.error(Some(key), Code::OutOfRange, message, Some(format!("use {}", pixels & !1)));
+            }
         }
     }
 
@@ -187,7 +236,12 @@ struct Stored {
 impl Cutter {
     fn cut_row(&self, spans: &Spans, row: usize, id: &str, context: &MediaContext) -> Result<Stored, Problem> {
         let span = spans.row(row)?;
+        let resize = self.config.resize;
+        let size = self.config.width.zip(self.config.height).map(|(width, height)| TargetSize { width, height, resize });
         let settings = CutSettings {
+            mode: self.config.mode,
+            size,
+            fps: self.config.fps,
             encoder: self.config.encoder,
             quality: self.config.quality,
             speed_preset: self.config.speed_preset,
@@ -245,6 +299,8 @@ struct Builders {
     audio: BooleanBuilder,
     start: Int64Builder,
     end: Int64Builder,
+    mode: StringBuilder,
+    fallback: StringBuilder,
 }
 
 impl Builders {
@@ -265,6 +321,8 @@ impl Builders {
         self.audio.append_option(clip.map(|c| c.has_audio));
         self.start.append_option(clip.map(|c| c.start_us));
         self.end.append_option(clip.map(|c| c.end_us));
+        self.mode.append_option(clip.map(|c| c.mode.name()));
+        self.fallback.append_option(clip.and_then(|c| c.fallback));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
@@ -284,6 +342,8 @@ impl Builders {
             Arc::new(self.audio.finish()),
             Arc::new(self.start.finish()),
             Arc::new(self.end.finish()),
+            Arc::new(self.mode.finish()),
+            Arc::new(self.fallback.finish()),
         ]
     }
 }

@@ -2,9 +2,13 @@
 
 use curette_engine::verdict::Verdict;
 
+use super::boundaries::{Limits, inward};
 use super::runs::{MAX_GAP_PERIODS, Rule, Samples, long_enough, min_steps, period_us, pieces, runs};
 use super::similarity::{Comparison, similarities};
 use super::split_input::Video;
+
+/// Ticks of `pts_timescale` in a microsecond.
+const TICKS_PER_US: i64 = crate::media::PTS_TIMESCALE / 1_000_000;
 
 /// Rule and options.
 pub(super) struct Splitter {
@@ -14,6 +18,8 @@ pub(super) struct Splitter {
     pub comparison: Comparison,
     /// End clips at the sample after their last one.
     pub extend: bool,
+    /// How far ends may move to key frames; 0: not at all.
+    pub tolerance_us: i64,
     /// Column of the video's id.
     pub id_column: String,
 }
@@ -25,6 +31,8 @@ pub(super) struct Clip {
     pub end_us: i64,
     pub start_pts: i64,
     pub end_pts: i64,
+    pub start_moved_us: i64,
+    pub end_moved_us: i64,
     pub frames: i32,
     pub min_similarity: f32,
     pub mean_similarity: f32,
@@ -85,11 +93,18 @@ impl Splitter {
         let end = if self.extend && ends_run && next_is_near(j + 1) { j + 1 } else { j };
         let mean = |values: &[f32]| (values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64) as f32;
         let inner = &similarity[i..j];
+        let found = (video.times[i], video.times[end]);
+        let limits = Limits { tolerance_us: self.tolerance_us, min_length_us: self.rule.min_length_us };
+        let (start_us, end_us) = if self.tolerance_us > 0 { inward(found, video.key_frames, limits) } else { found };
+        let ticks = |us: i64, known: i64, moved: i64| if moved == 0 { known } else { us.saturating_mul(TICKS_PER_US) };
+        let (start_moved_us, end_moved_us) = (start_us - found.0, found.1 - end_us);
         Clip {
-            start_us: video.times[i],
-            end_us: video.times[end],
-            start_pts: video.pts[i],
-            end_pts: video.pts[end],
+            start_us,
+            end_us,
+            start_pts: ticks(start_us, video.pts[i], start_moved_us),
+            end_pts: ticks(end_us, video.pts[end], end_moved_us),
+            start_moved_us,
+            end_moved_us,
             frames: (j - i + 1) as i32,
             min_similarity: inner.iter().copied().fold(f32::INFINITY, f32::min),
             mean_similarity: mean(inner),

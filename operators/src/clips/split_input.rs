@@ -13,6 +13,8 @@ pub(super) struct Video<'a> {
     pub positive: Vec<bool>,
     pub vectors: RowVectors<'a>,
     pub scores: Option<&'a [f32]>,
+    /// Times of key frames, ascending; none where the column has none.
+    pub key_frames: &'a [i64],
 }
 
 /// The values of a list column, or why they are not there.
@@ -38,6 +40,7 @@ pub(super) struct Inputs<'a> {
     pts: &'a ListArray,
     labels: &'a ListArray,
     scores: Option<&'a ListArray>,
+    key_frames: Option<&'a ListArray>,
     vectors: Vectors<'a>,
 }
 
@@ -51,6 +54,7 @@ impl<'a> Inputs<'a> {
             pts: lists("frame_pts")?,
             labels: lists("frame_labels")?,
             scores: rows.column_by_name("frame_scores").and_then(|c| c.as_list_opt()),
+            key_frames: rows.column_by_name("key_frame_times_us").and_then(|c| c.as_list_opt()),
             vectors: Vectors::of(column("frame_embeddings")?)
                 .ok_or("column `frame_embeddings` is not a list of Float32 vectors")?,
         })
@@ -72,12 +76,20 @@ impl<'a> Inputs<'a> {
                 Some(&values.as_primitive_opt::<Float32Type>().ok_or_else(|| wrong_type("frame_scores"))?.values()[from..to])
             }
         };
+        let key_frames: &[i64] = match self.key_frames.filter(|k| k.is_valid(row)) {
+            None => &[],
+            Some(column) => int64s(column, "key_frame_times_us")?,
+        };
+        if key_frames.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(Problem::new("times_not_ascending", "`key_frame_times_us` is not ascending"));
+        }
         let video = Video {
             times: int64s(self.times, "frame_times_us")?,
             pts: int64s(self.pts, "frame_pts")?,
             positive: (from..to).map(|i| labels.value(i)).collect(),
             vectors: self.vectors.row(row).ok_or_else(|| Problem::new("no_frames", "`frame_embeddings` is null"))?,
             scores,
+            key_frames,
         };
         let n = video.times.len();
         let others = [

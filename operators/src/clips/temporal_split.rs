@@ -51,6 +51,11 @@ pub struct TemporalSplit {
     pub samples_per_second: f64,
     /// End a clip at the sample after its last one, where there is one without a gap. The content between the two was not checked: a cut may lie there.
     pub extend_to_next_sample: bool,
+    /// How far, in seconds, each end of a clip may move inward to a key frame (0 to 60; 0: not at all), so that `clip_cut` can copy packets there
+    /// (`mode = "smart"`) or copies the clip exactly (`mode = "keyframe"`). Ends move only as far as leaves `min_length_seconds`; if that allows one
+    /// of them, it is the start. Needs `key_frames = true` in the `probe` step. Scores and counts remain those of the samples that made it a clip.
+    #[schemars(range(min = 0.0, max = 60.0))]
+    pub keyframe_tolerance_seconds: f64,
     /// What is compared with `min_similarity`.
     pub comparison: Comparison,
     /// Samples on each side of `comparison = "window"` (2 to 16); of no effect with `adjacent`.
@@ -78,6 +83,7 @@ impl Default for TemporalSplit {
             max_length_seconds: 0.0,
             samples_per_second: 1.0,
             extend_to_next_sample: false,
+            keyframe_tolerance_seconds: 0.0,
             comparison: Comparison::Adjacent,
             window_samples: 3,
         }
@@ -98,7 +104,7 @@ max_length_seconds = 10.0
 
     fn columns(&self) -> Columns {
         let list = |t| DataType::new_list(t, true);
-        Columns::none()
+        let columns = Columns::none()
             .need("frame_times_us", &[list(DataType::Int64)])
             .need("frame_pts", &[list(DataType::Int64)])
             .need("frame_embeddings", &[])
@@ -125,7 +131,14 @@ max_length_seconds = 10.0
             .add("clip_frame_count", DataType::Int32, "Sampled frames in the clip, first and last included.")
             .add("min_similarity", DataType::Float32, "Smallest cosine of two neighbouring samples of the clip, -1 to 1.")
             .add("mean_similarity", DataType::Float32, "Mean cosine of neighbouring samples of the clip, -1 to 1.")
-            .add("mean_frame_score", DataType::Float32, "Mean of the clip's `frame_scores`, 0 to 1; null without them.")
+            .add("mean_frame_score", DataType::Float32, "Mean of the clip's `frame_scores`, 0 to 1; null without them.");
+        if !self.prefers_key_frames() {
+            return columns;
+        }
+        columns
+            .may_use("key_frame_times_us", &[list(DataType::Int64)])
+            .add("start_moved_us", DataType::Int64, "How far the start was moved to a later key frame, in microseconds; 0: not.")
+            .add("end_moved_us", DataType::Int64, "How far the end was moved to an earlier key frame, in microseconds; 0: not.")
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
@@ -139,6 +152,11 @@ max_length_seconds = 10.0
     }
 
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck) {
+        if self.prefers_key_frames() && input.field_with_name("key_frame_times_us").is_err() {
+            let message = "`keyframe_tolerance_seconds` needs the column `key_frame_times_us`".to_owned();
+            let help = Some("set key_frames = true in the `probe` step before this one".into());
+            check.error(Some("keyframe_tolerance_seconds"), Code::MissingColumn, message, help);
+        }
         if let Ok(field) = input.field_with_name("frame_embeddings")
             && width_of(field.data_type()).is_none()
         {
@@ -162,8 +180,15 @@ max_length_seconds = 10.0
                 Comparison::Window => similarity::Comparison::Window(self.window_samples),
             },
             extend: self.extend_to_next_sample,
+            tolerance_us: us(self.keyframe_tolerance_seconds),
             id_column: context.id_column.clone(),
         })))
+    }
+}
+
+impl TemporalSplit {
+    fn prefers_key_frames(&self) -> bool {
+        self.keyframe_tolerance_seconds > 0.0
     }
 }
 
@@ -176,6 +201,7 @@ impl Transform for Splitter {
         let (mut index, mut frames) = (Int32Builder::new(), Int32Builder::new());
         let mut spans: [Int64Builder; 4] = std::array::from_fn(|_| Int64Builder::new());
         let mut numbers: [Float32Builder; 3] = std::array::from_fn(|_| Float32Builder::new());
+        let mut moves: [Int64Builder; 2] = std::array::from_fn(|_| Int64Builder::new());
         for row in 0..rows.num_rows() {
             let answer = if task.is_cancelled() {
                 Err(Verdict::unmeasured("cancelled", "the run is being stopped"))
@@ -198,6 +224,9 @@ impl Transform for Splitter {
                 for (b, v) in spans.iter_mut().zip([clip.start_us, clip.end_us, clip.start_pts, clip.end_pts]) {
                     b.append_value(v);
                 }
+                for (b, v) in moves.iter_mut().zip([clip.start_moved_us, clip.end_moved_us]) {
+                    b.append_value(v);
+                }
                 for (b, v) in numbers.iter_mut().zip([Some(clip.min_similarity), Some(clip.mean_similarity), clip.mean_score]) {
                     b.append_option(v);
                 }
@@ -207,6 +236,9 @@ impl Transform for Splitter {
         columns.extend(spans.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef));
         columns.push(Arc::new(frames.finish()));
         columns.extend(numbers.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef));
+        if self.tolerance_us > 0 {
+            columns.extend(moves.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef));
+        }
         Ok(Processed::children(verdicts, parents, columns))
     }
 }

@@ -136,3 +136,49 @@ fn a_window_looks_over_a_flash_and_sees_a_dissolve() {
     assert_eq!(clips(&TemporalSplit::default(), &[dissolve()]).1, ["v0#0-23000000"]);
     assert_eq!(clips(&window, &[dissolve()]).1, ["v0#0-10000000", "v0#14000000-23000000"]);
 }
+
+/// A batch with the column that `probe` adds for `key_frames = true`.
+fn with_key_frames(videos: &[Option<Frames>], keys: &[Option<Vec<i64>>]) -> arrow::array::RecordBatch {
+    let rows = batch(videos);
+    let mut list = arrow::array::ListBuilder::new(Int64Builder::new());
+    for keys in keys {
+        list.append_option(keys.as_ref().map(|k| k.iter().map(|t| Some(*t))));
+    }
+    let mut columns: Vec<(String, ArrayRef)> =
+        rows.schema().fields().iter().map(|f| f.name().clone()).zip(rows.columns().iter().cloned()).collect();
+    columns.push(("key_frame_times_us".into(), Arc::new(list.finish())));
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn ends_move_to_key_frames_within_the_tolerance() {
+    let operator = TemporalSplit { keyframe_tolerance_seconds: 0.5, ..TemporalSplit::default() };
+    let keys = vec![400_000, 2_000_000, 7_700_000, 9_000_000];
+    let rows = with_key_frames(
+        &[Some(steady(9)), Some(steady(7)), Some(steady(9)), Some(steady(9))],
+        &[Some(keys.clone()), Some(keys), None, Some(vec![7, 3])],
+    );
+    let out = run(&operator, &rows, Path::new("."));
+    assert_eq!(codes(&out), ["pass", "pass", "pass", "times_not_ascending"]);
+    let ids: Vec<_> = out.columns[0].as_string::<i32>().iter().flatten().collect();
+    // The second has seven samples, 6 s: no room to move.
+    assert_eq!(ids, ["v0#400000-7700000", "v1#0-6000000", "v2#0-8000000"]);
+    let column = |i: usize| out.columns[i].as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(column(4), [400_000_000, 0, 0], "start_pts");
+    assert_eq!(column(5), [7_700_000_000, 6_000_000_000, 8_000_000_000], "end_pts");
+    assert_eq!((column(10), column(11)), (vec![400_000, 0, 0], vec![300_000, 0, 0]));
+    for (column, added) in out.columns.iter().zip(operator.columns().adds) {
+        assert_eq!(column.data_type(), added.field.data_type(), "{}", added.field.name());
+    }
+    assert_eq!(out.columns.len(), operator.columns().adds.len());
+}
+
+#[test]
+fn a_tolerance_without_key_frames_is_a_mistake() {
+    let step = |tolerance: &str| format!("type = \"temporal_split\"\nkeyframe_tolerance_seconds = {tolerance}");
+    let found = crate::testing::mistakes(&step("0.5"), &[]);
+    assert!(found[0].starts_with("keyframe_tolerance_seconds E-MissingColumn"), "{found:?}");
+    assert!(crate::testing::mistakes(&step("0.0"), &[]).is_empty());
+    let list = DataType::new_list(DataType::Int64, true);
+    assert!(crate::testing::mistakes(&step("0.5"), &[("key_frame_times_us", list)]).is_empty());
+}

@@ -3,23 +3,24 @@
 //! Vectors are made once: `frame_classifier`, `temporal_split`, and `aesthetic` with `look_at = "sampled_frames"` read the column.
 //!
 //! Which frames: see [`crate::media::sample`]. What can go wrong: a file that ends early or decodes with concealed errors still gives
-//! frames; `truncated` and `decode_errors` say so.
+//! frames; [`crate::damage`] has what becomes of it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeListBuilder, Float32Builder, Int64Builder, ListBuilder, RecordBatch,
+    StringBuilder,
 };
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use curette_engine::diag::Code;
 use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, MODEL_METADATA, Operator, OperatorError, Paths, Pool, Runtime, StepCheck, Task,
     Transform,
 };
-use curette_engine::verdict::{Processed, Verdict};
+use curette_engine::verdict::{Problem, Processed, Verdict};
 use curette_models::image::{EDGE, Rgb, resize_and_crop};
 use curette_models::{ClipImageEncoder, ModelError};
 use schemars::JsonSchema;
@@ -27,7 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use super::descriptor::{DIMENSION, NAME, SIDE, describe};
 use super::vectors::norm;
-use crate::media::{self, Frame, GridSettings, GridStats, MediaContext, MediaError, PTS_TIMESCALE, plane_of, sample, shown};
+use crate::damage::{DamagedVideos, Policy, Usable};
+use crate::media::{self, Frame, GridSettings, MediaContext, MediaError, PTS_TIMESCALE, WHOLE_NS, plane_of, sample, shown};
 use crate::models;
 use crate::quality::models::Failure;
 use crate::span::text_column;
@@ -41,9 +43,11 @@ use crate::video::report_missing;
 /// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning. With `model` a CLIP image encoder makes the vectors; each
 /// frame is scaled and cropped as CLIP wants it, and its vector brought to length 1. One frame costs 0.1 s (ViT-B/32) to 1.8 s (ViT-L/14) of one core.
 ///
-/// Unmeasured codes are those of `probe`; `damaged` also stands for more decode errors than `max_errors_per_frame` allows, `too_long` for too many
-/// samples, and with `model` `model_output_not_finite` and `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
-/// A file that ends early is no error here: see `truncated`.
+/// Behind a `shot_split` only the shot of the row is looked at, from its first frame on.
+///
+/// A video that ends more than 1 s and 2 % before the end that it promises (code `truncated`) or whose decoder reports more errors than `max_errors_per_frame`
+/// allows (code `damaged`) is unmeasured, rejected, or kept up to the damage, as `damaged_videos` says. Unmeasured codes are those of `probe`, `no_span`,
+/// `too_long` for too many samples, and with `model` `model_output_not_finite` and `model_input` (a picture that is longer than 16384 pixels or more than 64 times longer than wide).
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrameEmbed {
@@ -60,7 +64,9 @@ pub struct FrameEmbed {
     pub descriptor: Option<Descriptor>,
     /// A CLIP image encoder instead of the descriptor: a manifest's name, such as `clip-vit-b32`, or the path of a manifest (`.toml`) or graph (`.onnx`).
     pub model: Option<String>,
-    /// A video whose decoder reports more errors per decoded frame than this is unmeasured with code `damaged` (0 to 1000). Decoders conceal errors
+    /// What becomes of a video that does not decode whole.
+    pub damaged_videos: DamagedVideos,
+    /// A video whose decoder reports more errors per decoded frame than this is damaged (0 to 1000). Decoders conceal errors
     /// with plausible pixels; their number is in `decode_errors`.
     #[schemars(range(min = 0.0, max = 1000.0))]
     pub max_errors_per_frame: f64,
@@ -97,6 +103,7 @@ impl Default for FrameEmbed {
             within_seconds: 0.0,
             descriptor: None,
             model: None,
+            damaged_videos: DamagedVideos::Error,
             max_errors_per_frame: 0.1,
             timeout_seconds: 3600,
         }
@@ -109,7 +116,7 @@ const MAX_SAMPLES: usize = 24 * 3600 * 10;
 impl Operator for FrameEmbed {
     const NAME: &'static str = "frame_embed";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const EXAMPLE: &'static str =
         "[step.frame_embed]\ntype = \"frame_embed\"\ninputs = [\"probe\"]\nfps = 1.0\ndescriptor = \"builtin\"\n";
 
@@ -123,22 +130,26 @@ impl Operator for FrameEmbed {
         Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .may_use("content_blake3", &[DataType::Utf8])
+            .may_use("shot_start_us", &[DataType::Int64])
+            .may_use("shot_end_us", &[DataType::Int64])
+            .may_use("start_us", &[DataType::Int64])
+            .may_use("end_us", &[DataType::Int64])
             .add("frame_times_us", list(DataType::Int64), "times of the sampled frames, microseconds of stream time")
             .add("frame_pts", list(DataType::Int64), "the same times in ticks of `pts_timescale` per second")
             .add("pts_timescale", DataType::Int64, "ticks per second of `frame_pts`")
             .add("frame_embeddings", list(vector), "one vector of length 1 per sampled frame")
             .note(MODEL_METADATA, self.model.as_deref().unwrap_or(NAME))
             .add("embedding_model", DataType::Utf8, "what made the vectors")
-            .add("decoded_duration_us", DataType::Int64, "end of the last frame that was decoded, microseconds")
+            .add("decoded_duration_us", DataType::Int64, "end of the last frame that was decoded and may be used, microseconds")
             .add(
                 "truncated",
                 DataType::Boolean,
-                "true if decoding ended more than 1 s and 2 % before the end that the file promises",
+                "true if that is more than 1 s and 2 % before the end that the file promises, or what follows it is damaged",
             )
             .add(
                 "decode_errors",
                 DataType::Int64,
-                "errors that the decoder reported and concealed in what was decoded (0 for codecs outside libavcodec)",
+                "errors that the decoder reported in what was decoded: concealed by libavcodec, left out by others",
             )
     }
 
@@ -188,6 +199,10 @@ impl Operator for FrameEmbed {
         Some(vec!["content_blake3"])
     }
 
+    fn also_decided_by(&self) -> Vec<String> {
+        ["shot_start_us", "shot_end_us", "start_us", "end_us"].map(String::from).into()
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         let open = |model: &String| {
             models::of(context.resources).image_encoder(&models::reference(model, context.paths)).map_err(models::broken)
@@ -208,7 +223,42 @@ pub(crate) struct Started {
 struct Described {
     times_ns: Vec<i64>,
     vectors: Vec<f32>,
-    stats: GridStats,
+    usable: Usable,
+    decode_errors: u64,
+}
+
+/// Why there is no description.
+enum Undescribed {
+    /// The row's verdict.
+    Row(Verdict),
+    /// Ends the run.
+    Run(OperatorError),
+}
+
+impl From<Failure> for Undescribed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Row(problem) => Undescribed::Row(Verdict::Unmeasured(problem)),
+            Failure::Run(e) => Undescribed::Run(e),
+        }
+    }
+}
+
+/// What part of its video a row is, in nanoseconds: a shot, a clip, or all of it.
+fn span_ns(rows: &RecordBatch, row: usize) -> Result<(i64, i64), Problem> {
+    let number = |name: &str| rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let pairs = [("shot_start_us", "shot_end_us"), ("start_us", "end_us")];
+    let Some((start, end)) = pairs.into_iter().find_map(|(start, end)| number(start).zip(number(end))) else {
+        return Ok(WHOLE_NS);
+    };
+    if start.is_null(row) || end.is_null(row) {
+        return Err(Problem::new("no_span", "start or end of the row's part of the video is null"));
+    }
+    let (start_us, end_us) = (start.value(row), end.value(row));
+    if start_us < 0 || end_us <= start_us || end_us > i64::MAX / 1000 {
+        return Err(Problem::new("no_span", format!("[{start_us}, {end_us}) microseconds is no span")));
+    }
+    Ok((start_us * 1000, end_us * 1000))
 }
 
 /// Frames that wait for the encoder, scaled and cropped.
@@ -257,7 +307,7 @@ impl Started {
         self.encoder.as_ref().map_or(DIMENSION, ClipImageEncoder::width)
     }
 
-    fn describe(&self, uri: &str, context: &MediaContext) -> Result<Described, Failure> {
+    fn describe(&self, uri: &str, span_ns: (i64, i64), context: &MediaContext) -> Result<Described, Undescribed> {
         let (mut times_ns, mut vectors) = (Vec::new(), Vec::new());
         let mut waiting =
             self.encoder.as_ref().map(|encoder| Waiting { encoder, cancelled: context.cancelled, crops: Vec::new() });
@@ -265,7 +315,7 @@ impl Started {
         let mut failed = None;
         let size = (SIDE as u32, SIDE as u32);
         let size = waiting.is_none().then_some(size);
-        let settings = GridSettings { fps: self.settings.fps, size, sampling: self.settings.rule() };
+        let settings = GridSettings { fps: self.settings.fps, size, sampling: self.settings.rule(), span_ns };
         let stats = sample(uri, &settings, context, &mut |frame| {
             if times_ns.len() >= MAX_SAMPLES {
                 return Err(MediaError { code: "too_long", message: format!("{}: more than {MAX_SAMPLES} samples", shown(uri)) });
@@ -281,23 +331,18 @@ impl Started {
             Ok(())
         });
         if let Some(e) = failed {
-            return Err(e.into());
+            return Err(Failure::from(e).into());
         }
-        let stats = stats?;
+        let stats = stats.map_err(Failure::from)?;
         if let Some(waiting) = waiting.as_mut().filter(|w| !w.crops.is_empty()) {
-            waiting.embed(&mut vectors)?;
+            waiting.embed(&mut vectors).map_err(Failure::from)?;
         }
-        if stats.decode_errors as f64 > self.settings.max_errors_per_frame * stats.frames_decoded as f64 {
-            let message = format!(
-                "{}: the decoder reported {} errors in {} frames; fetch it again, or raise max_errors_per_frame (now {})",
-                shown(uri),
-                stats.decode_errors,
-                stats.frames_decoded,
-                self.settings.max_errors_per_frame
-            );
-            return Err(MediaError { code: "damaged", message }.into());
-        }
-        Ok(Described { times_ns, vectors, stats })
+        let policy = Policy { damaged: self.settings.damaged_videos, max_errors_per_frame: self.settings.max_errors_per_frame };
+        let usable = policy.judge(uri, &stats).map_err(Undescribed::Row)?;
+        let kept = times_ns.partition_point(|t| t / 1000 < usable.until_us);
+        times_ns.truncate(kept);
+        vectors.truncate(kept * self.width());
+        Ok(Described { times_ns, vectors, usable, decode_errors: stats.decode_errors })
     }
 }
 
@@ -309,17 +354,21 @@ impl Transform for Started {
         let context = MediaContext { cancelled: task.cancelled, plane: &plane, timeout };
         let mut verdicts = Vec::with_capacity(rows.num_rows());
         let mut out = Builders::new(&self.name, self.width(), self.encoder.is_some());
-        for uri in uris {
-            match self.describe(uri.unwrap_or_default(), &context) {
+        for (row, uri) in uris.iter().enumerate() {
+            let described = match span_ns(rows, row) {
+                Ok(span) => self.describe(uri.unwrap_or_default(), span, &context),
+                Err(problem) => Err(Undescribed::Row(Verdict::Unmeasured(problem))),
+            };
+            match described {
                 Ok(found) => {
                     out.append(Some(&found));
                     verdicts.push(Verdict::Pass);
                 }
-                Err(Failure::Row(problem)) => {
+                Err(Undescribed::Row(verdict)) => {
                     out.append(None);
-                    verdicts.push(Verdict::Unmeasured(problem));
+                    verdicts.push(verdict);
                 }
-                Err(Failure::Run(e)) => return Err(e),
+                Err(Undescribed::Run(e)) => return Err(e),
             }
         }
         Ok(Processed::rows(verdicts, out.finish()))
@@ -407,9 +456,9 @@ impl Builders {
         self.vectors.end_row(found.is_some());
         self.timescale.append_option(found.map(|_| PTS_TIMESCALE));
         self.model.append_option(found.map(|_| &self.name));
-        self.decoded.append_option(found.map(|d| d.stats.decoded_duration_us));
-        self.truncated.append_option(found.map(|d| d.stats.truncated));
-        self.errors.append_option(found.map(|d| d.stats.decode_errors as i64));
+        self.decoded.append_option(found.map(|d| d.usable.decoded_duration_us));
+        self.truncated.append_option(found.map(|d| d.usable.truncated));
+        self.errors.append_option(found.map(|d| d.decode_errors as i64));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
@@ -430,14 +479,13 @@ impl Builders {
 mod tests {
     use super::*;
     use crate::media::tests::{Bench, media_folder, process_uris};
-    use arrow::array::{Array, AsArray};
 
     fn started(settings: FrameEmbed) -> Started {
         Started::new(settings, None)
     }
 
     fn described(settings: FrameEmbed, uri: &str, bench: &Bench) -> Described {
-        started(settings).describe(uri, &bench.context()).unwrap_or_else(|_| panic!("{uri} is not described"))
+        started(settings).describe(uri, WHOLE_NS, &bench.context()).unwrap_or_else(|_| panic!("{uri} is not described"))
     }
 
     #[test]
@@ -452,17 +500,72 @@ mod tests {
         }
     }
 
+    /// What each broken file becomes: its verdict's code, or how many samples were kept of how many seconds, and whether that is short.
+    fn under(damaged_videos: DamagedVideos, name: &str) -> String {
+        let Some(folder) = media_folder() else { return String::new() };
+        let settings = FrameEmbed { damaged_videos, ..FrameEmbed::default() };
+        let done = process_uris(&started(settings), &[folder.join(name).to_string_lossy().into_owned()]);
+        let code = crate::testing::codes(&done).remove(0);
+        if code != "pass" {
+            let rejected = matches!(&done.verdicts[0], Verdict::Fail(r) if r.measured.is_some() && r.threshold.is_some());
+            return if rejected { format!("reject {code}") } else { code };
+        }
+        let samples = done.columns[0].as_list::<i32>().value(0).len();
+        let vectors = done.columns[3].as_list::<i32>().value(0).len();
+        assert_eq!(samples, vectors);
+        let seconds = done.columns[5].as_primitive::<Int64Type>().value(0) as f64 / 1e6;
+        format!("{samples} of {seconds:.1} s, short {}", done.columns[6].as_boolean().value(0))
+    }
+
     #[test]
-    fn concealed_damage_is_unmeasured_unless_allowed() {
+    fn damage_is_an_error_a_reject_or_cut_off_as_the_policy_says() {
+        if media_folder().is_none() {
+            return;
+        }
+        for (name, error, reject, keep) in [
+            ("broken-bitflips-480p.mp4", "unmeasured damaged", "reject damaged", "1 of 0.5 s, short true"),
+            ("broken-truncated-45pct.mp4", "unmeasured truncated", "reject truncated", "4 of 3.0 s, short true"),
+            ("broken-truncated-moov-first.mp4", "unmeasured truncated", "reject truncated", "9 of 9.0 s, short true"),
+            ("vp8-dancer-360p.webm", "unmeasured truncated", "reject truncated", "5 of 5.0 s, short true"),
+            // Three errors in 49 frames are fewer than is allowed.
+            ("corrupt-decord-720p.mp4", "5 of 5.0 s, short false", "5 of 5.0 s, short false", "5 of 5.0 s, short false"),
+            ("broken-text.mp4", "unmeasured not_a_video", "unmeasured not_a_video", "unmeasured not_a_video"),
+            ("nature-bee-720p.mp4", "5 of 4.0 s, short false", "5 of 4.0 s, short false", "5 of 4.0 s, short false"),
+        ] {
+            let got =
+                [DamagedVideos::Error, DamagedVideos::Reject, DamagedVideos::KeepWholePart].map(|policy| under(policy, name));
+            assert_eq!(got, [error, reject, keep], "{name}");
+        }
+    }
+
+    #[test]
+    fn concealed_damage_may_be_allowed() {
         let Some(folder) = media_folder() else { return };
         let uri = [folder.join("broken-bitflips-480p.mp4").to_string_lossy().into_owned()];
-        let done = process_uris(&started(FrameEmbed::default()), &uri);
-        assert!(matches!(&done.verdicts[..], [Verdict::Unmeasured(p)] if p.code == "damaged"), "{:?}", done.verdicts);
         let lenient = FrameEmbed { max_errors_per_frame: 1000.0, ..FrameEmbed::default() };
         let done = process_uris(&started(lenient), &uri);
         assert_eq!(done.verdicts, [Verdict::Pass]);
-        let errors = done.columns[7].as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        let errors = done.columns[7].as_primitive::<Int64Type>().value(0);
         assert!(errors > 100, "{errors}");
+    }
+
+    #[test]
+    fn behind_a_shot_split_only_the_shot_is_sampled() {
+        let Some(folder) = media_folder() else { return };
+        let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
+        let number = |values: Vec<Option<i64>>| Arc::new(arrow::array::Int64Array::from(values)) as ArrayRef;
+        let rows = RecordBatch::try_from_iter([
+            ("video_uri", Arc::new(arrow::array::StringArray::from(vec![uri.as_str(); 3])) as ArrayRef),
+            ("shot_start_us", number(vec![Some(11_875_000), Some(0), None])),
+            ("shot_end_us", number(vec![Some(15_750_000), Some(1_000_000), Some(9)])),
+        ])
+        .unwrap();
+        let done = crate::media::tests::process(&started(FrameEmbed::default()), &rows);
+        assert_eq!(crate::testing::codes(&done), ["pass", "pass", "unmeasured no_span"]);
+        let times = |row: usize| done.columns[0].as_list::<i32>().value(row).as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!(times(0), [11_875_000, 12_875_000, 13_875_000, 14_875_000]);
+        assert_eq!(times(1), [0]);
+        assert_eq!(done.columns[5].as_primitive::<Int64Type>().value(0), 15_750_000);
     }
 
     #[test]
@@ -499,7 +602,7 @@ mod tests {
             assert_eq!(column.data_type(), added.field.data_type(), "{}", added.field.name());
         }
         let mut frames = Vec::new();
-        let grid = GridSettings { fps: 1.0, size: None, sampling: media::Sampling::Exact };
+        let grid = GridSettings { fps: 1.0, size: None, sampling: media::Sampling::Exact, span_ns: WHOLE_NS };
         sample(&uri, &grid, &goldens.bench.context(), &mut |frame| {
             frames.push(frame);
             Ok(())

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+};
 use arrow::datatypes::DataType;
 use curette_engine::diag::Code;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Pool, Runtime, StepCheck, Task, Transform};
@@ -26,6 +28,8 @@ use crate::span::text_column;
 pub struct Probe {
     /// What to do with a file that ends clearly (more than 1 s and 2 %) before the end that its header states.
     pub truncated_files: TruncatedFiles,
+    /// Add `key_frame_times_us`, which `temporal_split` needs to place boundaries at key frames.
+    pub key_frames: bool,
     /// Time for one file, fetching included, in seconds (1 to 86400).
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
@@ -44,18 +48,18 @@ pub enum TruncatedFiles {
 
 impl Default for Probe {
     fn default() -> Self {
-        Probe { truncated_files: TruncatedFiles::Error, timeout_seconds: 600 }
+        Probe { truncated_files: TruncatedFiles::Error, key_frames: false, timeout_seconds: 600 }
     }
 }
 
 impl Operator for Probe {
     const NAME: &'static str = "probe";
     const KIND: Kind = Kind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const EXAMPLE: &'static str = "[step.probe]\ntype = \"probe\"\ninputs = [\"videos\"]\ntruncated_files = \"error\"\n";
 
     fn columns(&self) -> Columns {
-        Columns::none()
+        let columns = Columns::none()
             .need("video_uri", &[DataType::Utf8])
             .add("content_blake3", DataType::Utf8, "blake3 of the whole file, hex")
             .add("container", DataType::Utf8, "mp4, matroska, webm, avi, mpegts, ...: from the bytes, not the name")
@@ -66,7 +70,16 @@ impl Operator for Probe {
             .add("rotation_degrees", DataType::Int32, "clockwise turn that the file asks for: 0, 90, 180, 270")
             .add("fps", DataType::Float64, "mean frame rate: (frames - 1) / (time of the last frame - time of the first)")
             .add("duration_us", DataType::Int64, "end of the last frame that is in the file, in microseconds of stream time")
-            .add("has_audio", DataType::Boolean, "true if there is an audio stream")
+            .add("has_audio", DataType::Boolean, "true if there is an audio stream");
+        if !self.key_frames {
+            return columns;
+        }
+        columns.add(
+            "key_frame_times_us",
+            DataType::new_list(DataType::Int64, true),
+            "times of the frames at which decoding can restart, ascending, in microseconds of stream time; null where the packets do not tell; of \
+             more than 100000, every second (third, ...) one",
+        )
     }
 
     fn pool(&self) -> Pool {
@@ -105,13 +118,20 @@ impl Transform for Probe {
         let context =
             MediaContext { cancelled: task.cancelled, plane: &plane, timeout: Duration::from_secs(self.timeout_seconds) };
         let (mut verdicts, mut out) = (Vec::with_capacity(rows.num_rows()), Builders::default());
+        let mut key_frames = ListBuilder::new(Int64Builder::new());
         for row in 0..rows.num_rows() {
             let uri = if uris.is_null(row) { "" } else { uris.value(row) };
             let found = media::probe(uri, &context).and_then(|info| self.accept(uri, info));
             out.append(found.as_ref().ok());
+            let times = found.as_ref().ok().and_then(|info| info.key_frame_times_us.as_ref());
+            key_frames.append_option(times.map(|times| times.iter().map(|t| Some(*t))));
             verdicts.push(found.map_or_else(|e| Verdict::Unmeasured(media::problem(e)), |_| Verdict::Pass));
         }
-        Ok(Processed::rows(verdicts, out.finish()))
+        let mut columns = out.finish();
+        if self.key_frames {
+            columns.push(Arc::new(key_frames.finish()));
+        }
+        Ok(Processed::rows(verdicts, columns))
     }
 }
 
@@ -175,6 +195,9 @@ impl Builders {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
     use super::*;
     use crate::media::tests::{media_folder, process_uris};
 
@@ -211,5 +234,21 @@ mod tests {
         let operator = Probe { truncated_files: TruncatedFiles::Keep, ..Probe::default() };
         let done = process_uris(&operator, &[folder.join("broken-truncated-45pct.mp4").to_string_lossy().into_owned()]);
         assert_eq!(done.verdicts, [Verdict::Pass]);
+    }
+
+    #[test]
+    fn key_frames_are_told_where_they_are_asked_for() {
+        let Some(folder) = media_folder() else { return };
+        let uris: Vec<String> = ["ultrasound-cardiac-240p.mp4", "no-such-file.mp4"]
+            .iter()
+            .map(|n| folder.join(n).to_string_lossy().into_owned())
+            .collect();
+        let operator = Probe { key_frames: true, ..Probe::default() };
+        let done = process_uris(&operator, &uris);
+        let column = done.columns[operator.columns().adds.len() - 1].as_list::<i32>();
+        let times = column.value(0).as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!(times.iter().map(|t| (t + 500_000) / 1_000_000).collect::<Vec<_>>(), [0, 2, 4, 6, 8, 10, 12, 14], "{times:?}");
+        assert!(column.is_null(1));
+        assert_eq!(process_uris(&Probe::default(), &uris).columns.len() + 1, done.columns.len());
     }
 }

@@ -136,7 +136,7 @@ fn long(name: &str, case: Case) -> Option<i64> {
         (Case::Huge, _) => i64::MAX,
         (Case::Poison, _) => i64::MIN,
         (Case::Typical, "start_us") => 1_000_000,
-        (Case::Typical, "end_us") => 3_000_000,
+        (Case::Typical, "end_us" | "shot_end_us") => 3_000_000,
         (Case::Typical, "duration_us") => 8_000_000,
         (Case::Typical, "width") => 854,
         (Case::Typical, "height") => 480,

@@ -12,7 +12,16 @@ use crate::media::tests::{Bench, media_folder, process};
 use crate::media::{MediaError, decoded_times, probe, uniform_frames};
 
 fn settings() -> CutSettings {
-    CutSettings { encoder: Encoder::X264, quality: 18, speed_preset: SpeedPreset::Ultrafast, audio: true, max_bytes: 100_000_000 }
+    CutSettings {
+        mode: CutMode::Exact,
+        size: None,
+        fps: None,
+        encoder: Encoder::X264,
+        quality: 18,
+        speed_preset: SpeedPreset::Ultrafast,
+        audio: true,
+        max_bytes: 100_000_000,
+    }
 }
 
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
@@ -132,6 +141,40 @@ fn what_cannot_be_cut_says_why() {
     // The decoder conceals damage; a clip of it would look sound.
     assert_eq!(code("broken-bitflips-480p.mp4", 0, 12_000_000, &settings()), Err("cut_mismatch"));
     assert_eq!(code("audio-only.mp3", 0, 1_000_000, &settings()), Err("no_video_stream"));
+}
+
+#[test]
+fn sizes_that_cannot_be_made_are_mistakes() {
+    let found = |keys: &str| crate::testing::mistakes(&format!("type = \"clip_cut\"\n{keys}"), &[]);
+    assert!(found("width = 720\nheight = 480\nresize = \"cover\"\nfps = 24.0").is_empty());
+    assert!(found("width = 720")[0].starts_with("width E-Contradiction"));
+    assert!(found("width = 720\nheight = 405")[0].starts_with("height E-OutOfRange"));
+}
+
+#[test]
+fn the_mode_that_was_used_is_in_the_row() {
+    let Some(folder) = media_folder() else { return };
+    let base = tempfile::tempdir().unwrap();
+    let columns = ClipCut::default().columns().adds;
+    let made = |config: ClipCut, name: &str| {
+        let done = run(&config, base.path(), &folder.join(name).to_string_lossy());
+        let text = |column: &str| {
+            let at = columns.iter().position(|a| a.field.name() == column).unwrap();
+            let values = done.columns[at].as_string::<i32>();
+            values.is_valid(0).then(|| values.value(0).to_owned())
+        };
+        (text("clip_mode").unwrap(), text("clip_fallback"))
+    };
+    let with = |mode| ClipCut { mode, ..ClipCut::default() };
+    let name = "ultrasound-cardiac-240p.mp4";
+    assert_eq!(made(with(CutMode::Exact), name), ("exact".into(), None));
+    assert_eq!(made(with(CutMode::Smart), name), ("smart".into(), None));
+    assert_eq!(made(with(CutMode::Keyframe), name), ("keyframe".into(), None));
+    assert_eq!(made(with(CutMode::Smart), "surgery-hevc-720p.mp4"), ("exact".into(), Some("codec".into())));
+    let small = ClipCut { width: Some(720), height: Some(480), ..with(CutMode::Smart) };
+    assert_eq!(made(small, name), ("exact".into(), Some("resized".into())));
+    let slow = ClipCut { fps: Some(24.0), ..with(CutMode::Smart) };
+    assert_eq!(made(slow, name), ("exact".into(), Some("frame_rate".into())));
 }
 
 fn run(config: &ClipCut, base: &Path, uri: &str) -> Processed {

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# CPU time of cutting clips, against ffmpeg and against our own exact cut: same file, same span, alternating; the median of the rounds' ratios is
+# the figure.
+#
+#   benches/cuts.sh MEDIA_FOLDER [ROUNDS] [WORK_FOLDER]
+#
+# MEDIA_FOLDER as for benches/media.sh, which makes the same inputs. WORK_FOLDER keeps them. Needs ffmpeg, awk, and a release build:
+# cargo build --release -p curette-media --example cut (CURETTE_CUT names it elsewhere). Every cut of ours includes its verification, ffmpeg's have
+# none.
+set -euo pipefail
+media=$1 rounds=${2:-5} work=${3:-${TMPDIR:-/tmp}/bench-curette-media}
+cut=${CURETTE_CUT:-target/release/examples/cut}
+mkdir -p "$work"
+
+encode() { # NAME WIDTH HEIGHT ENCODER_OPTIONS...
+    local out=$work/$1.mp4 w=$2 h=$3
+    shift 3
+    [ -s "$out" ] && return
+    local n="scale=$w:$h:force_original_aspect_ratio=decrease:flags=lanczos,pad=$w:$h:-1:-1,setsar=1,fps=30,format=yuv420p,settb=1/30"
+    ffmpeg -nostdin -v error -y -i "$media/surgery-laparoscopy-720p.mp4" -i "$media/nature-butterfly-720p.mp4" -i "$media/nature-bee-720p.mp4" \
+        -filter_complex "[0:v]$n[a];[1:v]$n[b];[2:v]$n[c];[a][b][c]concat=n=3:v=1:a=0,noise=alls=4:allf=t[v]" \
+        -map "[v]" -t 20 -c:v libx264 -preset medium -crf 23 "$@" -movflags +faststart "$out.part.mp4"
+    mv "$out.part.mp4" "$out"
+}
+
+cpu() { # user + system seconds of a command
+    local me=$BASHPID before after
+    before=$(awk '{print $16 + $17}' "/proc/$me/stat")
+    "$@" > /dev/null 2>&1
+    after=$(awk '{print $16 + $17}' "/proc/$me/stat")
+    awk -v a="$before" -v b="$after" -v t="$(getconf CLK_TCK)" 'BEGIN { print (b - a) / t }'
+}
+
+median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+compare() { # TITLE GOAL OURS... -- THEIRS...
+    local title=$1 goal=$2 a b ours="" theirs="" ratios=""
+    shift 2
+    local left=()
+    while [ "$1" != "--" ]; do left+=("$1"); shift; done
+    shift
+    for _ in $(seq "$rounds"); do
+        b=$(cpu "$@")
+        a=$(cpu "${left[@]}")
+        ours+=" $a" theirs+=" $b"
+        ratios+="$(awk -v a="$a" -v b="$b" 'BEGIN { print a / b }')"$'\n'
+    done
+    printf '| %s |%s |%s | **%.3f** | %s |\n' "$title" "$ours" "$theirs" "$(printf '%s' "$ratios" | median)" "$goal"
+}
+
+keys() { # times of key frames of a file
+    ffprobe -v error -select_streams v:0 -skip_frame nokey -show_entries frame=pts_time -of csv=p=0 "$1" | tr -d ,
+}
+
+out=$work/out.mp4
+for size in 720 1080; do
+    wide=$((size * 16 / 9))
+    encode "$size-g60" "$wide" "$size" -g 60
+    encode "$size-g250" "$wide" "$size" -g 250
+done
+from=6.4 to=14.4 # between key frames, over two shots
+x264=(-an -c:v libx264 -preset veryfast -crf 23 -threads 1 -movflags +faststart)
+
+echo "load $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) cores, $from to $to s"
+echo "| what | ours, s CPU | other, s CPU | ratio | goal |"
+echo "|---|---|---|---|---|"
+for size in 720 1080; do
+    for gop in 60 250; do
+        file=$work/$size-g$gop.mp4
+        compare "exact, $size, GOP $gop, against ffmpeg libx264" 1.05 "$cut" exact "$file" "$from-$to" -- \
+            ffmpeg -nostdin -v error -y -threads 1 -ss "$from" -i "$file" -t 8 "${x264[@]}" "$out"
+        goal=0.4
+        [ "$gop" = 250 ] && goal=1.05
+        compare "smart, $size, GOP $gop, against our exact" "$goal" "$cut" smart "$file" "$from-$to" -- "$cut" exact "$file" "$from-$to"
+    done
+    file=$work/$size-g60.mp4
+    start=$(keys "$file" | awk -v t="$from" '$1 >= t { print; exit }')
+    end=$(keys "$file" | awk -v t="$to" '$1 <= t { last = $1 } END { print last }')
+    length=$(awk -v a="$start" -v b="$end" 'BEGIN { print b - a }')
+    copy=(ffmpeg -nostdin -v error -y -ss "$start" -i "$file" -t "$length" -an -c copy -movflags +faststart "$out")
+    compare "smart at key frames ($start to $end s), $size, against ffmpeg -c copy" 0.6 "$cut" smart "$file" "$start-$end" -- "${copy[@]}"
+    "${copy[@]}"
+    decode=(ffmpeg -nostdin -v error -threads 1 -i "$out" -f null -)
+    compare "decoding what was cut, against our whole cut, $size: the share of verification" - "${decode[@]}" -- "$cut" smart "$file" "$start-$end"
+done
+
+echo
+file=$media/ultrasound-cardiac-240p.mp4
+spans=() # nine clips of 2 s that begin and end at key frames
+for k in 2 4 6 8 10 12 2 4 6; do spans+=("$k-$((k + 2))"); done
+ffmpeg -nostdin -v error -y -ss 2 -i "$file" -t 2 -an -c copy "$out"
+slopes="" decodes=""
+for _ in $(seq "$rounds"); do
+    one=$(cpu "$cut" smart "$file" "${spans[0]}")
+    nine=$(cpu "$cut" smart "$file" "${spans[@]}")
+    slopes+="$(awk -v a="$one" -v b="$nine" 'BEGIN { print (b - a) / 8 * 1000 }')"$'\n'
+    one=$(cpu ffmpeg -nostdin -v error -threads 1 -i "$out" -f null -)
+    nine=$(cpu ffmpeg -nostdin -v error -threads 1 -stream_loop 8 -i "$out" -f null -)
+    decodes+="$(awk -v a="$one" -v b="$nine" 'BEGIN { print (b - a) / 8 * 1000 }')"$'\n'
+done
+slope=$(printf '%s' "$slopes" | median) decode=$(printf '%s' "$decodes" | median)
+echo "one more clip of 2 s at 240p, copied: $slope ms of CPU; decoding it: $decode ms (goal: at most 5 ms apart)"
+for mode in exact smart; do
+    echo "peak memory, $mode, 1080, GOP 250: $("$cut" "$mode" "$work/1080-g250.mp4" "$from-$to" 2>&1 | sed -n 's/^peak memory //p')"
+done
