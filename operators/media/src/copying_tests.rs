@@ -77,7 +77,10 @@ fn checked(path: &Path, start_us: i64, end_us: i64, mode: CutMode) -> Result<Cli
     assert_eq!(same, clip.copied_frames as usize, "{name}");
     let info = probe(&file.path().to_string_lossy(), &context).unwrap();
     assert_eq!((info.frames, info.has_audio, info.truncated), (here.len() as u64, clip.has_audio, false), "{name}");
-    assert!((info.duration_us - clip.duration_us).abs() < 30_000, "{name}: {} for {}", info.duration_us, clip.duration_us);
+    // Demuxers take durations in the order of decoding: where frames are neither evenly spaced nor decoded in order, that of the last one is another's.
+    let longest_us = here.windows(2).map(|w| (w[1].0 - w[0].0) / 1000).max().unwrap_or(0);
+    let apart = (info.duration_us - clip.duration_us).abs();
+    assert!(apart < 30_000.max(longest_us), "{name}: {} for {}", info.duration_us, clip.duration_us);
     Ok(clip)
 }
 
@@ -222,7 +225,10 @@ fn drawn_videos_of_every_structure_are_copied_or_say_why_not() {
     }
     for (path, why) in [
         (make("open.mp4", "I420", "key-int-max=40 bframes=2 option-string=open-gop=1", ""), "no_key_frame"),
-        (make("interlaced.mp4", "I420", "key-int-max=40 interlaced=true", ""), "interlaced"),
+        (
+            make("interlaced.mp4", "I420,interlace-mode=interleaved,field-order=top-field-first", "key-int-max=40", ""),
+            "interlaced",
+        ),
         (make("422.mp4", "Y42B", "key-int-max=40", ""), "pixel_format"),
         (make("in-band.mp4", "I420", "key-int-max=40", "h264parse ! video/x-h264,stream-format=avc3 !"), "framing"),
     ] {

@@ -25,19 +25,15 @@ pub(crate) struct Feed {
     decoded: AtomicU64,
 }
 
-/// Of a stream that begins later than this, beside others, the queue must see every packet: a queue that had nothing yet lets the others fill up, and the
-/// demuxer, which has nowhere to put their packets, never comes to ours.
-const LEAD_NS: i64 = 200_000_000;
-
 impl Feed {
     /// For a plan over the packets' units.
     pub fn new(packets: Arc<Packets>, plan: &Plan) -> Self {
         let wanted = |u: &&Unit| u.time_ns.is_none_or(|t| plan.picks_ns.binary_search(&t).is_ok());
         let kept = packets.units.iter().zip(&plan.keep).filter(|(_, keep)| **keep).map(|(unit, _)| unit);
         let unwanted = kept.filter(|u| !wanted(u)).filter_map(|u| u.raw_pts).collect();
-        let first = packets.units.iter().zip(&plan.keep).find(|(_, keep)| **keep).and_then(|(unit, _)| unit.time_ns);
-        let late = first.is_none_or(|t| t > packets.times_ns.first().copied().unwrap_or(0) + LEAD_NS);
-        let behind_queue = packets.video_streams != 1 || (late && packets.streams.len() > 1);
+        // Beside other streams the queue must see every packet: one that gets nothing for a while lets the others fill up, and the demuxer, which has
+        // nowhere to put their packets, never comes to ours.
+        let behind_queue = packets.streams.len() != 1;
         let keep = plan.keep.clone();
         Feed { packets, keep, unwanted, behind_queue, failed: AtomicBool::new(false), decoded: AtomicU64::new(0) }
     }

@@ -42,6 +42,11 @@ pub struct GridStats {
     pub ended_by: Option<String>,
 }
 
+/// Ends of frames to the nearest: demuxers round 30 s down to 29.999999999 s.
+pub(crate) fn microseconds(ns: i64) -> i64 {
+    ns.saturating_add(500) / 1000
+}
+
 /// What a full decode has delivered so far.
 #[derive(Default)]
 pub(crate) struct Progress {
@@ -72,13 +77,13 @@ impl Progress {
         GridStats {
             frames_decoded: self.decoded,
             frames_picked: self.picked,
-            decoded_duration_us: self.end_ns / 1000,
-            promised_duration_us: stated_ns / 1000,
+            decoded_duration_us: microseconds(self.end_ns),
+            promised_duration_us: microseconds(stated_ns),
             // A file that ends early is whole up to there: a shot before its end lacks nothing.
             truncated: (packets.truncated() && packets.end_ns < until_ns)
                 || is_short(self.end_ns, promised_ns)
                 || reader.ended_by.is_some(),
-            whole_duration_us: if errors == 0 { self.end_ns } else { self.whole_end_ns } / 1000,
+            whole_duration_us: microseconds(if errors == 0 { self.end_ns } else { self.whole_end_ns }),
             decode_errors: errors,
             ended_by: reader.ended_by.as_ref().map(ToString::to_string),
         }
@@ -261,13 +266,14 @@ impl Pass<'_> {
         if picks.next().is_some() {
             return Ok(Followed::Not("the stream ended before the last promised frame"));
         }
+        let end_us = microseconds(packets.end_ns.min(self.settings.span_ns.1));
         Ok(Followed::Done(GridStats {
             frames_decoded: feed.decoded(),
             frames_picked: plan.picks_ns.len() as u64,
-            decoded_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
-            promised_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
+            decoded_duration_us: end_us,
+            promised_duration_us: end_us,
             truncated: false,
-            whole_duration_us: packets.end_ns.min(self.settings.span_ns.1) / 1000,
+            whole_duration_us: end_us,
             decode_errors: 0,
             ended_by: None,
         }))

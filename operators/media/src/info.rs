@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use super::fetch::{localize, shown};
+use super::grid::microseconds;
 use super::limits::MAX_KEY_FRAMES;
 use super::packets::packets;
 use super::picture::Geometry;
@@ -85,7 +86,7 @@ pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError>
         rotation_degrees: degrees(geometry.orientation),
         fps,
         frames,
-        duration_us: (duration_ns + 500) / 1000, // demuxers round 30 s down to 29.999999999 s
+        duration_us: microseconds(duration_ns),
         stated_duration_us: packets.stated_ns.map(|n| n / 1000),
         has_audio: packets.has_audio,
         truncated: packets.truncated(),

@@ -61,6 +61,9 @@ impl Stream {
         if square || set.usability.pixel_aspect.is_some() {
             return Err("pixel_aspect");
         }
+        if !set.frames_only {
+            return Err("interlaced"); // caps do not say so of every such file
+        }
         if !set.plain {
             return Err("pixel_format");
         }

@@ -13,8 +13,10 @@ pub(crate) struct SequenceSet {
     pub profile: u32,
     pub level: u8,
     pub id: u32,
-    /// 8 bits, 4:2:0, frames only.
+    /// 8 bits, 4:2:0, frames only. All that can be copied.
     pub plain: bool,
+    /// No pictures of fields.
+    pub frames_only: bool,
     /// Width and height in macroblocks.
     pub macroblocks: (u32, u32),
     /// Left, right, top, bottom; in steps of two pixels.
@@ -75,6 +77,7 @@ impl SequenceSet {
             level: *bytes.get(2)?,
             id: start.id,
             plain: start.chroma == 1 && start.extra_depth == 0 && start.frames_only,
+            frames_only: start.frames_only,
             macroblocks: (start.columns, start.rows),
             crop,
             usability,

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn kernels_and_medians_are_those_of_the_reference() {
-        assert_eq!([(256, 144), (256, 192), (1920, 1080), (64, 48), (10, 10)].map(|(w, h)| kernel_size(w, h)), [5, 5, 11, 5, 5]);
+        assert_eq!([(256, 144), (256, 192), (1920, 1080), (64, 48), (10, 10)].map(|(w, h)| kernel_size(w, h)), [5, 5, 13, 5, 5]);
         assert_eq!((median(&[3, 1, 2]), median(&[4, 1, 2, 9]), median(&[]), median(&[7])), (2.0, 3.0, 0.0, 7.0));
     }
 
