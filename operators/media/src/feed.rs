@@ -10,6 +10,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 
+use super::limits::SEEK_FROM_US;
 use super::packets::Packets;
 use super::plan::{Plan, Unit};
 
@@ -21,9 +22,20 @@ pub(crate) struct Feed {
     unwanted: HashSet<u64>,
     /// Packets are taken out before the decoder instead of before its queue.
     behind_queue: bool,
+    /// The pass begins with a seek to here: the time of the first packet that is kept.
+    seek_ns: Option<i64>,
+    /// Number of the next packet, or one of the two states before it is known.
+    next: AtomicUsize,
+    /// The last packet that is kept; what follows it is not even read.
+    last: Option<usize>,
     failed: AtomicBool,
     decoded: AtomicU64,
 }
+
+/// Everything goes through until the seek.
+const BEFORE_SEEK: usize = usize::MAX;
+/// The next packet tells where the seek went.
+const AFTER_SEEK: usize = usize::MAX - 1;
 
 impl Feed {
     /// For a plan over the packets' units.
@@ -35,7 +47,32 @@ impl Feed {
         // nowhere to put their packets, never comes to ours.
         let behind_queue = packets.streams.len() != 1;
         let keep = plan.keep.clone();
-        Feed { packets, keep, unwanted, behind_queue, failed: AtomicBool::new(false), decoded: AtomicU64::new(0) }
+        Feed {
+            packets,
+            keep,
+            unwanted,
+            behind_queue,
+            seek_ns: None,
+            next: AtomicUsize::new(0),
+            last: None,
+            failed: AtomicBool::new(false),
+            decoded: AtomicU64::new(0),
+        }
+    }
+
+    /// For a plan over a part of a video, so that the cost of the part does not grow with the video: `seeks` begins with a seek, if the part is not at the
+    /// beginning; `ends` ends the stream behind the last packet that is kept.
+    pub fn of_part(packets: Arc<Packets>, plan: &Plan, seeks: bool, ends: bool) -> Self {
+        let first = packets.units.iter().zip(&plan.keep).find(|(_, keep)| **keep).and_then(|(unit, _)| unit.time_ns);
+        let seek_ns = first.filter(|t| seeks && *t > SEEK_FROM_US * 1000);
+        let next = AtomicUsize::new(if seek_ns.is_some() { BEFORE_SEEK } else { 0 });
+        let last = plan.keep.iter().rposition(|keep| *keep).filter(|_| ends);
+        Feed { seek_ns, next, last, ..Feed::new(packets, plan) }
+    }
+
+    /// Where the reader must seek to before anything else.
+    pub fn seek_ns(&self) -> Option<i64> {
+        self.seek_ns
     }
 
     /// Frames that came out of the decoder, wanted or not.
@@ -83,22 +120,59 @@ impl Feed {
     }
 
     fn watch(self: &Arc<Self>, pad: &gst::Pad) {
-        let (feed, count) = (Arc::clone(self), AtomicUsize::new(0));
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let Some(gst::PadProbeData::Buffer(buffer)) = &info.data else { return gst::PadProbeReturn::Ok };
-            let at = count.fetch_add(1, Ordering::Relaxed);
-            let expected = feed.packets.units.get(at);
-            let same =
-                expected.is_some_and(|u| u.raw_pts == buffer.pts().map(|t| t.nseconds()) && u.size as usize == buffer.size());
-            if !same {
-                feed.failed.store(true, Ordering::Relaxed);
-            }
-            if feed.failed() || feed.keep.get(at).copied().unwrap_or(true) {
+        let feed = Arc::clone(self);
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_FLUSH, move |pad, info| {
+            let buffer = match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => buffer,
+                Some(gst::PadProbeData::Event(event)) => {
+                    if event.type_() == gst::EventType::FlushStop {
+                        feed.decoded.store(0, Ordering::Relaxed);
+                        let _ = feed.next.compare_exchange(BEFORE_SEEK, AFTER_SEEK, Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                    return gst::PadProbeReturn::Ok;
+                }
+                _ => return gst::PadProbeReturn::Ok,
+            };
+            let Some(at) = feed.number(buffer) else { return gst::PadProbeReturn::Ok };
+            let ends = feed.last.is_some_and(|last| at > last) && !feed.failed();
+            if ends {
+                // The decoder gives what it holds; whoever pushes here hears that no more is wanted.
+                match pad.direction() {
+                    gst::PadDirection::Src => pad.push_event(gst::event::Eos::new()),
+                    _ => pad.send_event(gst::event::Eos::new()),
+                };
+            } else if feed.failed() || feed.keep.get(at).copied().unwrap_or(true) {
                 return gst::PadProbeReturn::Ok;
             }
             // `Drop` would make GStreamer complain about the buffer that the binding has taken.
             info.data = None;
             gst::PadProbeReturn::Handled
         });
+    }
+
+    /// The number of this packet, held against the scan; none before a seek.
+    fn number(&self, buffer: &gst::BufferRef) -> Option<usize> {
+        let (pts, size) = (buffer.pts().map(|t| t.nseconds()), buffer.size());
+        let units = &self.packets.units;
+        let at = match self.next.load(Ordering::Relaxed) {
+            BEFORE_SEEK => return None,
+            AFTER_SEEK => {
+                let first = self.keep.iter().position(|keep| *keep);
+                // Its size is not compared: parsers put parameter sets before the first packet after a seek.
+                let landed = units.iter().position(|u| u.sync && u.raw_pts == pts).filter(|at| first.is_some_and(|f| *at <= f));
+                if landed.is_none() {
+                    self.failed.store(true, Ordering::Relaxed);
+                }
+                landed.unwrap_or(0)
+            }
+            at => {
+                if !units.get(at).is_some_and(|u| u.raw_pts == pts && u.size as usize == size) {
+                    self.failed.store(true, Ordering::Relaxed);
+                }
+                at
+            }
+        };
+        self.next.store(at + 1, Ordering::Relaxed);
+        Some(at)
     }
 }

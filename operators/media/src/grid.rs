@@ -17,7 +17,8 @@ use super::packets::{Packets, is_short, packets};
 use super::picture::Converter;
 use super::plan::{Plan, Sampling, plan};
 use super::reader::{Decoded, Reader, Track};
-use super::sniff::sniff;
+use super::sniff::{Kind, sniff};
+use super::uniform::open_at;
 use super::{Frame, MediaContext, MediaError};
 
 /// What a pass over a video delivered.
@@ -164,9 +165,9 @@ pub fn sample(
 ) -> Result<GridStats, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    sniff(&local.path)?;
+    let kind = sniff(&local.path)?;
     let packets = packets(&local.path, &local.identity, deadline, context);
-    let mut pass = Pass { path: &local.path, settings, deadline, context, visit, visited_ns: None };
+    let mut pass = Pass { path: &local.path, kind, settings, deadline, context, visit, visited_ns: None };
     let packets = match packets {
         Ok(packets) => packets,
         // A stream without a decoder has the better reason.
@@ -198,6 +199,7 @@ enum Followed {
 /// One call's work, over one or two decoding passes.
 struct Pass<'a> {
     path: &'a Path,
+    kind: Kind,
     settings: &'a GridSettings,
     deadline: Instant,
     context: &'a MediaContext<'a>,
@@ -229,15 +231,18 @@ impl Pass<'_> {
     }
 
     fn follow(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Followed, MediaError> {
-        let feed = Arc::new(Feed::new(Arc::clone(packets), plan));
+        let ends_early = self.settings.span_ns.1 < packets.end_ns;
+        let feed = Arc::new(Feed::of_part(Arc::clone(packets), plan, self.kind.seeks_exactly(), ends_early));
         let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
             Err(e) if !is_final(&e) => return Ok(Followed::Not("the decoder does not start")),
-            reader => reader?,
+            reader => match reader? {
+                Some(reader) => reader,
+                None => return Ok(Followed::Not("the file cannot be sought")),
+            },
         };
         reader.play()?;
         let mut converter = Converter::default();
         let mut picks = plan.picks_ns.iter().peekable();
-        let ends_early = self.settings.span_ns.1 < packets.end_ns;
         loop {
             if ends_early && picks.peek().is_none() {
                 break; // whatever is left belongs to no wanted frame
@@ -281,7 +286,6 @@ impl Pass<'_> {
 
     /// Decodes everything, and gives what was not given yet.
     fn whole(&mut self, packets: &Packets, plan: Option<&Plan>) -> Result<GridStats, MediaError> {
-        let mut reader = Reader::open(self.path, Track::Video, self.deadline, self.context)?;
         let (start_ns, end_ns) = self.settings.span_ns;
         let mut grid = Grid::new(start_ns, self.settings.fps, packets.period_ns());
         // What was planned stays wanted, so that it does not matter how far a planned pass came. The exact rule needs no plan for that.
@@ -290,7 +294,7 @@ impl Pass<'_> {
         let mut converter = Converter::default();
         let given_ns = self.visited_ns;
         let mut progress = Progress::default();
-        reader.play()?;
+        let mut reader = open_at(self.path, self.kind, start_ns, self.deadline, self.context)?;
         while let Some(frame) = reader.next()? {
             if frame.pts_ns >= end_ns {
                 break;

@@ -15,7 +15,7 @@ use gstreamer as gst;
 
 use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::plan::Unit;
-use super::reader::{clock_time, make, pixels_of};
+use super::reader::{LastRead, clock_time, make, pixels_of};
 use super::structure::{Shape, Syntax, orderly};
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -191,6 +191,8 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
         list.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         let _ = pad.link(&target);
     });
+    let file = Arc::new(LastRead::default());
+    file.watch(&source);
     let scan = Scan(pipeline, shown.to_string());
     let bus = scan.0.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
     let mut failure = None;
@@ -215,6 +217,9 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
                         "timeout",
                         format!("{shown}: its packets were not read after {} s", context.timeout.as_secs()),
                     ));
+                }
+                if file.is_long_ago() && streams.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                    failure = Some("no stream was found in what could be read".into());
                 }
                 if progress.elapsed() > NO_PROGRESS {
                     return Err(MediaError::new("stalled", format!("{shown}: no packet for {} s", NO_PROGRESS.as_secs())));

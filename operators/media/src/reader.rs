@@ -76,6 +76,28 @@ struct Seen {
     /// Outputs of demuxers, and those of them that have come to their end.
     outputs: AtomicU64,
     ended: AtomicU64,
+    file: Arc<LastRead>,
+}
+
+/// When a file was last read.
+#[derive(Default)]
+pub(crate) struct LastRead(Mutex<Option<Instant>>);
+
+impl LastRead {
+    /// Watches what comes out of a source.
+    pub fn watch(self: &Arc<Self>, source: &gst::Element) {
+        let Some(pad) = source.static_pad("src") else { return };
+        let this = Arc::clone(self);
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            *this.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// It was read, and not lately. With no stream found, nothing will come: `parsebin` loses the error of a demuxer that gives up while it is being tried.
+    pub fn is_long_ago(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() > END_WAIT)
+    }
 }
 
 /// See the module's documentation.
@@ -118,9 +140,18 @@ impl<'a> Reader<'a> {
         Self::start(path, track, None, deadline, context)
     }
 
-    /// As [`Reader::open`] for the video track; the decoder gets only what `feed` lets through.
-    pub fn open_fed(path: &Path, feed: Arc<Feed>, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
-        Self::start(path, Track::Video, Some(feed), deadline, context)
+    /// As [`Reader::open`] for the video track, at the place where `feed` begins; the decoder gets only what it lets through. `None` if the file does not let
+    /// itself be sought.
+    pub fn open_fed(
+        path: &Path,
+        feed: Arc<Feed>,
+        deadline: Instant,
+        context: &'a MediaContext<'a>,
+    ) -> Result<Option<Self>, MediaError> {
+        let seek_ns = feed.seek_ns();
+        let mut reader = Self::start(path, Track::Video, Some(feed), deadline, context)?;
+        let there = seek_ns.map_or(Ok(true), |to_ns| reader.seek_before(to_ns))?;
+        Ok(there.then_some(reader))
     }
 
     fn start(
@@ -162,6 +193,7 @@ impl<'a> Reader<'a> {
             }
         };
         let seen = Arc::new(Seen::default());
+        seen.file.watch(&source);
         if track.decodes() {
             select_one(&decode, track);
         }
@@ -364,7 +396,12 @@ impl<'a> Reader<'a> {
             return Err(MediaError::new("timeout", message));
         }
         if now > self.waiting_since + END_WAIT && self.nothing_left() {
-            return Err(self.no_stream_or("no_frames", "it ends before its first frame"));
+            let found = self.seen.outputs.load(Ordering::Relaxed) > 0;
+            let (code, what) = match found {
+                true => ("no_frames", "it ends before its first frame"),
+                false => ("damaged", "no stream was found in what could be read"),
+            };
+            return Err(self.no_stream_or(code, what));
         }
         if now > self.waiting_since + self.patience {
             let message = format!("{}: nothing came out of the decoder for {} s", self.shown, self.patience.as_secs());
@@ -373,11 +410,16 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink.
+    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink. Or nothing more is
+    /// read of it, though no stream was found.
     fn nothing_left(&self) -> bool {
         let outputs = self.seen.outputs.load(Ordering::Relaxed);
         let linked = self.sink.static_pad("sink").is_some_and(|pad| pad.is_linked());
-        outputs > 0 && self.seen.ended.load(Ordering::Relaxed) >= outputs && !linked
+        let over = match outputs {
+            0 => self.seen.file.is_long_ago(),
+            _ => self.seen.ended.load(Ordering::Relaxed) >= outputs,
+        };
+        over && !linked
     }
 
     /// Reads all waiting messages; the first error becomes a typed one.
@@ -462,7 +504,7 @@ impl<'a> Reader<'a> {
         self.seen.orientation.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Orientation::Identity)
     }
 
-    /// Errors that the decoder concealed so far.
+    /// Errors that the decoder concealed so far, since the last seek.
     pub fn decode_errors(&self) -> u64 {
         self.seen.errors.load(Ordering::Relaxed)
     }
@@ -560,8 +602,14 @@ fn watch_ends(demuxer: &gst::Element, seen: &Arc<Seen>) {
 fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let seen = Arc::clone(seen);
-    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER, move |_, info| {
+    let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::BUFFER;
+    pad.add_probe(mask, move |_, info| {
         match &info.data {
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
+                // A seek: nothing that came before it was taken, and nothing decodes at this moment.
+                seen.errors.store(0, Ordering::Relaxed);
+                seen.whole.store(0, Ordering::Relaxed);
+            }
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Tag(tag) = event.view()
                     && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
