@@ -18,6 +18,8 @@ use super::{Frame, MediaError};
 /// Scales frames of one stream; keeps its tables while caps and orientation stay the same.
 #[derive(Default)]
 pub(crate) struct Shrinker {
+    /// Of the first frame: frames of another size later on are brought to it, so that neighbours can be compared.
+    size: Option<(u32, u32)>,
     current: Option<Prepared>,
     converter: Converter,
 }
@@ -98,7 +100,7 @@ impl Shrinker {
         if !fits {
             let input = gst_video::VideoInfo::from_caps(caps).map_err(|_| damaged("of unknown format"))?;
             Geometry::of(&input, orientation)?; // refuses what is too large
-            self.current = Some(prepare(caps.to_owned(), input, orientation));
+            self.current = Some(prepare(caps.to_owned(), input, orientation, &mut self.size));
         }
         let Some(p) = &self.current else { return Err(damaged("without tables")) };
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &p.input)
@@ -123,11 +125,11 @@ impl Shrinker {
     }
 }
 
-fn prepare(caps: gst::Caps, input: gst_video::VideoInfo, orientation: Orientation) -> Prepared {
+fn prepare(caps: gst::Caps, input: gst_video::VideoInfo, orientation: Orientation, size: &mut Option<(u32, u32)>) -> Prepared {
     let coded = (input.width(), input.height());
     let turns = Geometry { square: coded, orientation }.turns();
     let shown = if turns { (coded.1, coded.0) } else { coded };
-    let (width, height) = detection_size(shown);
+    let (width, height) = *size.get_or_insert_with(|| detection_size(shown));
     Prepared {
         caps,
         orientation,
@@ -215,10 +217,26 @@ mod tests {
         assert_eq!(sizes.map(detection_size), want);
     }
 
+    #[test]
+    fn a_stream_that_changes_its_size_keeps_that_of_its_first_frame() {
+        super::super::runtime::start().unwrap();
+        let grey = |width: u32, height: u32| {
+            let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height).build().unwrap();
+            let buffer = gst::Buffer::from_slice(vec![128u8; info.size()]);
+            gst::Sample::builder().buffer(&buffer).caps(&info.to_caps().unwrap()).build()
+        };
+        let mut shrinker = Shrinker::default();
+        for (width, height) in [(1280, 720), (320, 240), (64, 36), (1280, 720)] {
+            let frame = shrinker.shrink(&grey(width, height), Orientation::Identity, 0).unwrap();
+            assert_eq!((frame.width, frame.height, frame.rgb.len()), (256, 144, 256 * 144 * 3));
+            assert!(frame.rgb.iter().all(|v| *v == frame.rgb[0]), "{width}x{height}");
+        }
+    }
+
     proptest! {
         #[test]
         fn taps_lie_in_the_picture_and_weigh_one(from in 1usize..5000, to in 1usize..300) {
-            for tap in taps(from, to.min(from)) {
+            for tap in taps(from, to) {
                 prop_assert!(tap.at.0 < from && tap.at.1 < from && tap.at.1 - tap.at.0 <= 1);
                 prop_assert!((tap.weight.0 + tap.weight.1 - 2048).abs() <= 1 && tap.weight.0 >= 0 && tap.weight.1 >= 0);
             }

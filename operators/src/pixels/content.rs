@@ -2,7 +2,8 @@
 //! edges, 0 to 255.
 //!
 //! Source: PySceneDetect 0.7.2, `detectors/content_detector.py` (BSD-3-Clause), described there and in its documentation; written anew and held by golden vectors.
-//! The difference of hues is not taken around the circle: 179 and 0 are far apart, there as here. What can go wrong: a picture of another size has no neighbour.
+//! The difference of hues is not taken around the circle: 179 and 0 are far apart, there as here. What can go wrong: a picture of another size has no neighbour; callers bring
+//! all to one size.
 
 use super::canny::canny;
 use super::hsv::Hsv;
