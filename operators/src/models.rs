@@ -134,8 +134,8 @@ pub fn files(key: &'static str, text: &str, paths: &Paths, runtime: &RuntimeSett
     located.map(|l| l.paths()).unwrap_or_default().into_iter().map(|path| FileRef { key, path }).collect()
 }
 
-/// For `Operator::check_models`: reports a model that is missing or whose licence nobody accepted, and a library that is missing or does not load. Warns of a
-/// graph without a manifest.
+/// For `Operator::check_models`: reports a model that is missing or whose licence nobody accepted, and a library that is missing or does not load. Warns
+/// of a graph without a manifest.
 pub fn check(key: &str, text: &str, runtime: &RuntimeSettings, check: &mut dyn StepCheck) -> Option<Located> {
     let models = Models::new(settings(runtime));
     let reference = reference(text, check.paths());

@@ -81,7 +81,7 @@ impl Located {
     pub fn licence_warning(&self) -> Option<String> {
         let graph = self.files.iter().find(|f| f.role == FileRole::Graph).filter(|_| self.manifest.is_bare())?;
         Some(format!(
-            "{} has no manifest, so its licence is not known and nothing asks whether it was accepted; to have it asked, name a manifest (.toml) with an `[origin]` table",
+            "{} has no manifest, so its licence is not known and nobody was asked to accept it; a manifest (.toml) beside it can name one",
             graph.path.display()
         ))
     }

@@ -3,11 +3,12 @@
 //! One small file per purse; every request locks it, takes what it may cost at most, and puts back the difference when it is answered. So a limit
 //! holds over restarts, and over all processes that reach the file (NFS since version 4 locks too). What is taken and not settled is counted as
 //! spent, and known as reserved: money that is only reserved may come back ([`PurseError::Reserved`]), so nobody is refused for good because of it.
-//! A request of a killed process stays reserved at its estimate: it may have been charged. The file also says until when the last of those requests can take
-//! ([`Spent::reserved_until`]): whoever waits for reserved money knows from it how long that makes sense, however patient the others' steps are.
+//! A request of a killed process stays reserved at its estimate: it may have been charged. The file also says until when the last of those requests can
+//! take ([`Spent::reserved_until`]): whoever waits for reserved money knows from it how long that makes sense, however patient the others' steps are.
 //!
 //! What can go wrong: an answer can cost more than was estimated; what was begun before that is known is charged too, at most one request per place
-//! in flight. A damaged file is not taken for an empty one. Clocks of machines that share a purse differ: by that much somebody waits too long or too short.
+//! in flight. A damaged file is not taken for an empty one. Clocks of machines that share a purse differ: by that much somebody waits too long or too
+//! short.
 
 use std::fs::File;
 use std::io::Read;
