@@ -134,12 +134,18 @@ pub fn files(key: &'static str, text: &str, paths: &Paths, runtime: &RuntimeSett
     located.map(|l| l.paths()).unwrap_or_default().into_iter().map(|path| FileRef { key, path }).collect()
 }
 
-/// For `Operator::check_models`: reports a model that is missing, and a library that is missing or does not load.
+/// For `Operator::check_models`: reports a model that is missing or whose licence nobody accepted, and a library that is missing or does not load. Warns
+/// of a graph without a manifest.
 pub fn check(key: &str, text: &str, runtime: &RuntimeSettings, check: &mut dyn StepCheck) -> Option<Located> {
     let models = Models::new(settings(runtime));
     let reference = reference(text, check.paths());
     let located = match models.find(&reference) {
-        Ok(located) => Some(located),
+        Ok(located) => {
+            if let Some(warning) = located.licence_warning() {
+                tracing::warn!(key, "{warning}");
+            }
+            Some(located)
+        }
         Err(e) => {
             check.error(Some(key), code(&e), e.message, e.help);
             None
@@ -154,6 +160,7 @@ pub fn check(key: &str, text: &str, runtime: &RuntimeSettings, check: &mut dyn S
 fn code(e: &ModelError) -> Code {
     match e.kind {
         ErrorKind::Library | ErrorKind::Provider => Code::MissingSoftware,
+        ErrorKind::Licence => Code::BadModel,
         _ => Code::MissingFile,
     }
 }
@@ -223,6 +230,24 @@ mod tests {
         std::fs::write(folder.path().join("own.onnx"), "graph").unwrap();
         let located = files("model", "own.onnx", &found.paths, &runtime);
         assert_eq!(located.iter().map(|f| f.path.clone()).collect::<Vec<_>>(), [folder.path().join("own.onnx")]);
+    }
+
+    #[test]
+    fn a_licence_that_nobody_accepted_is_reported_at_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = RuntimeSettings {
+            onnxruntime: folder.path().join("none.so").display().to_string(),
+            cache: folder.path().join("cache").display().to_string(),
+            ..RuntimeSettings::default()
+        };
+        let manifest = "name = 'm'\nversion = '1'\ntitle = 't'\nkind = 'head'\nfiles = [{ role = 'head', path = 'm.safetensors' }]\n\
+                        [origin]\nlicence = 'CC-BY-NC-4.0'\ncommercial_use = 'no'\n";
+        std::fs::write(folder.path().join("m.toml"), manifest).unwrap();
+        std::fs::write(folder.path().join("m.safetensors"), "weights").unwrap();
+        let mut found = Mistakes { paths: Paths { base: folder.path().into() }, lines: Vec::new() };
+        assert!(check("model", "m.toml", &runtime, &mut found).is_none());
+        let line = found.lines.iter().find(|l| l.contains("forbids commercial use")).unwrap();
+        assert!(line.starts_with("model E-BadModel: model `m` is under CC-BY-NC-4.0, which forbids"), "{line}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 """Tiny ONNX graphs with the contracts of CLIP, LAION's head and DOVER's two branches (random weights), and golden scores of them.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy pillow onnx onnxruntime safetensors
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy 'pillow<13' onnx onnxruntime safetensors
     /tmp/venv/bin/python scripts/goldens/quality_models.py
 
 Writes the files of operators/tests/goldens/quality-models and operators/tests/goldens/quality_models.json. Pictures go through Pillow as CLIP's reference does it.

@@ -300,6 +300,8 @@ pub struct Manifest {
     pub score: Option<Score>,
 }
 
+/// The version of a bare ONNX file. A written manifest of a graph has a contract, so it is never taken for one.
+const BARE_VERSION: &str = "unversioned";
 /// Longest name.
 const MAX_NAME: usize = 64;
 
@@ -326,7 +328,7 @@ impl Manifest {
         let files = vec![file(FileRole::Graph, name(path.file_name()))];
         Manifest {
             name: name(path.file_stem()),
-            version: "unversioned".into(),
+            version: BARE_VERSION.into(),
             title: "an ONNX file without a manifest".into(),
             kind: ModelKind::Onnx,
             files,
@@ -344,6 +346,11 @@ impl Manifest {
             run: RunSpec::default(),
             score: None,
         }
+    }
+
+    /// True for what [`Manifest::bare`] made.
+    pub fn is_bare(&self) -> bool {
+        self.contract.is_none() && self.kind == ModelKind::Onnx && self.version == BARE_VERSION
     }
 
     /// The file of a role.

@@ -77,6 +77,15 @@ impl Located {
         self.manifest_path.iter().cloned().chain(self.files.iter().map(|f| f.path.clone())).collect()
     }
 
+    /// What to tell the user of a graph that comes without a manifest: nobody can say under which licence it is.
+    pub fn licence_warning(&self) -> Option<String> {
+        let graph = self.files.iter().find(|f| f.role == FileRole::Graph).filter(|_| self.manifest.is_bare())?;
+        Some(format!(
+            "{} has no manifest, so its licence is not known and nobody was asked to accept it; a manifest (.toml) beside it can name one",
+            graph.path.display()
+        ))
+    }
+
     /// The hash of a file: the known one, else computed.
     pub fn sha256(&self, role: FileRole) -> Result<String> {
         let path = self.require(role)?;
@@ -222,11 +231,27 @@ impl Store {
         }
         if let Some(beside) = known.path.as_ref().map(|p| p.with_file_name(&file.path)) {
             if beside.is_file() {
+                // A pin comes from `add` or `import`, which asked.
+                if pinned.is_none() {
+                    self.gate_beside(known, file, &beside)?;
+                }
                 return Ok(found(beside, false));
             }
             looked.push(beside);
         }
         Err(self.missing(&known.manifest, file, sha256.as_deref(), &looked))
+    }
+
+    /// Nobody was asked about a file that just lies beside its manifest.
+    fn gate_beside(&self, known: &Known, file: &ModelFile, beside: &Path) -> Result<()> {
+        if known.manifest.origin.commercial_use != CommercialUse::No {
+            return Ok(());
+        }
+        let named = known.path.as_ref().map_or_else(|| known.manifest.name.clone(), |path| quoted(path));
+        let add = format!("curette models add {named} {}={} --accept-licence{}", file.role.name(), quoted(beside), self.flags);
+        let message =
+            format!("{}; {} lies beside its manifest, which accepts nothing", forbids(&known.manifest), beside.display());
+        Err(ModelError::new(ErrorKind::Licence, message).help(format!("read it, and run `{add}` if you may use the model")))
     }
 
     fn missing(&self, manifest: &Manifest, file: &ModelFile, sha256: Option<&str>, looked: &[PathBuf]) -> ModelError {
@@ -251,9 +276,13 @@ impl Store {
     }
 }
 
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
 /// ` --models X --cache Y`, as far as they differ from what a command finds by itself: a pipeline's `[runtime]` table may name other places.
 fn flags(ours: &Settings, theirs: &Settings) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
     let models = ours.manifests.as_ref().filter(|m| theirs.manifests.as_ref() != Some(*m));
     let models = models.map(|m| format!(" --models {}", quoted(m))).unwrap_or_default();
     let cache = if ours.cache == theirs.cache { String::new() } else { format!(" --cache {}", quoted(&ours.cache)) };
@@ -270,10 +299,13 @@ pub fn licence_gate(manifest: &Manifest, accepted: bool) -> Result<()> {
     if manifest.origin.commercial_use != CommercialUse::No || accepted {
         return Ok(());
     }
+    Err(ModelError::new(ErrorKind::Licence, forbids(manifest)).help("read it, and add --accept-licence if you may use the model"))
+}
+
+fn forbids(manifest: &Manifest) -> String {
     let origin = &manifest.origin;
     let text = origin.licence_url.as_ref().map(|u| format!(" ({u})")).unwrap_or_default();
-    let message = format!("model `{}` is under {}{text}, which forbids commercial use", manifest.name, origin.licence);
-    Err(ModelError::new(ErrorKind::Licence, message).help("read it, and add --accept-licence if you may use the model"))
+    format!("model `{}` is under {}{text}, which forbids commercial use", manifest.name, origin.licence)
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest> {

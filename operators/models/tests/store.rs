@@ -181,6 +181,50 @@ fn a_non_commercial_model_asks_first() {
 }
 
 #[test]
+fn a_file_beside_a_non_commercial_manifest_accepts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    content_hash(folder.path());
+    let (store, known) = store(folder.path(), &manifest(None, "", "no"));
+    let beside = folder.path().join("manifests/m.safetensors");
+    std::fs::write(&beside, CONTENT).unwrap();
+    let by_path = ModelRef::Manifest(folder.path().join("manifests/m.toml"));
+    for model in [&by_path, &ModelRef::Name("m".into())] {
+        let e = store.locate(model).unwrap_err();
+        assert_eq!(e.kind, ErrorKind::Licence);
+        let at = |name: &str| folder.path().join("manifests").join(name).display().to_string();
+        let command = format!("curette models add '{}' head='{}' --accept-licence", at("m.toml"), at("m.safetensors"));
+        assert!(
+            e.full().contains("LicenseRef-Test (https://example.org/licence)") && e.full().contains(&command),
+            "{}",
+            e.full()
+        );
+    }
+    let (role, files) = (FileRole::Head, [(FileRole::Head, beside.clone())]);
+    assert_eq!(store.add(&known, &files, false).unwrap_err().kind, ErrorKind::Licence);
+    store.add(&known, &files, true).unwrap();
+    assert!(store.locate(&by_path).unwrap().require(role).unwrap().starts_with(folder.path().join("cache")));
+    // What was accepted is remembered in the lock file, also where the store was emptied.
+    std::fs::remove_dir_all(folder.path().join("cache")).unwrap();
+    assert_eq!(store.locate(&by_path).unwrap().require(role).unwrap(), beside);
+    // Another version is another model.
+    let newer = manifest(None, "", "no").replace("version = \"1\"", "version = \"2\"");
+    std::fs::write(folder.path().join("manifests/m.toml"), newer).unwrap();
+    assert_eq!(store.locate(&by_path).unwrap_err().kind, ErrorKind::Licence);
+}
+
+#[test]
+fn a_graph_without_a_manifest_has_no_known_licence() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(folder.path(), &manifest(None, "", "yes"));
+    std::fs::write(folder.path().join("own.onnx"), CONTENT).unwrap();
+    let bare = store.locate(&ModelRef::Onnx(folder.path().join("own.onnx"))).unwrap();
+    let warning = bare.licence_warning().unwrap();
+    assert!(warning.contains("own.onnx has no manifest, so its licence is not known"), "{warning}");
+    std::fs::write(folder.path().join("manifests/m.safetensors"), CONTENT).unwrap();
+    assert_eq!(store.locate(&ModelRef::Name("m".into())).unwrap().licence_warning(), None);
+}
+
+#[test]
 fn an_archive_carries_a_model_to_another_machine() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     content_hash(here.path());

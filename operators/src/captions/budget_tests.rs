@@ -14,6 +14,7 @@ use super::captioner::Captioner;
 use super::fixtures::*;
 use super::keys::OnServiceDown;
 use super::service_tests::{billed, captioned};
+use crate::remote::purse::{Most, Purse, now_seconds};
 
 /// A captioner whose estimates are 9,400 tokens a clip, or a little more, and whose rows fail when the budget is spent.
 fn limited(server: &Server, max_total_tokens: u64) -> Captioner {
@@ -135,6 +136,45 @@ fn money_that_a_killed_process_reserved_is_waited_for_once() {
     assert_eq!(codes, ["caption_budget_spent"; 20]);
     let waited = started.elapsed();
     assert!(waited >= Duration::from_secs(5) && waited < Duration::from_secs(15), "{waited:?}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// A purse of which another step has reserved 9,000 tokens until then.
+fn reserved(folder: &Path, until: u64) -> Purse {
+    std::fs::create_dir_all(folder.join("cache/budgets")).unwrap();
+    let path = folder.join("cache/budgets/b.purse");
+    let left = format!(
+        "{{\"requests\":1,\"tokens\":9000,\"nano_usd\":0,\"reserved_tokens\":9000,\"reserved_nano_usd\":0,\"reserved_until\":{until}}}"
+    );
+    std::fs::write(&path, left).unwrap();
+    Purse::new(path, Most::default())
+}
+
+#[test]
+fn reserved_money_is_waited_for_as_long_as_the_one_who_reserved_it_can_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve([billed("d", 300, 50), billed("b", 300, 50)]);
+    let captioner = Captioner { timeout_seconds: 1.0, budget_name: "b".into(), ..limited(&server, 12_000) };
+    let purse = reserved(dir.path(), now_seconds() + 120);
+    let answered = std::thread::spawn(move || {
+        // Far longer than a request of the one who waits may take, and its grace.
+        std::thread::sleep(Duration::from_secs(9));
+        purse.settle((9_000, 0), (350, 0)).unwrap();
+    });
+    let (codes, _) = captioned(&captioner, dir.path(), &rows(1));
+    assert_eq!(codes, ["Pass"], "no clip is lost to another step's slow request");
+    answered.join().unwrap();
+}
+
+#[test]
+fn money_whose_time_is_over_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve([]);
+    let captioner = Captioner { timeout_seconds: 600.0, budget_name: "b".into(), ..limited(&server, 10_000) };
+    reserved(dir.path(), now_seconds() - 60);
+    let started = Instant::now();
+    assert_eq!(captioned(&captioner, dir.path(), &rows(3)).0, ["caption_budget_spent"; 3]);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert_eq!(server.requests().len(), 0);
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Money that others have only reserved is waited for: most of it comes back, because estimates are high. When what is left is too little even so,
 //! no request has a chance any more ([`Failure::Down`]). What can go wrong: services that say nothing of what they charged; then the estimate counts
-//! wherever they may have charged at all. A killed process leaves money reserved; a purse that does not change for as long as a request can take has
-//! such a one.
+//! wherever they may have charged at all. A killed process leaves money reserved; when the purse's own time for that is over
+//! ([`Spent::reserved_until`]: the longest that any request which took from it may last, of whatever step or process), nobody waits for it any more.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use curette_engine::verdict::Problem;
 use super::attempt::Fate;
 use super::call::{Failure, Request, Service};
 use super::outcome::Judged;
-use super::purse::{Purse, PurseError, Spent, Usage};
+use super::purse::{Purse, PurseError, Spent, Usage, now_seconds};
 
 /// How often one who waits for money looks into the purse.
 pub const RESERVED_POLL: Duration = Duration::from_millis(100);
-/// A purse that has not changed for the time that a request can take, and this, holds money of a killed process.
+/// Money that is still reserved so long after its request must have ended is that of a killed process.
 pub const RESERVED_GRACE: Duration = Duration::from_secs(5);
-/// Nobody waits longer for money that others have reserved.
+/// Nobody waits longer for money that others have reserved, and nobody says that his request takes longer.
 pub const MAX_RESERVED_WAIT: Duration = Duration::from_secs(3600);
 
 /// What one attempt may cost, taken from the purse until it is known.
@@ -41,18 +41,21 @@ pub fn affordable(service: &Service, request: &Request) -> Result<(), Failure> {
 /// Waits until a request could be paid, if it ever can.
 pub async fn money(service: &Service, request: &Request) -> Result<(), Failure> {
     let Some(purse) = &service.purse else { return Ok(()) };
-    let (began, mut changed, mut last) = (Instant::now(), Instant::now(), None);
+    let (began, began_at) = (Instant::now(), now_seconds());
     while let Some((why, spent)) = reserved(purse, service, request)? {
-        if last != Some(spent) {
-            (last, changed) = (Some(spent), Instant::now());
-        }
-        if changed.elapsed() > service.timeout + RESERVED_GRACE || began.elapsed() > MAX_RESERVED_WAIT {
+        if began.elapsed() > MAX_RESERVED_WAIT || now_seconds() > waits_until(&spent, began_at, service.timeout) {
             purse.waited_in_vain(spent);
             return Err(spent_for_good(service, &why));
         }
         tokio::time::sleep(RESERVED_POLL).await;
     }
     Ok(())
+}
+
+/// How long whoever has reserved something can take, in seconds since 1970. Earlier versions wrote no such time: then as long as one's own request.
+fn waits_until(spent: &Spent, began_at: u64, own_timeout: Duration) -> u64 {
+    let until = if spent.reserved_until == 0 { began_at.saturating_add(own_timeout.as_secs()) } else { spent.reserved_until };
+    until.saturating_add(RESERVED_GRACE.as_secs())
 }
 
 /// Nothing if a request can be paid, else why it must wait for what others have reserved, and how the purse is.
@@ -73,7 +76,7 @@ impl<'a> Bill<'a> {
     /// Takes what a request may cost; `None` when others have reserved too much at the moment.
     pub fn open(service: &'a Service, request: &'a Request) -> Result<Option<Bill<'a>>, Failure> {
         let taken = cost(service, request.estimate, request.fee_nano_usd);
-        match service.purse.as_ref().map_or(Ok(()), |purse: &Purse| purse.take(taken.0, taken.1)) {
+        match service.purse.as_ref().map_or(Ok(()), |purse: &Purse| purse.take(taken, service.timeout.min(MAX_RESERVED_WAIT))) {
             Ok(()) => Ok(Some(Bill { service, request, taken, closed: false })),
             Err(PurseError::Reserved(_)) => Ok(None),
             Err(e) => Err(spent_for_good(service, &e.to_string())),

@@ -8,11 +8,13 @@
 //!
 //! What can go wrong: a full or read-only disk costs a warning, never an answer. A damaged entry is a miss. An entry counts as the blocks that it
 //! takes on a disk, so the same limit bounds how many there are. What other processes write is seen when the folder is looked through, which each
-//! process does whenever it has itself written a small part of the limit. When an entry was used is known to [`TOUCH_AFTER`].
+//! process does whenever it has itself written a small part of the limit. Looking takes minutes in a large folder on a network, so one thread does it
+//! and the others write on meanwhile, up to [`WHILE_LOOKING_PERCENT`] of the limit; so much may the folder be over it. When an entry was used is known to
+//! [`TOUCH_AFTER`].
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -39,6 +41,9 @@ const BLOCK_BYTES: u64 = 4096;
 /// A process looks through the folder again when it has written this part of the limit, in percent.
 const LOOK_AGAIN_PERCENT: u64 = 5;
 
+/// While one thread looks through the folder, the others of its process write at most this part of the limit, in percent; then they wait for it.
+const WHILE_LOOKING_PERCENT: u64 = 5;
+
 /// Unfinished files of killed processes are removed when they are this old.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
@@ -56,9 +61,14 @@ pub struct Cache {
     folder: PathBuf,
     max_bytes: u64,
     size: Mutex<Size>,
+    /// Somebody has looked through the folder.
+    looked: Condvar,
     written: AtomicU64,
     warned: AtomicBool,
     warned_of_eviction: AtomicBool,
+    /// Called while the folder is looked through.
+    #[cfg(test)]
+    while_looking: std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// What is known of the folder's size.
@@ -68,16 +78,35 @@ struct Size {
     limit: Option<u64>,
     /// Bytes on disk when the folder was last looked through; `None`: never yet.
     found: Option<u64>,
-    /// Bytes that this process has written since.
+    /// Bytes that this process has written since it began to look.
     added: u64,
+    /// A thread looks through the folder right now.
+    looking: bool,
+}
+
+impl Size {
+    /// Must the folder be looked through before `len` more bytes are written? While it is, the answer stays yes.
+    fn is_due(&self, len: u64, max_bytes: u64) -> bool {
+        let known = self.found.filter(|_| !self.looking).map(|found| found + self.added + len);
+        known.is_none_or(|known| known > max_bytes) || self.added >= max_bytes / 100 * LOOK_AGAIN_PERCENT
+    }
 }
 
 impl Cache {
     /// A cache in `folder`, which is made on the first write.
     pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
         let no = || AtomicBool::new(false);
-        let (size, written) = (Mutex::default(), AtomicU64::new(0));
-        Cache { folder, max_bytes, size, written, warned: no(), warned_of_eviction: no() }
+        Cache {
+            folder,
+            max_bytes,
+            size: Mutex::default(),
+            looked: Condvar::new(),
+            written: AtomicU64::new(0),
+            warned: no(),
+            warned_of_eviction: no(),
+            #[cfg(test)]
+            while_looking: std::sync::OnceLock::new(),
+        }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -132,9 +161,13 @@ impl Cache {
         })
     }
 
+    fn size(&self) -> MutexGuard<'_, Size> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts `len` more bytes and removes what was not used for longest if that is too much; false when there is no room at all.
     fn make_room(&self, len: u64) -> std::io::Result<bool> {
-        let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut size = self.size();
         let len = on_disk(len);
         let max_bytes = match size.limit {
             Some(limit) => limit,
@@ -143,35 +176,59 @@ impl Cache {
         if len > max_bytes {
             return Ok(false);
         }
-        let known = size.found.map(|found| found + size.added + len);
-        if known.is_none_or(|known| known > max_bytes) || size.added >= max_bytes / 100 * LOOK_AGAIN_PERCENT {
-            let mut files = self.look_through()?;
-            let mut found: u64 = files.iter().map(|f| f.bytes).sum();
-            if found + len > max_bytes {
-                files.retain(|f| f.finished);
-                files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
-                let goal = max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
-                let before = found;
-                for file in files {
-                    if found + len <= goal {
-                        break;
-                    }
-                    // Another process may have removed it already: gone is gone.
-                    let _ = std::fs::remove_file(&file.path);
-                    found -= file.bytes;
-                }
-                if !self.warned_of_eviction.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        folder = %self.folder.display(), max_bytes, removed_bytes = before - found,
-                        "The cache is full: answers that were paid for and not used for longest are removed; raise `cache_max_bytes`"
-                    );
-                }
+        while size.is_due(len, max_bytes) {
+            if !size.looking {
+                (size.looking, size.added) = (true, 0);
+                drop(size);
+                let found = self.look_and_evict(len, max_bytes);
+                size = self.size();
+                size.looking = false;
+                self.looked.notify_all();
+                // Not known if it failed: whoever comes next looks again.
+                size.found = found.as_ref().ok().copied();
+                found?;
+                break;
             }
-            size.found = Some(found);
-            size.added = 0;
+            if size.added + len <= max_bytes / 100 * WHILE_LOOKING_PERCENT {
+                break;
+            }
+            size = self.looked.wait(size).unwrap_or_else(PoisonError::into_inner);
         }
         size.added += len;
         Ok(true)
+    }
+
+    /// Looks through the folder, holding up nobody, and removes what was not used for longest if `len` more bytes are too much. Gives the bytes that are
+    /// left.
+    fn look_and_evict(&self, len: u64, max_bytes: u64) -> std::io::Result<u64> {
+        #[cfg(test)]
+        self.while_looking.get().iter().for_each(|f| f());
+        let mut files = self.look_through()?;
+        let mut found: u64 = files.iter().map(|f| f.bytes).sum();
+        // What others have written meanwhile was perhaps not seen.
+        let len = len + self.size().added;
+        if found + len <= max_bytes {
+            return Ok(found);
+        }
+        files.retain(|f| f.finished);
+        files.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        let goal = max_bytes / 100 * FULL_AFTER_EVICTION_PERCENT;
+        let before = found;
+        for file in files {
+            if found + len <= goal {
+                break;
+            }
+            // Another process may have removed it already: gone is gone.
+            let _ = std::fs::remove_file(&file.path);
+            found -= file.bytes;
+        }
+        if !self.warned_of_eviction.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                folder = %self.folder.display(), max_bytes, removed_bytes = before - found,
+                "The cache is full: answers that were paid for and not used for longest are removed; raise `cache_max_bytes`"
+            );
+        }
+        Ok(found)
     }
 
     /// The largest limit that anybody gave this folder, this process included.
@@ -240,120 +297,5 @@ pub fn default_folder(name: &str) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Entry {
-        key: String,
-        text: String,
-    }
-
-    impl Keyed for Entry {
-        fn key(&self) -> &str {
-            &self.key
-        }
-    }
-
-    fn entry(n: usize) -> Entry {
-        let key = blake3::hash(&n.to_le_bytes()).to_hex().to_string();
-        Entry { key, text: format!("{n} {}", "x".repeat(1000)) }
-    }
-
-    #[test]
-    fn an_answer_is_found_by_another_process_and_a_damaged_one_is_a_miss() {
-        let dir = tempfile::tempdir().unwrap();
-        Cache::new(dir.path().join("c"), 1 << 20).put(&entry(1));
-        let other = Cache::new(dir.path().join("c"), 1 << 20);
-        assert_eq!(other.get(&entry(1).key), Some(entry(1)));
-        assert_eq!(other.get::<Entry>(&entry(2).key), None);
-
-        let path = other.path(&entry(1).key);
-        let whole = std::fs::read(&path).unwrap();
-        for damaged in [&whole[..whole.len() / 2], b"", b"null"] {
-            std::fs::write(&path, damaged).unwrap();
-            assert_eq!(other.get::<Entry>(&entry(1).key), None);
-        }
-        let renamed = other.path(&entry(3).key);
-        std::fs::create_dir_all(renamed.parent().unwrap()).unwrap();
-        std::fs::write(renamed, whole).unwrap();
-        assert_eq!(other.get::<Entry>(&entry(3).key), None, "another key's answer");
-    }
-
-    fn size(cache: &Cache) -> (usize, u64) {
-        let files = cache.look_through().unwrap();
-        (files.len(), files.iter().map(|f| f.bytes).sum())
-    }
-
-    #[test]
-    fn the_cache_never_exceeds_its_limit_and_keeps_what_is_new() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::new(dir.path().to_path_buf(), 50_000);
-        for n in 0..50 {
-            cache.put(&entry(n));
-            let (files, bytes) = size(&cache);
-            assert!(bytes <= 50_000 && files <= 12, "{files} files of a block each: the limit also bounds their number");
-        }
-        assert_eq!(cache.get(&entry(49).key), Some(entry(49)));
-        assert_eq!(cache.get::<Entry>(&entry(0).key), None);
-    }
-
-    #[test]
-    fn what_another_process_writes_counts_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let (one, other) = (Cache::new(dir.path().to_path_buf(), 1 << 20), Cache::new(dir.path().to_path_buf(), 1 << 20));
-        for n in 0..1000 {
-            if n % 2 == 0 {
-                one.put(&entry(n))
-            } else {
-                other.put(&entry(n))
-            }
-            let (_, bytes) = size(&one);
-            assert!(bytes <= (1 << 20) / 100 * 112, "{bytes} after {n}: the limit and what two processes write between looks");
-        }
-    }
-
-    #[test]
-    fn what_was_used_lately_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::new(dir.path().to_path_buf(), 50_000);
-        let year_ago = SystemTime::now() - Duration::from_secs(365 * 86_400);
-        for n in 0..12 {
-            cache.put(&entry(n));
-            let file = std::fs::File::options().append(true).open(cache.path(&entry(n).key)).unwrap();
-            file.set_modified(year_ago + Duration::from_secs(n as u64)).unwrap();
-        }
-        assert_eq!(cache.get(&entry(0).key), Some(entry(0)), "the oldest, but used");
-        (12..15).for_each(|n| cache.put(&entry(n)));
-        assert_eq!(cache.get(&entry(0).key), Some(entry(0)));
-        assert_eq!(cache.get::<Entry>(&entry(1).key), None);
-        assert!(cache.warned_of_eviction.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn a_smaller_limit_of_another_pipeline_removes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let large = Cache::new(dir.path().to_path_buf(), DEFAULT_MAX_BYTES);
-        (0..30).for_each(|n| large.put(&entry(n)));
-        let small = Cache::new(dir.path().to_path_buf(), 50_000);
-        (30..60).for_each(|n| small.put(&entry(n)));
-        assert!((0..60).all(|n| small.get(&entry(n).key) == Some(entry(n))));
-        assert!(!small.warned_of_eviction.load(Ordering::Relaxed));
-        // Whoever really wants less says so.
-        std::fs::remove_file(dir.path().join(LIMIT_FILE)).unwrap();
-        Cache::new(dir.path().to_path_buf(), 50_000).put(&entry(99));
-        assert!(size(&small).0 <= 12);
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_costs_nothing_but_the_cache() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let cache = Cache::new(file, 10_000);
-        cache.put(&entry(1));
-        assert_eq!(cache.get::<Entry>(&entry(1).key), None);
-    }
-}
+#[path = "cache_tests.rs"]
+mod tests;

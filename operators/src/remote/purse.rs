@@ -3,16 +3,19 @@
 //! One small file per purse; every request locks it, takes what it may cost at most, and puts back the difference when it is answered. So a limit
 //! holds over restarts, and over all processes that reach the file (NFS since version 4 locks too). What is taken and not settled is counted as
 //! spent, and known as reserved: money that is only reserved may come back ([`PurseError::Reserved`]), so nobody is refused for good because of it.
-//! A request of a killed process stays reserved at its estimate: it may have been charged.
+//! A request of a killed process stays reserved at its estimate: it may have been charged. The file also says until when the last of those requests can
+//! take ([`Spent::reserved_until`]): whoever waits for reserved money knows from it how long that makes sense, however patient the others' steps are.
 //!
 //! What can go wrong: an answer can cost more than was estimated; what was begun before that is known is charged too, at most one request per place
-//! in flight. A damaged file is not taken for an empty one.
+//! in flight. A damaged file is not taken for an empty one. Clocks of machines that share a purse differ: by that much somebody waits too long or too
+//! short.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +72,14 @@ pub struct Spent {
     /// Of the money, that of requests that are not answered yet.
     #[serde(default)]
     pub reserved_nano_usd: u64,
+    /// Seconds since 1970: by then every request that has reserved something is answered or given up. 0: nothing is reserved, or not known.
+    #[serde(default)]
+    pub reserved_until: u64,
+}
+
+/// Seconds since 1970.
+pub fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The most that may be spent.
@@ -126,9 +137,11 @@ impl Purse {
         Ok(purse)
     }
 
-    /// Takes what a request may cost, if that much is left.
-    pub fn take(&self, tokens: u64, nano_usd: u64) -> Result<(), PurseError> {
+    /// Takes what a request may cost, if that much is left; it is put back or settled within `takes`.
+    pub fn take(&self, (tokens, nano_usd): (u64, u64), takes: Duration) -> Result<(), PurseError> {
         let mut refused = None;
+        // A second more: the clock is cut off to whole ones.
+        let until = now_seconds().saturating_add(takes.as_secs()).saturating_add(1);
         self.change(|spent| {
             match self.over(spent, (tokens, nano_usd)) {
                 Some(why) => refused = Some(why),
@@ -139,6 +152,7 @@ impl Purse {
                     add(&mut spent.nano_usd, nano_usd);
                     add(&mut spent.reserved_tokens, tokens);
                     add(&mut spent.reserved_nano_usd, nano_usd);
+                    spent.reserved_until = spent.reserved_until.max(until);
                 }
             };
         })?;
@@ -161,6 +175,9 @@ impl Purse {
             spent.nano_usd = replaced(spent.nano_usd, taken.1, cost.1);
             spent.reserved_tokens = spent.reserved_tokens.saturating_sub(taken.0);
             spent.reserved_nano_usd = spent.reserved_nano_usd.saturating_sub(taken.1);
+            if spent.reserved_tokens == 0 && spent.reserved_nano_usd == 0 {
+                spent.reserved_until = 0;
+            }
         })
         .map(drop)
     }
@@ -231,6 +248,9 @@ mod tests {
 
     use super::*;
 
+    /// How long the requests of these tests take.
+    const TAKES: Duration = Duration::from_secs(60);
+
     #[test]
     fn what_is_taken_is_never_more_than_the_limit_however_many_take() {
         let dir = tempfile::tempdir().unwrap();
@@ -244,7 +264,7 @@ mod tests {
                     let purse = Purse::new(path.clone(), Most { tokens: Some(1_000), nano_usd: None });
                     for k in 0..50 {
                         let want = 1 + (worker + k) % 9;
-                        if purse.take(want, 0).is_ok() {
+                        if purse.take((want, 0), TAKES).is_ok() {
                             taken.fetch_add(want, Ordering::Relaxed);
                         }
                     }
@@ -261,18 +281,47 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let most = Most { tokens: None, nano_usd: Some(2_000_000_000) };
         let purse = Purse::new(dir.path().join("p.json"), most);
-        purse.take(10, 1_500_000_000).unwrap();
+        purse.take((10, 1_500_000_000), TAKES).unwrap();
         let why = "1.5000 of 2.0000 US dollars are spent or in use; raise `max_cost_usd`".to_owned();
-        assert_eq!(purse.take(10, 600_000_000).unwrap_err(), PurseError::Reserved(why));
-        assert!(matches!(purse.take(10, 2_000_000_001), Err(PurseError::Spent(_))), "more than there ever was");
+        assert_eq!(purse.take((10, 600_000_000), TAKES).unwrap_err(), PurseError::Reserved(why));
+        assert!(matches!(purse.take((10, 2_000_000_001), TAKES), Err(PurseError::Spent(_))), "more than there ever was");
         purse.settle((10, 1_500_000_000), (7, 900_000_000)).unwrap();
         // As after a restart.
         let purse = Purse::new(dir.path().join("p.json"), most);
-        purse.take(10, 600_000_000).unwrap();
-        let reserved = Spent { reserved_tokens: 10, reserved_nano_usd: 600_000_000, ..Spent::default() };
-        assert_eq!(purse.spent().unwrap(), Spent { requests: 2, tokens: 17, nano_usd: 1_500_000_000, ..reserved });
+        purse.take((10, 600_000_000), TAKES).unwrap();
+        let spent = purse.spent().unwrap();
+        let reserved_until = spent.reserved_until;
+        let reserved = Spent { reserved_tokens: 10, reserved_nano_usd: 600_000_000, reserved_until, ..Spent::default() };
+        assert_eq!(spent, Spent { requests: 2, tokens: 17, nano_usd: 1_500_000_000, ..reserved });
         purse.settle((10, 600_000_000), (10, 600_000_000)).unwrap();
-        assert!(matches!(purse.take(1, 600_000_000), Err(PurseError::Spent(_))), "nothing is reserved any more");
+        assert!(matches!(purse.take((1, 600_000_000), TAKES), Err(PurseError::Spent(_))), "nothing is reserved any more");
+    }
+
+    #[test]
+    fn the_purse_says_until_when_what_is_reserved_can_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let purse = Purse::new(dir.path().join("p.json"), Most { tokens: Some(100), nano_usd: None });
+        let (until, before) = (|| purse.spent().unwrap().reserved_until, now_seconds());
+        purse.take((10, 0), Duration::from_secs(600)).unwrap();
+        let long = until();
+        assert!((before + 600..=now_seconds() + 601).contains(&long));
+        purse.take((20, 0), Duration::from_secs(5)).unwrap();
+        assert_eq!(until(), long, "the longest counts");
+        purse.settle((10, 0), (10, 0)).unwrap();
+        assert_eq!(until(), long);
+        purse.settle((20, 0), (20, 0)).unwrap();
+        assert_eq!(until(), 0, "nothing is reserved");
+        // The largest numbers fit the file.
+        purse.take((5, 5), Duration::from_secs(3600)).unwrap();
+        let all = Spent {
+            requests: u64::MAX,
+            tokens: u64::MAX,
+            nano_usd: u64::MAX,
+            reserved_tokens: u64::MAX,
+            reserved_nano_usd: u64::MAX,
+            reserved_until: u64::MAX,
+        };
+        assert!(serde_json::to_string(&all).unwrap().len() < FILE_BYTES);
     }
 
     #[test]
@@ -282,7 +331,7 @@ mod tests {
         std::fs::write(&path, "{\"requests\":3,\"tokens\":90,\"nano_usd\":5}").unwrap();
         let purse = Purse::new(path, Most { tokens: Some(100), nano_usd: None });
         assert!(matches!(purse.check(11, 0).0, Err(PurseError::Spent(_))));
-        purse.take(10, 0).unwrap();
+        purse.take((10, 0), TAKES).unwrap();
         assert_eq!(purse.spent().unwrap().reserved_tokens, 10);
     }
 
@@ -293,7 +342,7 @@ mod tests {
         for damage in ["{", "{\"tokens\": -1}", "[]", "\u{0}\u{0}", "{\"requests\":0,\"tokens\":0,\"nano_usd\":0,\"x\":1}"] {
             std::fs::write(&path, damage).unwrap();
             let purse = Purse::new(path.clone(), Most::default());
-            assert!(matches!(purse.take(1, 1), Err(PurseError::Unknown { .. })), "{damage:?}");
+            assert!(matches!(purse.take((1, 1), TAKES), Err(PurseError::Unknown { .. })), "{damage:?}");
         }
     }
 

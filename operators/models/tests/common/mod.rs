@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod pillow;
+
 use std::path::{Path, PathBuf};
 
 use curette_models::{Models, RunSettings, Settings};
