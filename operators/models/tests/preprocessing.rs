@@ -38,7 +38,7 @@ fn hard_edges(kind: &str, width: u32, height: u32) -> Vec<u8> {
     let bits = |x: u32, y: u32, c: u32| match kind {
         "checks" => (x + 7 * c) / (3 + c) + y / (5 - c),
         "noise" => mixed((y * width + x) * 3 + c),
-        "blocks" => mixed(y / 9 * 1000 + x / 7 + 500_000 * c) | u32::from(y % 31 == 0) | u32::from(x % 29 == 0),
+        "blocks" => mixed(y / 9 * 1000 + x / 7 + 500_000 * c) | u32::from(y.is_multiple_of(31)) | u32::from(x.is_multiple_of(29)),
         other => panic!("no picture is called {other}"),
     };
     let pixel = |x: u32, y: u32| (0..3).map(move |c| (bits(x, y, c) & 1) as u8 * 255);
