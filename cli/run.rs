@@ -23,6 +23,10 @@ use crate::{CheckArgs, Format, fail, pipeline, print};
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// `/healthz` says that a run is stuck when no task has ended for this long.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+/// A cancelled run waits so long at most for its tasks to end.
+const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often a cancelled run looks whether its tasks have ended.
+const CANCEL_POLL: std::time::Duration = std::time::Duration::from_millis(20);
 /// Environment variable with a name of the run, the same for all machines of a cluster.
 const RUN_ID_VARIABLE: &str = "CURETTE_RUN_ID";
 /// Environment variable with the secret that the machines of a cluster share.
@@ -213,7 +217,8 @@ fn watch(
     (file, server, Some(Progress::start(total, mode, look)))
 }
 
-/// The first Ctrl-C or SIGTERM lets open splits end and be committed; the second ends the process at once.
+/// The first Ctrl-C or SIGTERM lets open splits end and be committed. The second cancels what is open, so that requests on their way are booked, and ends
+/// the process when all tasks have ended, after [`CANCEL_LIMIT`] at the latest; a third ends it at once.
 fn stop_on_signals(progress: Arc<RunProgress>) {
     let listen = move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -226,9 +231,17 @@ fn stop_on_signals(progress: Arc<RunProgress>) {
             let mut next =
                 async || tokio::select! { _ = interrupt.recv() => libc::SIGINT, _ = terminate.recv() => libc::SIGTERM };
             let first = next().await;
-            tracing::info!("Stopping: open splits are finished and committed; a second signal ends at once");
+            tracing::info!("Stopping: open splits are finished and committed; a second signal cancels them");
             progress.stop(Stopping::Signal(first));
             let second = next().await;
+            tracing::info!("Cancelling: what is not committed is done again by the next run");
+            progress.cancel();
+            let ended = async {
+                while progress.tasks_running() > 0 {
+                    tokio::time::sleep(CANCEL_POLL).await;
+                }
+            };
+            tokio::select! { _ = tokio::time::timeout(CANCEL_LIMIT, ended) => {}, _ = next() => {} }
             // SAFETY: `_exit` takes no pointers and does not return. What is not committed is done again by the next run.
             unsafe { libc::_exit(128 + second) }
         });

@@ -209,7 +209,7 @@ pub struct Task<'a> {
     pub step: &'a str,
     /// Shared things of this process.
     pub resources: &'a Arc<Resources>,
-    /// Turns true when the run is being stopped: return early with `Unmeasured` verdicts (they are not recorded).
+    /// Turns true when the run is cancelled: return early, with `Unmeasured` verdicts or whatever is at hand (nothing of it is recorded).
     pub cancelled: &'a std::sync::atomic::AtomicBool,
 }
 

@@ -69,6 +69,43 @@ fn a_folder_of_files_holds_the_same_rows_as_a_table_in_the_same_order() {
     }
 }
 
+/// Looks until it is so, for a minute.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !so() {
+        assert!(began.elapsed().as_secs() < 60, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn cancelled_tasks_end_and_nothing_of_them_is_recorded() {
+    for (threads, binary) in [(1, false), (2, false), (4, false), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut graph = toy::graph(dir.path(), 70);
+        graph.steps.iter_mut().find(|s| s.name == "square").unwrap().operator = std::sync::Arc::new(toy::Waiting {});
+        let prepared = run::prepare(graph, PrepareOptions::default()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        // A cancelled run is over when its process ends, so it is left alone here.
+        std::thread::spawn(move || {
+            run::run(prepared, Place::Alone { binary }, threads, |_, progress| tell.send(progress).unwrap()).map(drop)
+        });
+        let progress = told.recv().unwrap();
+        until("the first split is committed", || progress.splits_committed() == 1);
+        until("the others wait", || progress.tasks_running() > 0);
+        progress.cancel();
+        until("all tasks end", || progress.tasks_running() == 0);
+        // Long enough for the workers to record what they should not.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!((progress.splits_committed(), progress.tasks_running()), (1, 0));
+        assert!(toy::tables(dir.path())["errors"].iter().all(|row| !row.contains(&"cancelled".to_string())));
+
+        let report = go(toy::graph(dir.path(), 70), threads, binary);
+        assert_eq!((report.splits_before, report.splits_done), (1, 9));
+        check(dir.path(), &report, 70);
+    }
+}
+
 #[test]
 fn running_again_does_nothing() {
     let dir = tempfile::tempdir().unwrap();

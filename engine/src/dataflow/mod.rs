@@ -37,7 +37,7 @@ pub mod task;
 mod time;
 mod writer;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         program: job.program,
         plan: job.plan,
         pools: Arc::clone(&pools),
-        context: TaskContext { resources: job.resources, cancelled: Arc::new(AtomicBool::new(false)), kept: job.kept },
+        context: TaskContext { resources: job.resources, cancelled: progress.cancelled(), kept: job.kept },
         stop: Stop,
         tables: job.tables,
         stamp: job.stamp,

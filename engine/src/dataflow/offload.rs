@@ -3,8 +3,8 @@
 //! Capabilities stay on the worker and are found again by task number; threads only get numbers and rows. A task's answer is sent first and
 //! the worker is woken after, so no wake-up is lost. No capability is ever dropped before its answer was sent on: that would let a split look complete.
 //!
-//! What can go wrong: an operator that never answers holds its split for ever (operators have deadlines of their own); rows that wait are bounded by
-//! the source's window and by the byte budget, which stops new splits and holds each step to one task at a time while it is exceeded.
+//! What can go wrong: an operator that never answers holds its split for ever (operators have deadlines of their own), as a cancelled one does; rows that
+//! wait are bounded by the source's window and by the byte budget, which stops new splits and holds each step to one task at a time while it is exceeded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -84,16 +84,24 @@ impl InFlight {
         wake: impl FnOnce() + Send + 'static,
         work: impl FnOnce(&TaskContext) -> Result<Done, OperatorError> + Send + 'static,
     ) {
-        let number = self.next;
-        self.next += 1;
-        self.held.insert(number, (capabilities, bytes));
-        let (answer, context) = (self.answer.clone(), shared.context.clone());
+        let number = self.hold(capabilities, bytes);
+        let (answer, context, progress) = (self.answer.clone(), shared.context.clone(), Arc::clone(&shared.progress));
         shared.pools.spawn(pool, move || {
+            // A cancelled task is never answered: its capabilities are held to the end of the process, so its split never looks complete.
+            let Some(done) = progress.unless_cancelled(|| work(&context)) else { return };
             // The receiver is gone only when the worker is: then nobody waits for the answer.
-            if answer.send((number, work(&context))).is_ok() {
+            if answer.send((number, done)).is_ok() {
                 wake();
             }
         });
+    }
+
+    /// Keeps the capabilities of a task under its number.
+    fn hold(&mut self, capabilities: Capabilities, bytes: u64) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.held.insert(number, (capabilities, bytes));
+        number
     }
 
     /// Sends on everything that has been answered. Ends the process on an operator error: its rows cannot be accounted for.
@@ -184,7 +192,11 @@ pub fn transform<'s>(
                 let Some(next) = gather(&mut waiting, step.rows_per_task) else { break };
                 let Waiting { capabilities, split, rows, bytes } = next;
                 if step.pool == Pool::Inline {
-                    let answer = task::transform(&step, split, &rows, &shared.context);
+                    let work = || task::transform(&step, split, &rows, &shared.context);
+                    let Some(answer) = shared.progress.unless_cancelled(work) else {
+                        tasks.hold(capabilities, bytes);
+                        continue;
+                    };
                     let (out, entry) = answer.unwrap_or_else(|e| shared.stop.operator_failed(&e));
                     for out in out {
                         rows_out.activate().session(&capabilities.0).give_container(&mut Batch::new(out, split));

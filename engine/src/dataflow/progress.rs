@@ -4,8 +4,8 @@
 //! open no more splits, so too many errors end all processes at once there; what was not committed is done again.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -25,6 +25,10 @@ pub struct RunProgress {
     max_error_rate: f64,
     stopping: Mutex<Option<Stopping>>,
     draining: AtomicBool,
+    /// What tasks look at; see [`RunProgress::cancel`].
+    cancelled: Arc<AtomicBool>,
+    /// Tasks that are worked on in this process.
+    running: AtomicUsize,
     last: Mutex<Instant>,
 }
 
@@ -48,6 +52,8 @@ impl RunProgress {
             max_error_rate,
             stopping: Mutex::new(None),
             draining: AtomicBool::new(false),
+            cancelled: Arc::default(),
+            running: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
         }
     }
@@ -91,6 +97,36 @@ impl RunProgress {
     /// True when no more splits are opened.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Tells every task of this process to end, whatever it waits for. Nothing of a task that ends after this is recorded, so the splits that are open stay
+    /// open, and the run with them: whoever cancels waits for [`RunProgress::tasks_running`] to become 0, as long as he likes, and ends the process.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// True once the tasks were told to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Tasks of this process that are worked on right now.
+    pub fn tasks_running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn cancelled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
+    }
+
+    /// Does the work of a task; nothing when the run was cancelled before it was over: what came of it then is no answer.
+    pub(super) fn unless_cancelled<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        // Counted before it is looked: whoever cancels and then sees no task running can rely on it.
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let done = (!self.is_cancelled()).then(work).filter(|_| !self.is_cancelled());
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        done
     }
 
     pub(super) fn committed(&self, splits: u64) {

@@ -116,6 +116,43 @@ toy!(
     }
 );
 
+/// As [`Square`], but whoever comes after the first split waits until he is told to end, as one does who waits for a service; then he says what no table
+/// must hold.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Waiting {}
+
+impl Operator for Waiting {
+    const NAME: &'static str = Square::NAME;
+    const KIND: Kind = Kind::Measure;
+    const VERSION: u32 = 1;
+    const EXAMPLE: &'static str = "";
+    fn columns(&self) -> Columns {
+        Operator::columns(&Square {})
+    }
+    fn pool(&self) -> Pool {
+        Pool::Net
+    }
+    fn rows_per_task(&self) -> usize {
+        1
+    }
+    fn build(&self, _: &BuildContext) -> Result<Runtime, OperatorError> {
+        Ok(Runtime::Transform(Box::new(self.clone())))
+    }
+}
+
+impl Transform for Waiting {
+    fn process(&self, rows: &RecordBatch, task: &Task) -> Result<Processed, OperatorError> {
+        if numbers(rows, "n").values().iter().all(|n| *n < 7) {
+            return Square {}.process(rows, task);
+        }
+        while !task.is_cancelled() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let verdicts = vec![Verdict::unmeasured("cancelled", "told to end"); rows.num_rows()];
+        Ok(Processed::rows(verdicts, vec![Arc::new(Int64Array::new_null(rows.num_rows()))]))
+    }
+}
+
 toy!(
     /// Drops multiples of 5.
     DropFives, "drop_fives", Filter, Inline, 64,

@@ -49,8 +49,10 @@ impl Http {
         };
         runtime.block_on(async {
             tokio::select! {
-                done = work => Some(done),
+                // Who is told to stop before he has begun begins nothing.
+                biased;
                 () = stopped => None,
+                done = work => Some(done),
             }
         })
     }
