@@ -1,5 +1,6 @@
 //! The verb `frames`: the frames that are on screen at given times, as pictures.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use curette_engine::exit::Exit;
-use curette_operators::media::{Frame, MediaContext, MediaPlane, frames_at, to_jpeg, to_png};
+use curette_operators::media::{Frame, MediaContext, MediaError, MediaPlane, frames_at, to_jpeg, to_png};
 
 use crate::{complain, print};
 
@@ -49,7 +50,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.0..=86_400.0).contains(&value) { Ok(value) } else { Err(format!("{text} s is not within a day")) }
 }
 
-/// Exit 0: a picture for every time. Exit 1: the file cannot be read, or some times have no frame; the others are written.
+/// Exit 0: a picture for every time. Exit 1: the file cannot be read, some times have no frame, or the decoder reported errors; what there is is written.
 pub(crate) fn frames(args: &FramesArgs) -> Exit {
     if args.at.len() > MAX_TIMES {
         complain(&format!("{} times; at most {MAX_TIMES} in one call", args.at.len()));
@@ -71,20 +72,31 @@ fn written(args: &FramesArgs) -> Result<(String, bool), String> {
     let (plane, cancelled) = (MediaPlane::default(), AtomicBool::new(false));
     let context = MediaContext { cancelled: &cancelled, plane: &plane, timeout: Duration::from_secs(args.timeout_seconds) };
     let times_us: Vec<i64> = args.at.iter().map(|s| (s * 1e6).round() as i64).collect();
-    let found = frames_at(&args.file, &times_us, args.longest_side, &context).map_err(|e| e.to_string())?;
     std::fs::create_dir_all(&args.out).map_err(|e| format!("{} cannot be made: {e}", args.out.display()))?;
-    let (mut text, mut whole) = (format!("{:>5}  {:>14}  {:>14}  file\n", "index", "asked, s", "frame, s"), true);
-    for (index, (asked, frame)) in args.at.iter().zip(found).enumerate() {
-        match frame {
-            Ok(frame) => {
-                let path = write(args, index, &frame)?;
-                let _ = writeln!(text, "{index:>5}  {asked:>14.6}  {:>14.6}  {}", frame.pts_ns as f64 / 1e9, path.display());
-            }
-            Err(e) => {
-                whole = false;
-                let _ = writeln!(text, "{index:>5}  {asked:>14.6}  {:>14}  {e}", "-");
-            }
-        }
+    // Pictures are written as they come; lines in the order in which the times were given.
+    let (mut lines, mut whole) = (BTreeMap::new(), true);
+    let mut stopped = None;
+    let missing = frames_at(&args.file, &times_us, args.longest_side, &context, &mut |shown| {
+        let path = write(args, shown.index, shown.frame).map_err(|e| {
+            stopped = Some(e);
+            MediaError { code: "cancelled", message: "a picture cannot be written".into() }
+        })?;
+        let note = if shown.whole { "" } else { "  damaged: the decoder reported errors before or in it" };
+        whole &= shown.whole;
+        let (asked, time_s) = (args.at[shown.index], shown.frame.pts_ns as f64 / 1e9);
+        lines.insert(shown.index, format!("{asked:>14.6}  {time_s:>14.6}  {}{note}", path.display()));
+        Ok(())
+    });
+    if let Some(e) = stopped {
+        return Err(e);
+    }
+    for one in missing.map_err(|e| e.to_string())? {
+        whole = false;
+        lines.insert(one.index, format!("{:>14.6}  {:>14}  {}", args.at[one.index], "-", one.error));
+    }
+    let mut text = format!("{:>5}  {:>14}  {:>14}  file\n", "index", "asked, s", "frame, s");
+    for (index, line) in &lines {
+        let _ = writeln!(text, "{index:>5}  {line}");
     }
     Ok((text, whole))
 }

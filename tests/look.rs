@@ -124,6 +124,21 @@ fn frames_are_the_ones_on_screen() {
 }
 
 #[test]
+fn a_printed_time_is_the_time_of_its_frame_and_damage_is_said() {
+    let Some(folder) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    // 24 frames per second: 1.083333 is 1.083333333 rounded down, as tables have it.
+    succeed(&mut frames(&folder.join("letterbox-480p.mp4"), &["1.083333", "4.083333"], dir.path(), &[]));
+    let times: Vec<_> = pictures(dir.path()).into_iter().map(|(_, time)| time).collect();
+    assert_eq!(times, ["1.083333s.jpg", "4.083333s.jpg"]);
+    let bits = frames(&folder.join("broken-bitflips-480p.mp4"), &["0.2", "5"], dir.path(), &[]).output().unwrap();
+    let text = String::from_utf8(bits.stdout).unwrap();
+    assert_eq!(bits.status.code(), Some(1));
+    let lines: Vec<_> = text.lines().map(|l| l.contains("damaged")).collect();
+    assert_eq!(lines, [false, false, true], "{text}");
+}
+
+#[test]
 fn a_time_without_a_frame_is_said_and_the_others_are_written() {
     let Some(folder) = media() else { return };
     let dir = tempfile::tempdir().unwrap();

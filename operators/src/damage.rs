@@ -14,7 +14,8 @@ use crate::media::{GridStats, shown};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DamagedVideos {
-    /// The part before the damage goes on: every frame that the decoder gave before its first error. `truncated` and the decoded duration say so.
+    /// The part before the damage goes on: of a file that ends early all that decoded, of one with more errors than are allowed every frame that the decoder gave
+    /// before the first. `truncated` and the decoded duration say so.
     KeepWholePart,
     /// The row is rejected, with code `truncated` or `damaged`, what was measured and what it was held against.
     Reject,

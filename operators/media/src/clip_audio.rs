@@ -28,8 +28,11 @@ pub(crate) fn audio_track(
     if !settings.audio || !source.packets.has_audio {
         return Ok(None);
     }
-    if let Some(track) = or_none(source, copied_packets(source, from_ns, until_ns))? {
-        return Ok(Some(track).filter(|t| !t.packets.is_empty()));
+    match copied_packets(source, from_ns, until_ns) {
+        Ok(Some(track)) => return Ok(Some(track).filter(|t| !t.packets.is_empty())),
+        Ok(None) => {}
+        Err(e) if is_final(&e) => return Err(e),
+        Err(e) => tracing::debug!(file = %source.path.display(), error = %e, "Audio packets cannot be copied; decoding them"),
     }
     match decoded_audio(source, from_ns, until_ns)? {
         Some(audio) => encode_audio(audio, source.deadline, source.context),
@@ -39,12 +42,17 @@ pub(crate) fn audio_track(
 
 fn or_none<T>(source: &Source, result: Result<Option<T>, MediaError>) -> Result<Option<T>, MediaError> {
     match result {
-        Err(e) if !matches!(e.code, "cancelled" | "timeout" | "stalled") => {
+        Err(e) if !is_final(&e) => {
             tracing::warn!(file = %source.path.display(), error = %e, "Audio cannot be decoded; the clip has none");
             Ok(None)
         }
         other => other,
     }
+}
+
+/// True for errors that another way would not change.
+fn is_final(e: &MediaError) -> bool {
+    matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
 }
 
 fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<Audio>, MediaError> {
@@ -56,13 +64,15 @@ fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<A
         }
         let Some(caps) = block.sample.caps_owned() else { continue };
         if audio.as_ref().is_some_and(|a| a.caps != caps) {
-            break; // the format changes: what came before is kept
+            tracing::warn!(file = %source.path.display(), at_us = block.pts_ns / 1000, "The format of the audio changes; the clip has what came before");
+            break;
         }
         if let Some(trimmed) = trim(&block, &caps, from_ns, until_ns) {
             audio.get_or_insert_with(|| Audio { caps, blocks: Vec::new() }).blocks.push(trimmed);
         }
     }
-    Ok(audio)
+    // Audio that ends in the middle would be short in silence.
+    reader.ended_by.take().map_or(Ok(audio), Err)
 }
 
 /// `None` if the audio is not AAC as an mp4 holds it.
@@ -87,18 +97,19 @@ fn copied_packets(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option
             },
         };
         if *known != caps {
-            break;
+            return Ok(None); // the format changes
         }
         let data = buffer.map_readable().map(|d| d.to_vec()).map_err(|_| MediaError::new("damaged", "an unreadable packet"))?;
         let this = AudioPacket { data, pts_ns: packet.pts_ns - from_ns, duration_ns };
         if packet.pts_ns + duration_ns > from_ns {
-            track.packets.extend(before.take());
+            let abuts = |b: &AudioPacket| b.pts_ns + b.duration_ns + duration_ns > this.pts_ns;
+            track.packets.extend(before.take().filter(abuts));
             track.packets.push(this);
         } else {
             before = Some(this);
         }
     }
-    Ok(track.map(|t| t.0))
+    reader.ended_by.take().map_or(Ok(track.map(|t| t.0)), Err)
 }
 
 /// A track without packets for this stream, if it is AAC.

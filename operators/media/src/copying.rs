@@ -12,11 +12,12 @@ use gstreamer_video as gst_video;
 
 use super::MediaError;
 use super::clip_audio::audio_track;
-use super::cut::{CutSettings, Source, refuse_larger};
+use super::cut::{CutSettings, Source};
 use super::encode_packets::{EncodedFrames, PacketEncoding};
 use super::encoders::Encoder;
 use super::exact::sound;
 use super::joint::Stream;
+use super::limits::MAX_CLIP_US;
 use super::mux::{VideoPacket, VideoTrack, write};
 use super::reader::{Decoded, Reader, Track};
 use super::splice::{Ends, Splice, splice};
@@ -52,6 +53,9 @@ pub(crate) fn copying(source: &Source, settings: &CutSettings, ends: Ends) -> Re
     }
     let plan = splice(&source.packets.units, source.start_ns, source.end_ns, ends)?;
     let until_ns = plan.until_ns.unwrap_or(i64::MAX);
+    if (until_ns.min(source.packets.end_ns) - plan.from_ns) / 1000 > MAX_CLIP_US {
+        return Err("too_wide".into());
+    }
     let (head, tail) = match ends {
         Ends::Inside => (source.times_ns(source.start_ns, plan.from_ns), source.times_ns(until_ns, source.end_ns)),
         Ends::Around => Default::default(),
@@ -92,6 +96,9 @@ pub(crate) fn copying(source: &Source, settings: &CutSettings, ends: Ends) -> Re
 /// How far before the first wanted packet packets are read from. The parser puts parameter sets in front of the first one after a seek, so that it is
 /// not what is in the file; that one must not be wanted. More than frames are ever reordered by.
 const EARLIER_NS: i64 = 1_000_000_000;
+
+/// Bytes of pictures that the muxer can write.
+const LARGEST_COPY: u64 = u32::MAX as u64 / 2;
 
 /// Frames by their number in the clip.
 type Looks = Vec<(usize, Look)>;
@@ -137,7 +144,9 @@ impl Work<'_> {
                     return Err("parameter_sets".into());
                 }
                 bytes += buffer.len() as u64;
-                refuse_larger(bytes, self.settings)?;
+                if bytes > self.settings.max_bytes.min(LARGEST_COPY) {
+                    return Err("too_large".into()); // an encoded one may be smaller
+                }
                 let pts_ns = unit.time_ns.ok_or("hidden_frames")?;
                 packets.push(VideoPacket { data: buffer.to_vec(), pts_ns, sync: unit.sync });
             }
@@ -155,7 +164,7 @@ impl Work<'_> {
         let encoded = self.encode(times, &mut frames, None, looks)?;
         let copied = frames.exactly(self.plan.from_ns)?;
         looks.push((times.len(), Look::same(&copied.sample)?));
-        sound(self.source, &mut frames.0).map_err(|_| Stop::from("source_damaged"))?;
+        sound(self.source, &mut frames.reader, frames.errors).map_err(|_| Stop::from("source_damaged"))?;
         Ok(encoded)
     }
 
@@ -168,7 +177,7 @@ impl Work<'_> {
         let copied = frames.exactly(last_copied_ns)?;
         looks.push((at, Look::same(&copied.sample)?));
         let encoded = self.encode(times, &mut frames, Some(at + times.len()), looks)?;
-        sound(self.source, &mut frames.0).map_err(|_| Stop::from("source_damaged"))?;
+        sound(self.source, &mut frames.reader, frames.errors).map_err(|_| Stop::from("source_damaged"))?;
         Ok(encoded)
     }
 
@@ -200,7 +209,7 @@ impl Work<'_> {
             encoding.push(buffer, time - zero, duration_ns)?;
             let looked_at = if last.is_some() { k + 1 == times.len() } else { k == 0 };
             if looked_at {
-                looks.push((last.unwrap_or(0), Look::alike(&frame.sample, frames.0.orientation())?));
+                looks.push((last.unwrap_or(0), Look::alike(&frame.sample, frames.reader.orientation())?));
             }
         }
         Ok(encoding.map(|(encoding, _)| encoding.finish()).transpose()?)
@@ -223,16 +232,21 @@ fn same_time(a_ns: i64, b_ns: i64) -> bool {
 }
 
 /// The source's decoded frames from somewhere on.
-struct Frames<'a>(Reader<'a>);
+struct Frames<'a> {
+    reader: Reader<'a>,
+    /// What the decoder had reported at the last one.
+    errors: u64,
+}
 
 impl<'a> Frames<'a> {
     fn at(source: &Source<'a>, from_ns: i64) -> Result<Self, MediaError> {
-        Ok(Frames(open_at(source.path, source.kind, from_ns, source.deadline, source.context)?))
+        Ok(Frames { reader: open_at(source.path, source.kind, from_ns, source.deadline, source.context)?, errors: 0 })
     }
 
     /// The next frame, which must be the one of this time; only before the first one may others come.
     fn exactly(&mut self, time_ns: i64) -> Result<Decoded, Stop> {
-        while let Some(frame) = self.0.next()? {
+        while let Some(frame) = self.reader.next()? {
+            self.errors = frame.errors;
             if same_time(frame.pts_ns, time_ns) {
                 return Ok(frame);
             }

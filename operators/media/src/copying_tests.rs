@@ -123,6 +123,39 @@ fn keyframe_cuts_are_copies_and_say_their_span() {
     }
 }
 
+/// A clip's sound is heard when the source's is: the best shift between the two is none, and there they agree.
+#[test]
+fn the_sound_of_a_clip_is_that_of_its_span() {
+    let Some(folder) = media_folder() else { return };
+    let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
+    for (mode, start_us, end_us) in [
+        (CutMode::Smart, 5_010_000, 9_990_000),
+        (CutMode::Keyframe, 12_500_000, 15_000_000),
+        (CutMode::Exact, 5_010_000, 9_990_000),
+    ] {
+        let bench = Bench::new();
+        let context = bench.context();
+        let clip = cut(&uri, start_us, end_us, &settings(mode), &context).unwrap();
+        let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+        std::fs::write(file.path(), &clip.bytes).unwrap();
+        let there = speech(&uri, clip.start_us, clip.end_us, &context).unwrap().samples;
+        let here = speech(&file.path().to_string_lossy(), 0, clip.duration_us, &context).unwrap().samples;
+        assert!(here.len().abs_diff(there.len()) <= 16 * 64, "{mode:?}: {} samples for {}", here.len(), there.len());
+        // Relative error of the middle, for each shift up to 50 ms.
+        let (from, length) = (16_000, 16_000);
+        let error = |shift: i64| -> f64 {
+            let pairs = (from..from + length).map(|i| (f64::from(there[i]), f64::from(here[(i as i64 + shift) as usize])));
+            let (apart, power) = pairs.fold((0.0, 1.0), |(a, p), (x, y)| (a + (x - y).powi(2), p + x.powi(2)));
+            (apart / power).sqrt()
+        };
+        let best = (-800..=800).min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap();
+        eprintln!("{mode:?}: best shift {best} of 16000 per second, error {:.3}; unshifted {:.3}", error(best), error(0));
+        // AAC of an encoder comes a packet late.
+        let (most, near) = if mode == CutMode::Exact { (480, 0.5) } else { (1, 0.1) };
+        assert!(best.abs() <= most && error(best) < near, "{mode:?}: {best} {}", error(best));
+    }
+}
+
 #[test]
 fn what_cannot_be_copied_is_encoded_and_says_why() {
     let Some(folder) = media_folder() else { return };

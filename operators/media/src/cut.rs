@@ -178,7 +178,11 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
     };
     let why = match copied {
         Ok(clip) => return Ok(clip),
-        Err(Stop::Failed(e)) => return Err(e),
+        Err(Stop::Failed(e)) if matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck") => return Err(e),
+        Err(Stop::Failed(e)) => {
+            tracing::warn!(file = %local.path.display(), error = %e, "Packets cannot be copied; encoding the clip");
+            Some("copy_failed")
+        }
         Err(Stop::Fallback(why)) => why,
     };
     if let Some(why) = why {

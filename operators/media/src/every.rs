@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::fetch::localize;
-use super::grid::{GridStats, Progress};
+use super::grid::{GridStats, Progress, WHOLE_NS};
 use super::packets::packets;
 use super::reader::{Decoded, Reader, Track};
 use super::small::Shrinker;
@@ -58,5 +58,5 @@ fn pass(
         progress.note(&frame, packets.period_ns());
         progress.picked += u64::from(take(&frame, &reader)?);
     }
-    Ok(progress.finish(&reader, &packets, i64::MAX))
+    Ok(progress.finish(&reader, &packets, WHOLE_NS))
 }

@@ -40,6 +40,7 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
     let geometry = Geometry::of(&info, reader.orientation())?;
     let encoding = Encoding::start(target, geometry, &caps, audio, settings, source.deadline, source.context)?;
     let zero = first.pts_ns;
+    let last_ns = |frame: &Decoded| frame.duration_ns.unwrap_or_else(|| source.packets.period_ns());
     let (mut decoded_ns, mut times_ns) = (Vec::new(), Vec::new());
     let mut looks = Vec::new();
     let mut shown: Option<Decoded> = None;
@@ -52,7 +53,9 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
         let next = next_inside(source, &mut reader, Some(current.pts_ns))?;
         let duration_ns = match &next {
             Some(next) => next.pts_ns - current.pts_ns,
-            None => current.duration_ns.unwrap_or_else(|| source.packets.period_ns()).max(1),
+            // Of a frame that is shown for longer than the span, a clip of another rate repeats what lies in the span.
+            None if settings.fps.is_some() => last_ns(&current).min(source.end_ns - current.pts_ns).max(1),
+            None => last_ns(&current).max(1),
         };
         decoded_ns.push(current.pts_ns);
         let from_ns = current.pts_ns - zero;
@@ -67,7 +70,7 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
                 pts_ns: zero + pts_ns,
                 duration_ns: Some(duration_ns),
                 sample: current.sample.clone(),
-                whole: current.whole,
+                errors: current.errors,
             });
         }
         match next {
@@ -75,7 +78,7 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
             None => break shown.as_ref().and_then(|s| s.duration_ns).unwrap_or(duration_ns),
         }
     };
-    sound(source, &mut reader)?;
+    sound(source, &mut reader, current.errors)?;
     if let Some(difference) = expected_ns.and_then(|expected| difference(&decoded_ns, expected)) {
         return Err(MediaError::new("cut_mismatch", format!("{}: {difference}", source.path.display())));
     }
@@ -97,12 +100,13 @@ fn places_of(from_ns: i64, duration_ns: i64, needed: bool, fps: Option<f64>) -> 
     places.map(|k| (place_ns(k, fps), place_ns(k + 1, fps) - place_ns(k, fps))).collect()
 }
 
-/// An error if the source broke or was concealed while it was read.
-pub(crate) fn sound(source: &Source, reader: &mut Reader) -> Result<(), MediaError> {
+/// An error if the source broke or was concealed up to the last frame that was used, which has this many errors.
+pub(crate) fn sound(source: &Source, reader: &mut Reader, errors: u64) -> Result<(), MediaError> {
     if let Some(e) = reader.ended_by.take() {
         return Err(MediaError::new(e.code, format!("{} (inside the clip)", e.message)));
     }
-    match reader.decode_errors() {
+    // Behind the end of a clip the decoder is ahead of what was taken from it.
+    match if reader.finished { reader.decode_errors() } else { errors } {
         0 => Ok(()),
         errors => {
             let path = source.path.display();

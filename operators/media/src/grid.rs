@@ -56,7 +56,9 @@ pub(crate) struct Progress {
     decoded: u64,
     end_ns: i64,
     whole_end_ns: i64,
-    /// Errors that the decoder reported before what is wanted.
+    /// Errors that the decoder had reported at the last frame.
+    errors: u64,
+    /// Of those, the ones that cannot concern what is wanted: before the last restart in front of it.
     errors_before: u64,
 }
 
@@ -65,14 +67,17 @@ impl Progress {
     pub fn note(&mut self, frame: &Decoded, period_ns: i64) {
         self.decoded += 1;
         self.end_ns = self.end_ns.max(frame.pts_ns.saturating_add(frame.duration_ns.unwrap_or(period_ns)));
-        if frame.whole {
+        self.errors = frame.errors;
+        if frame.errors <= self.errors_before {
             self.whole_end_ns = self.end_ns;
         }
     }
 
-    /// The pass is over; it was to go as far as `until_ns`.
-    pub fn finish(self, reader: &Reader, packets: &Packets, until_ns: i64) -> GridStats {
-        let errors = reader.decode_errors().saturating_sub(self.errors_before);
+    /// The pass is over; it was to go from `from_ns` to `until_ns`.
+    pub fn finish(self, reader: &Reader, packets: &Packets, (from_ns, until_ns): (i64, i64)) -> GridStats {
+        // Behind the end of a part the decoder is ahead of what was taken from it.
+        let errors = if reader.finished || reader.ended_by.is_some() { reader.decode_errors() } else { self.errors };
+        let errors = errors.saturating_sub(self.errors_before);
         let promised_ns = packets.end_ns.min(until_ns);
         let stated_ns = packets.stated_ns.unwrap_or(0).max(packets.end_ns).min(until_ns);
         GridStats {
@@ -82,7 +87,7 @@ impl Progress {
             promised_duration_us: microseconds(stated_ns),
             // A file that ends early is whole up to there: a shot before its end lacks nothing.
             truncated: (packets.truncated() && packets.end_ns < until_ns)
-                || is_short(self.end_ns, promised_ns)
+                || is_short(self.end_ns - from_ns, promised_ns - from_ns)
                 || reader.ended_by.is_some(),
             whole_duration_us: microseconds(if errors == 0 { self.end_ns } else { self.whole_end_ns }),
             decode_errors: errors,
@@ -173,6 +178,14 @@ pub fn sample(
         // A stream without a decoder has the better reason.
         Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
     };
+    let (start_ns, end_ns) = settings.span_ns;
+    if settings.span_ns != WHOLE_NS && !packets.times_ns.iter().any(|t| (start_ns..end_ns).contains(t)) {
+        let (from, to, end) = (start_ns / 1000, end_ns / 1000, packets.end_ns / 1000);
+        return Err(MediaError::new(
+            "no_frames",
+            format!("{}: no frame in [{from}, {to}) us, it ends at {end} us", local.path.display()),
+        ));
+    }
     metrics::counter!("curette_media_grid_decodes_total").increment(1);
     let plan = plan(&packets.units, settings.span_ns, settings.fps, packets.period_ns(), settings.sampling);
     // The frames of a file that ends early are known only when they have been decoded.
@@ -294,16 +307,18 @@ impl Pass<'_> {
         let mut converter = Converter::default();
         let given_ns = self.visited_ns;
         let mut progress = Progress::default();
+        // What is wrong before this is not wrong with the span; what is wrong behind it spreads, as frames refer to frames.
+        let restarts = packets.units.iter().filter(|u| u.sync).filter_map(|u| u.time_ns).filter(|t| *t <= start_ns);
+        let restart_ns = restarts.max().unwrap_or(i64::MIN);
         let mut reader = open_at(self.path, self.kind, start_ns, self.deadline, self.context)?;
         while let Some(frame) = reader.next()? {
             if frame.pts_ns >= end_ns {
                 break;
             }
-            if frame.pts_ns < start_ns {
-                // What is wrong before the span is not wrong with the span.
-                progress.errors_before = reader.decode_errors();
-            } else {
+            if frame.pts_ns >= start_ns {
                 progress.note(&frame, packets.period_ns());
+            } else if frame.pts_ns < restart_ns {
+                progress.errors_before = frame.errors;
             }
             let takes = match &mut planned {
                 None => self.in_span(frame.pts_ns) && grid.takes(frame.pts_ns),
@@ -314,7 +329,7 @@ impl Pass<'_> {
                 self.give(&frame, &reader, &mut converter)?;
             }
         }
-        Ok(progress.finish(&reader, packets, end_ns))
+        Ok(progress.finish(&reader, packets, (start_ns, end_ns)))
     }
 }
 

@@ -51,7 +51,7 @@ mod teardown;
 mod uniform;
 mod verify;
 
-pub use at::frames_at;
+pub use at::{NotShown, Shown, frames_at};
 pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, cut};
 pub use encoders::{Encoder, missing_encoders};
 pub use every::every_frame;

@@ -13,9 +13,9 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::limits::{MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::limits::{END_WAIT, MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::plan::Unit;
-use super::reader::{LastRead, clock_time, make, pixels_of};
+use super::reader::{Demuxers, clock_time, is_demuxer, make, pixels_of};
 use super::structure::{Shape, Syntax, orderly};
 use super::{MediaContext, MediaError, runtime, teardown};
 
@@ -191,8 +191,13 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
         list.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
         let _ = pad.link(&target);
     });
-    let file = Arc::new(LastRead::default());
-    file.watch(&source);
+    let demuxers = Arc::new(Demuxers::default());
+    let list_of_demuxers = Arc::clone(&demuxers);
+    pipeline.connect_deep_element_added(move |_, _, element| {
+        if is_demuxer(element) {
+            list_of_demuxers.add(element);
+        }
+    });
     let scan = Scan(pipeline, shown.to_string());
     let bus = scan.0.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
     let mut failure = None;
@@ -218,7 +223,10 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
                         format!("{shown}: its packets were not read after {} s", context.timeout.as_secs()),
                     ));
                 }
-                if file.is_long_ago() && streams.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                if progress.elapsed() > END_WAIT
+                    && demuxers.gave_up()
+                    && streams.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+                {
                     failure = Some("no stream was found in what could be read".into());
                 }
                 if progress.elapsed() > NO_PROGRESS {

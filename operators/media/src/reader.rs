@@ -6,9 +6,10 @@
 //! What can go wrong: GStreamer ends damaged and truncated files with a normal end of stream; callers hold what came against
 //! [`super::packets`].
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -61,8 +62,9 @@ pub(crate) struct Decoded {
     pub duration_ns: Option<i64>,
     /// Data and caps.
     pub sample: gst::Sample,
-    /// The decoder had reported no error when this came out of it.
-    pub whole: bool,
+    /// Errors that the decoder had reported when this came out of it, since the last seek. Counted by the thread that decodes, so that it does not depend on how
+    /// far the decoder is ahead of the caller. 0 in a pass over a plan, which ends at the first error.
+    pub errors: u64,
 }
 
 /// What the streaming threads tell the caller.
@@ -70,34 +72,44 @@ pub(crate) struct Decoded {
 struct Seen {
     orientation: Mutex<Option<Orientation>>,
     errors: Arc<AtomicU64>,
-    /// Buffers that reached the sink before the decoder's first error. Counted by the thread that decodes, so that it does not depend on how far the
-    /// decoder is ahead of the caller.
-    whole: AtomicU64,
+    /// See [`Decoded::errors`], of what waits in the sink.
+    stamps: Mutex<VecDeque<u64>>,
     /// Outputs of demuxers, and those of them that have come to their end.
     outputs: AtomicU64,
     ended: AtomicU64,
-    file: Arc<LastRead>,
+    demuxers: Demuxers,
 }
 
-/// When a file was last read.
+/// The demuxers of a pipeline.
 #[derive(Default)]
-pub(crate) struct LastRead(Mutex<Option<Instant>>);
+pub(crate) struct Demuxers(Mutex<Vec<gst::glib::WeakRef<gst::Element>>>);
 
-impl LastRead {
-    /// Watches what comes out of a source.
-    pub fn watch(self: &Arc<Self>, source: &gst::Element) {
-        let Some(pad) = source.static_pad("src") else { return };
-        let this = Arc::clone(self);
-        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-            *this.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            gst::PadProbeReturn::Ok
+impl Demuxers {
+    /// One more.
+    pub fn add(&self, demuxer: &gst::Element) {
+        locked(&self.0).push(demuxer.downgrade());
+    }
+
+    /// Each of those that are left has stopped reading. With no stream found, nothing will come. `parsebin` loses the error of a demuxer that gives up while it
+    /// is being tried; its task tells.
+    pub fn gave_up(&self) -> bool {
+        let stopped = |pad: gst::Pad| pad.mode() == gst::PadMode::Pull && pad.task_state() == gst::TaskState::Paused;
+        let mut left = 0;
+        let all = locked(&self.0).iter().filter_map(|d| d.upgrade()).all(|demuxer| {
+            left += 1;
+            demuxer.static_pad("sink").is_some_and(stopped)
         });
+        all && left > 0
     }
+}
 
-    /// It was read, and not lately. With no stream found, nothing will come: `parsebin` loses the error of a demuxer that gives up while it is being tried.
-    pub fn is_long_ago(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() > END_WAIT)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether it takes a container apart.
+pub(crate) fn is_demuxer(element: &gst::Element) -> bool {
+    element.factory().and_then(|f| f.metadata("klass").map(|k| k.contains("Demuxer"))).unwrap_or(false)
 }
 
 /// See the module's documentation.
@@ -118,8 +130,8 @@ pub(crate) struct Reader<'a> {
     /// A longer wait is a stall.
     pub patience: Duration,
     collection: Option<gst::StreamCollection>,
-    /// Buffers taken from the sink.
-    pulled: u64,
+    /// The stream has come to its end.
+    pub finished: bool,
     delivered: u64,
     last_end_ns: i64,
     peeked: Option<Decoded>,
@@ -193,12 +205,11 @@ impl<'a> Reader<'a> {
             }
         };
         let seen = Arc::new(Seen::default());
-        seen.file.watch(&source);
         if track.decodes() {
             select_one(&decode, track);
         }
         link_when_added(&decode, &first, track);
-        watch_sink(&sink, &seen);
+        watch_sink(&sink, &seen, feed.is_none());
         if let Some(feed) = &feed {
             feed.skim(&sink);
             // Made with the bin, before anyone can ask to be told.
@@ -210,7 +221,8 @@ impl<'a> Reader<'a> {
         let (errors, told) = (Arc::clone(&seen.errors), Arc::clone(&seen));
         pipeline.connect_deep_element_added(move |_, _, element| {
             let klass = element.factory().and_then(|f| f.metadata("klass").map(str::to_owned)).unwrap_or_default();
-            if klass.contains("Demuxer") {
+            if is_demuxer(element) {
+                told.demuxers.add(element);
                 watch_ends(element, &told);
             }
             if klass.contains("Decoder") {
@@ -238,7 +250,7 @@ impl<'a> Reader<'a> {
             waiting_since: now,
             patience: NO_PROGRESS,
             collection: None,
-            pulled: 0,
+            finished: false,
             delivered: 0,
             last_end_ns: 0,
             peeked: None,
@@ -327,7 +339,10 @@ impl<'a> Reader<'a> {
                 }
                 match at_end {
                     true if self.delivered == 0 => return Err(self.no_stream_or("no_frames", "no frame could be decoded")),
-                    true => return Ok(None),
+                    true => {
+                        self.finished = true;
+                        return Ok(None);
+                    }
                     false => {
                         let decoded = self.progress.as_ref().map_or(0, |feed| feed.decoded());
                         if decoded != self.decoded {
@@ -338,8 +353,8 @@ impl<'a> Reader<'a> {
                 }
             };
             self.waiting_since = Instant::now();
-            self.pulled += 1;
-            if let Some(decoded) = self.place(sample) {
+            let stamp = locked(&self.seen.stamps).pop_front();
+            if let Some(decoded) = self.place(sample, stamp.unwrap_or(0)) {
                 self.delivered += 1;
                 return Ok(Some(decoded));
             }
@@ -347,7 +362,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Works out stream time; drops what an edit list hides.
-    fn place(&mut self, sample: gst::Sample) -> Option<Decoded> {
+    fn place(&mut self, sample: gst::Sample, errors: u64) -> Option<Decoded> {
         let buffer = sample.buffer()?;
         let duration_ns = buffer.duration().map(|d| d.nseconds() as i64);
         let pts_ns = match buffer.pts() {
@@ -365,8 +380,7 @@ impl<'a> Reader<'a> {
             None => self.last_end_ns,
         };
         self.last_end_ns = pts_ns.saturating_add(duration_ns.unwrap_or(0));
-        let whole = self.seen.whole.load(Ordering::Relaxed) >= self.pulled;
-        Some(Decoded { pts_ns, duration_ns, sample, whole })
+        Some(Decoded { pts_ns, duration_ns, sample, errors })
     }
 
     /// The first decoded frame's caps and tags without leaving PAUSED.
@@ -410,13 +424,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink. Or nothing more is
-    /// read of it, though no stream was found.
+    /// The container has been read to its end, and what it held was too little for a decoder to be made: no end of stream reaches the sink. Or its
+    /// demuxer has given up and no stream was found.
     fn nothing_left(&self) -> bool {
         let outputs = self.seen.outputs.load(Ordering::Relaxed);
         let linked = self.sink.static_pad("sink").is_some_and(|pad| pad.is_linked());
         let over = match outputs {
-            0 => self.seen.file.is_long_ago(),
+            0 => self.seen.demuxers.gave_up(),
             _ => self.seen.ended.load(Ordering::Relaxed) >= outputs,
         };
         over && !linked
@@ -599,7 +613,8 @@ fn watch_ends(demuxer: &gst::Element, seen: &Arc<Seen>) {
     });
 }
 
-fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
+/// `stamped`: each buffer that comes here is taken from the sink.
+fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>, stamped: bool) {
     let Some(pad) = sink.static_pad("sink") else { return };
     let seen = Arc::clone(seen);
     let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::BUFFER;
@@ -608,7 +623,7 @@ fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
             Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
                 // A seek: nothing that came before it was taken, and nothing decodes at this moment.
                 seen.errors.store(0, Ordering::Relaxed);
-                seen.whole.store(0, Ordering::Relaxed);
+                locked(&seen.stamps).clear();
             }
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Tag(tag) = event.view()
@@ -618,8 +633,8 @@ fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>) {
                     *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
                 }
             }
-            Some(gst::PadProbeData::Buffer(_)) if seen.errors.load(Ordering::Relaxed) == 0 => {
-                seen.whole.fetch_add(1, Ordering::Relaxed);
+            Some(gst::PadProbeData::Buffer(_)) if stamped => {
+                locked(&seen.stamps).push_back(seen.errors.load(Ordering::Relaxed));
             }
             _ => {}
         }

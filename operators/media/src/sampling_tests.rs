@@ -237,8 +237,11 @@ fn a_span_has_the_pictures_of_a_full_decode() {
             let stats = sample(&uri, &settings, &context, &mut |f| {
                 got.push(Frame { pts_ns: f.pts_ns - span_ns.0, ..f });
                 Ok(())
-            })
-            .unwrap();
+            });
+            if stats.as_ref().is_err_and(|e| e.code == "no_frames") && inside.is_empty() {
+                continue;
+            }
+            let stats = stats.unwrap();
             let times = || got.iter().map(|f| f.pts_ns).collect::<Vec<_>>();
             assert!(got.iter().eq(want), "{name} {span_ns:?}: {:?}", times());
             assert!(!got.is_empty() || all.iter().all(|f| f.pts_ns >= span_ns.1), "{name} {span_ns:?}");

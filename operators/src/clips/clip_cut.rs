@@ -32,7 +32,8 @@ use crate::video::report_missing;
 /// encoded, and `clip_fallback` says why: `container`, `several_video_streams`, `codec`, `interlaced`, `rotation`, `framing`, `parameter_sets`,
 /// `pixel_aspect`, `pixel_format`, `profile`, `structure_unknown`, `odd_size`, `picture_size`, `no_key_frame` (none in the span at which decoding
 /// restarts; open groups have none), `hidden_frames` (by an edit list), `frame_times`, `reordering` (the stream does not tell how far), `encoder`
-/// (only x264 joins copied packets), `packets_differ`, `frames_differ`, `source_damaged`, `not_verified`, `resized`, `frame_rate`.
+/// (only x264 joins copied packets), `packets_differ`, `frames_differ`, `source_damaged`, `not_verified`, `too_wide`
+/// (longer than 10 minutes up to the key frames around), `too_large`, `copy_failed`, `resized`, `frame_rate`.
 ///
 /// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is
 /// decoded again, its frames counted and timed, its first and last picture and the first copied one compared (copied: the same bytes; encoded: at

@@ -43,7 +43,8 @@ use crate::video::report_missing;
 /// gradient orientations and an 8 x 8 thumbnail (272 numbers); it separates shots, it knows nothing of meaning. With `model` a CLIP image encoder makes the vectors; each
 /// frame is scaled and cropped as CLIP wants it, and its vector brought to length 1. One frame costs 0.1 s (ViT-B/32) to 1.8 s (ViT-L/14) of one core.
 ///
-/// Behind a `shot_split` only the shot of the row is looked at, from its first frame on.
+/// Behind a `shot_split` or a `temporal_split` only the row's part of the video is looked at, from its first frame on: each part is one pass that begins at the key
+/// frame before it in mp4, Matroska and WebM, and at the beginning of the file in other containers.
 ///
 /// A video that ends more than 1 s and 2 % before the end that it promises (code `truncated`) or whose decoder reports more errors than `max_errors_per_frame`
 /// allows (code `damaged`) is unmeasured, rejected, or kept up to the damage, as `damaged_videos` says. Unmeasured codes are those of `probe`, `no_span`,
@@ -552,16 +553,20 @@ mod tests {
     #[test]
     fn behind_a_shot_split_only_the_shot_is_sampled() {
         let Some(folder) = media_folder() else { return };
-        let uri = folder.join("bunny-480p.mp4").to_string_lossy().into_owned();
+        let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (bunny, bits) = (path("bunny-480p.mp4"), path("broken-bitflips-480p.mp4"));
         let number = |values: Vec<Option<i64>>| Arc::new(arrow::array::Int64Array::from(values)) as ArrayRef;
+        let uris = vec![bunny.as_str(), &bunny, &bunny, &bunny, &bits];
         let rows = RecordBatch::try_from_iter([
-            ("video_uri", Arc::new(arrow::array::StringArray::from(vec![uri.as_str(); 3])) as ArrayRef),
-            ("shot_start_us", number(vec![Some(11_875_000), Some(0), None])),
-            ("shot_end_us", number(vec![Some(15_750_000), Some(1_000_000), Some(9)])),
+            ("video_uri", Arc::new(arrow::array::StringArray::from(uris)) as ArrayRef),
+            ("shot_start_us", number(vec![Some(11_875_000), Some(0), None, Some(40_000_000), Some(5_000_000)])),
+            ("shot_end_us", number(vec![Some(15_750_000), Some(1_000_000), Some(9), Some(50_000_000), Some(9_000_000)])),
         ])
         .unwrap();
         let done = crate::media::tests::process(&started(FrameEmbed::default()), &rows);
-        assert_eq!(crate::testing::codes(&done), ["pass", "pass", "unmeasured no_span"]);
+        // The last one's errors are before the shot; what they spoilt are the pictures that its own refer to.
+        let want = ["pass", "pass", "unmeasured no_span", "unmeasured no_frames", "unmeasured damaged"];
+        assert_eq!(crate::testing::codes(&done), want);
         let times = |row: usize| done.columns[0].as_list::<i32>().value(row).as_primitive::<Int64Type>().values().to_vec();
         assert_eq!(times(0), [11_875_000, 12_875_000, 13_875_000, 14_875_000]);
         assert_eq!(times(1), [0]);
