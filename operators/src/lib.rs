@@ -16,6 +16,7 @@ pub mod pixels;
 pub mod quality;
 pub mod registry;
 pub mod remote;
+pub mod rounds;
 pub mod sinks;
 pub mod slots;
 pub mod sources;

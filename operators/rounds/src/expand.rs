@@ -6,12 +6,12 @@
 //!            \-> by channel -------------------------------------------------------------------- semijoin -> distinct -> videos
 //! ```
 //!
-//! The second line exists only where the rule has a share. A timestamp is `round << 32 | batch`: batches pass one by one, so no sort holds a whole catalogue, and counts are
-//! judged at the round's last timestamp, so what is judged is the round as a whole and never a part of it that happened to come first. A channel that falls below
-//! a share again stays in: its retraction is dropped before the semijoin.
+//! The second line exists only where the rule has a share. A timestamp is `round << 32 | batch`: batches pass one by one, so no sort holds a whole
+//! catalogue, and counts are judged at the round's last timestamp, so what is judged is the round as a whole and never a part of it that happened to
+//! come first. A channel that falls below a share again stays in: its retraction is dropped before the semijoin.
 //!
-//! What can go wrong: memory (see [`crate::BYTES_PER_RECORD`]). Rows only move as numbers, 24 bytes each; a worker that is ahead waits for the others, so no more than
-//! [`WINDOW_BATCHES`] batches are on their way.
+//! What can go wrong: memory (see [`crate::BYTES_PER_RECORD`]). Rows only move as numbers, 24 bytes each; a worker that is ahead waits for the
+//! others, so no more than [`WINDOW_BATCHES`] batches are on their way.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! Ids as numbers of 64 bits: what is arranged in memory for millions of rows.
 //!
-//! Why not the text: 25 million ids of eleven characters take four times the memory and ten times the time. What can go wrong: two ids with one number. Videos meet only
-//! inside a channel, so it takes two channels with one number (for a million channels: 1 in 40 million) or two videos of one channel with one; a
-//! cryptographic hash makes neither possible on purpose.
+//! Why not the text: 25 million ids of eleven characters take four times the memory and ten times the time. What can go wrong: two ids with one
+//! number. Videos meet only inside a channel, so it takes two channels with one number (for a million channels: 1 in 40 million) or two videos of one
+//! channel with one; a cryptographic hash makes neither possible on purpose.
 
 /// The number of an id, the same on every machine and in every version.
 pub fn number(id: &str) -> u64 {

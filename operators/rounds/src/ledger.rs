@@ -1,8 +1,8 @@
 //! The ledger of planning rounds: a committed table in which each round is one atomic entry.
 //!
-//! A round says which files it saw for the first time and which were gone, the records of the new files as numbers, the channels that qualified and the videos that
-//! were listed. So a later round reads only new files of the catalogue, and a run that is killed finds a round whole or not at all. The rows of all of this share one table,
-//! told apart by `part`, because one table is what one log entry can make true:
+//! A round says which files it saw for the first time and which were gone, the records of the new files as numbers, the channels that qualified and
+//! the videos that were listed. So a later round reads only new files of the catalogue, and a run that is killed finds a round whole or not at all.
+//! The rows of all of this share one table, told apart by `part`, because one table is what one log entry can make true:
 //!
 //! | part | file | row | channel, video | medical, all | name | identity |
 //! |---|---|---|---|---|---|---|
@@ -12,7 +12,11 @@
 //! | `channel` | | | number | what it qualified with | | |
 //! | `video` | where | where | numbers | | its id | |
 //!
-//! What can go wrong: two runs that plan the same round at once; the second is told to run again. Another rule than the ledger's: refused, since qualification stays.
+//! A run that is killed may leave a file in the folder that no log entry names. It is not deleted here, since another run may be about to name it:
+//! read the ledger as a Delta table.
+//!
+//! What can go wrong: two runs that plan the same round at once; the second is told to run again. Another rule than the ledger's: refused, since
+//! qualification stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -346,7 +350,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Commits a round: all of it or nothing. `records` gives those of the round's new files, a place and two numbers each, to the function that it is given.
+    /// Commits a round: all of it or nothing. `records` gives those of the round's new files, a place and two numbers each, to the function that it
+    /// is given.
     pub fn commit<E: From<LedgerError>>(
         &self,
         number: u32,

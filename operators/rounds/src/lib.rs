@@ -1,7 +1,8 @@
 //! Decisions that need all rows of a key, made in rounds over what is committed.
 //!
-//! Why a crate of its own: a row alone cannot say whether its channel has enough medical videos, nor whether another row has its content. Such a decision is made by
-//! sets over committed tables, never by arrival, so that order, splits and the number of workers cannot change it. Each round is the difference to the rounds before.
+//! Why a crate of its own: a row alone cannot say whether its channel has enough medical videos, nor whether another row has its content. Such a
+//! decision is made by sets over committed tables, never by arrival, so that order, splits and the number of workers cannot change it. Each round is
+//! the difference to the rounds before.
 //!
 //! | file | does |
 //! |---|---|
@@ -24,5 +25,6 @@ pub mod rule;
 pub use expand::{Batch, Expansion, Outcome, Record, Work};
 pub use rule::{Counts, Rule};
 
-/// What a record of the catalogue takes in the arrangement, about; while a round is being read up to twice as much. A rule with a share takes it twice.
+/// What a record of the catalogue takes in the arrangement, about; while a round is being read up to twice as much. A rule with a share takes it
+/// twice.
 pub const BYTES_PER_RECORD: u64 = 23;
