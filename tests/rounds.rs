@@ -379,3 +379,53 @@ fn duplicates_go_whatever_the_order_the_files_and_the_workers() {
         }
     }
 }
+
+#[test]
+fn statistics_are_the_sums_of_the_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = catalogue(300, 0, &mut Random(4));
+    scatter(&dir.path().join("catalogue"), &records, 2, &mut Random(1));
+    let (output, file) = (dir.path().join("out"), dir.path().join("out.toml"));
+    let text = format!(
+        "[pipeline]\nname = \"stats\"\noutput = {:?}\nsplit_max_items = 40\n\n\
+         [step.unique]\ntype = \"dedup\"\ntable = \"catalogue\"\nid_column = \"id\"\n\
+         columns = {{ title = \"text\", views = \"integer\" }}\n\n\
+         [step.short]\ntype = \"filter\"\ninputs = [\"unique\"]\nkeep_if = \"views >= 300\"\n\n\
+         [step.rows]\ntype = \"parquet\"\ninputs = [\"short\"]\n",
+        output.display().to_string()
+    );
+    std::fs::write(&file, text).unwrap();
+    succeed(curette().arg("run").arg(&file).args(["--quiet", "-w", "2"]));
+    let show = |place: &Path, format: &str| {
+        let said = succeed(curette().arg("stats").arg(place).args(["--format", format]));
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&show(&output, "json")).unwrap();
+    let (kept, rejects) = (rows(&output.join("rows")), rows(&output.join("rejects")));
+    let stages = json["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|s| s["step"].as_str().unwrap()).collect();
+    assert_eq!(names, ["unique", "short", "rows"]);
+    assert_eq!(stages[0]["rows_in"], records.iter().filter(|r| r.id.is_some()).count());
+    assert_eq!(stages[2]["rows_in"], kept.len());
+    let of = |step: &str| rejects.iter().filter(|r| r.contains(&format!("step={step}"))).count() as u64;
+    for (at, step) in ["unique", "short"].into_iter().enumerate() {
+        let rejected: u64 = stages[at]["rejected"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+        assert_eq!(rejected, of(step), "{step}");
+        assert!(rejected > 0, "{step} rejects something");
+    }
+    let histogram = &json["histograms"][0];
+    assert_eq!((&histogram["of"], &histogram["what"]), (&"short".into(), &"condition_false".into()));
+    let binned: u64 = histogram["bins"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(binned, of("short"));
+    assert!(histogram["max"].as_f64().unwrap() < 300.0);
+    let table: serde_json::Value = serde_json::from_str(&show(&output.join("rows"), "json")).unwrap();
+    let of_column = table["histograms"].as_array().unwrap().iter().find(|h| h["what"] == "views").unwrap();
+    assert_eq!(of_column["values"], kept.len());
+    let text = show(&output, "text");
+    assert!(text.contains("splits are committed") && text.contains("duplicate_id"), "{text}");
+    let svg = show(&output, "svg");
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains(">short<"), "{svg}");
+    let no_output = curette().arg("stats").arg(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&no_output.stderr).into_owned();
+    assert!(!no_output.status.success() && said.contains("neither the output folder of a pipeline"), "{said}");
+}

@@ -22,6 +22,7 @@ pub mod slots;
 pub mod sources;
 pub mod span;
 pub mod speech;
+pub mod stats;
 pub mod tables;
 #[cfg(test)]
 pub mod testing;
