@@ -13,6 +13,7 @@ mod pipeline;
 mod plan;
 mod probe;
 mod run;
+mod stats;
 mod train_head;
 
 use std::io::Write;
@@ -64,6 +65,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Show the splits, their cost, what is done already, and what a change would redo and why.
     Plan(plan::PlanArgs),
+    /// Show counts, reasons and histograms of each step, from the tables of an output.
+    Stats(stats::StatsArgs),
     /// Draw a pipeline.
     Graph(GraphArgs),
     /// List the operators, or explain one.
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => pipeline::check(&args),
         Verb::Run(args) => return run::run(&args),
         Verb::Plan(args) => plan::plan(&args),
+        Verb::Stats(args) => stats::show(&args),
         Verb::Graph(args) => graph(&args),
         Verb::Ops(args) => ops::ops(&args),
         Verb::Probe(args) => probe::probe(&args),

@@ -242,6 +242,11 @@ pub trait Source: Send + Sync {
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
+    /// Makes durable what the last listing decided, for sources that decide in rounds. Called once by the first process of a run, after the plan was accepted and
+    /// before the first row is read; never by `plan` or `check`. The next listing must be the same whether this was called, was cut off, or never happened.
+    fn settle(&self) -> Result<(), OperatorError> {
+        Ok(())
+    }
     /// Reads items into rows: like a measure whose input rows are the items. The first added column is the id; the id must be given for every item,
     /// also unmeasured ones.
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError>;

@@ -16,11 +16,13 @@ pub mod pixels;
 pub mod quality;
 pub mod registry;
 pub mod remote;
+pub mod rounds;
 pub mod sinks;
 pub mod slots;
 pub mod sources;
 pub mod span;
 pub mod speech;
+pub mod stats;
 pub mod tables;
 #[cfg(test)]
 pub mod testing;

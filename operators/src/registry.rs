@@ -2,12 +2,14 @@
 
 use curette_engine::operator::{Entry, entry};
 
-use crate::{captions, clips, filters, frames, metadata, quality, sinks, sources, speech, video};
+use crate::{captions, clips, filters, frames, metadata, quality, rounds, sinks, sources, speech, video};
 
 /// All operators, in the order of `curette ops`.
 pub const ALL: &[Entry] = &[
     // sources
     entry::<sources::videos::Videos>(),
+    entry::<rounds::channel_expansion::ChannelExpansion>(),
+    entry::<rounds::dedup::Dedup>(),
     // metadata
     entry::<metadata::keyword_filter::KeywordFilter>(),
     entry::<metadata::text_classifier::TextClassifier>(),

@@ -16,6 +16,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 pub mod cast;
+pub mod parts;
 
 /// Rows of a batch of small columns.
 pub const BATCH_ROWS: usize = 1024;

@@ -58,7 +58,7 @@ pub use folder::Folder;
 pub use jsonl::{JsonlDir, SplitFile};
 pub use killpoint::kill_point;
 pub use orphans::Orphans;
-pub use read::Batches;
+pub use read::{Batches, TableFile, parquet_reader};
 pub use schema::table_schema;
 pub use shard::{Shard, ShardWriter};
 pub use split_set::{SplitSet, SplitSetError};

@@ -9,8 +9,9 @@ use std::vec::IntoIter;
 use arrow::array::RecordBatch;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::ChunkReader;
 
 use super::error::CommitError;
@@ -50,13 +51,96 @@ impl Table {
         let (snapshot, _) = self.load()?;
         let mut rows = 0;
         for file in self.live_files(&snapshot)? {
-            rows += file.rows.ok_or_else(|| CommitError::Log {
-                table: self.name.clone(),
-                reason: format!("it does not say how many rows `{}` has; another program wrote to the table", file.path),
-            })?;
+            rows += file.rows.ok_or_else(|| self.rows_unknown(&file.path))?;
         }
         Ok(rows)
     }
+}
+
+/// A file of a table, as a version of its log names it. A file never changes under its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableFile {
+    /// Its path below the table's folder.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+}
+
+impl Table {
+    /// The files of the newest version, by name.
+    pub fn files(&self) -> Result<Vec<TableFile>, CommitError> {
+        let (snapshot, _) = self.load()?;
+        let file = |file: LiveFile| {
+            let rows = file.rows.ok_or_else(|| self.rows_unknown(&file.path))?;
+            Ok(TableFile { name: file.path, rows })
+        };
+        self.live_files(&snapshot)?.into_iter().map(file).collect()
+    }
+
+    /// Rows of one of its files: those of `columns` that it has, in batches of at most `batch_rows`; `rows` picks some (`None`: all).
+    pub fn read_file(
+        &self,
+        name: &str,
+        columns: &[&str],
+        batch_rows: usize,
+        rows: Option<RowSelection>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, CommitError>>, CommitError> {
+        let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        let reader = self.open_file(name, Some(&columns), batch_rows, rows)?;
+        Ok(reader.map(|batch| batch.map_err(|e| self.delta_error("read rows", &e.into()))))
+    }
+
+    fn rows_unknown(&self, file: &str) -> CommitError {
+        let reason = format!("it does not say how many rows `{file}` has; another program wrote to the table");
+        CommitError::Log { table: self.name.clone(), reason }
+    }
+
+    fn open_file(
+        &self,
+        name: &str,
+        columns: Option<&[String]>,
+        batch_rows: usize,
+        rows: Option<RowSelection>,
+    ) -> Result<ParquetRecordBatchReader, CommitError> {
+        let error = |reason: String| CommitError::Shard { table: self.name.clone(), file: name.to_owned(), reason };
+        let reader = match &self.location.local {
+            Some(folder) => {
+                let file = File::open(folder.join(name)).map_err(|e| error(e.to_string()))?;
+                parquet_reader(file, columns, batch_rows, rows)
+            }
+            None => {
+                let path = self.location.file(name);
+                let bytes = block_on(async { self.location.store.get(&path).await?.bytes().await });
+                let bytes = bytes.map_err(|e| self.storage_error("read", path.as_ref(), &e))?;
+                parquet_reader(bytes, columns, batch_rows, rows)
+            }
+        };
+        reader.map_err(|e| error(e.to_string()))
+    }
+}
+
+/// Reads a Parquet file: the top-level columns of these names (`None`: all), and just these rows.
+pub fn parquet_reader(
+    input: impl ChunkReader + 'static,
+    columns: Option<&[String]>,
+    batch_rows: usize,
+    rows: Option<RowSelection>,
+) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(match rows {
+        Some(_) => PageIndexPolicy::Optional,
+        None => PageIndexPolicy::Skip,
+    });
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options)?.with_batch_size(batch_rows);
+    if let Some(names) = columns {
+        let fields = builder.schema().fields().iter().enumerate();
+        let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        builder = builder.with_projection(mask);
+    }
+    if let Some(rows) = rows {
+        builder = builder.with_row_selection(rows);
+    }
+    builder.build()
 }
 
 impl Batches<'_> {
@@ -67,28 +151,7 @@ impl Batches<'_> {
     }
 
     fn open(&self, file: &LiveFile) -> Result<ParquetRecordBatchReader, CommitError> {
-        let location = &self.table.location;
-        let error = |reason: String| CommitError::Shard { table: self.table.name.clone(), file: file.path.clone(), reason };
-        let reader = match &location.local {
-            Some(folder) => self.reader(File::open(folder.join(&file.path)).map_err(|e| error(e.to_string()))?),
-            None => {
-                let path = location.file(&file.path);
-                let bytes = block_on(async { location.store.get(&path).await?.bytes().await });
-                self.reader(bytes.map_err(|e| self.table.storage_error("read", path.as_ref(), &e))?)
-            }
-        };
-        reader.map_err(|e| error(e.to_string()))
-    }
-
-    fn reader(&self, input: impl ChunkReader + 'static) -> Result<ParquetRecordBatchReader, ParquetError> {
-        let mut builder = ParquetRecordBatchReaderBuilder::try_new(input)?.with_batch_size(self.rows);
-        if let Some(names) = &self.columns {
-            let fields = builder.schema().fields().iter().enumerate();
-            let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
-            let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-            builder = builder.with_projection(mask);
-        }
-        builder.build()
+        self.table.open_file(&file.path, self.columns.as_deref(), self.rows, None)
     }
 }
 

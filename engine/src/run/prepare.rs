@@ -11,7 +11,7 @@ use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
 use crate::graph::Graph;
-use crate::operator::{ID_METADATA, SinkFormat};
+use crate::operator::{ID_METADATA, OperatorError, SinkFormat};
 use crate::plan::{Plan, PlanHash, PlanStore, plan};
 use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Kept;
@@ -184,6 +184,11 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     };
     let stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation };
     store.save(&graph, &plan)?;
+    if !options.follows {
+        kill_point("before_settle");
+        settle(&program)?;
+        kill_point("after_settle");
+    }
     if let (Version::Begin(_), false) = (&version, options.follows) {
         begun.note(generation)?;
         kill_point("version_noted");
@@ -215,6 +220,18 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
     Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, begun })
+}
+
+/// Lets sources keep what their listings decided.
+fn settle(program: &Program) -> Result<(), RunError> {
+    for step in &program.steps {
+        if let crate::dataflow::compile::Work::Source(source) = &step.work {
+            let named =
+                |e: OperatorError| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help };
+            source.settle().map_err(named)?;
+        }
+    }
+    Ok(())
 }
 
 /// Answers of earlier runs, if a step has any.

@@ -72,6 +72,9 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     std::fs::create_dir_all(&corpus).unwrap();
     std::fs::write(corpus.join("text.mp4"), "this is no video\n").unwrap();
     std::fs::write(corpus.join("empty.mp4"), "").unwrap();
+    if ["channel_expansion", "dedup"].contains(&operator.name()) {
+        tables(&corpus);
+    }
     if operator.kind() == Kind::Source {
         std::fs::write(corpus.join("empty.info.json"), r#"{"id": "abc", "title": "Heart", "tags": ["a", null]}"#).unwrap();
         std::fs::write(corpus.join("text.info.json"), "{broken").unwrap();
@@ -138,6 +141,25 @@ fn tiny_text_encoder(folder: &Path) {
         port("attention_mask"),
     );
     std::fs::write(folder.join("arctic-embed-m.toml"), text).unwrap();
+}
+
+/// Tables of records: two crawls of a channel, of which one video is medical.
+fn tables(folder: &Path) {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    let write = |name: &str, rows: &[[Option<&str>; 4]]| {
+        let column = |at: usize| -> ArrayRef { std::sync::Arc::new(rows.iter().map(|row| row[at]).collect::<StringArray>()) };
+        let names = ["video_id", "channel_id", "title", "content_blake3"].into_iter().enumerate();
+        let batch = RecordBatch::try_from_iter_with_nullable(names.map(|(at, name)| (name, column(at), true))).unwrap();
+        let file = std::fs::File::create(folder.join(name)).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    };
+    let heart = [Some("v1"), Some("UC1"), Some("heart"), Some("aa")];
+    let other = [Some("v2"), Some("UC1"), None, None];
+    write("catalogue.parquet", &[heart, other, [Some("v3"), None, Some("alone"), Some("bb")], [None; 4]]);
+    write("medical.parquet", &[heart]);
+    write("probed.parquet", &[heart, other, [Some("v3"), None, Some(""), None], [None; 4]]);
 }
 
 /// Removes all inputs of sources.
