@@ -8,6 +8,7 @@ use crate::{captions, clips, filters, frames, metadata, quality, sinks, sources,
 pub const ALL: &[Entry] = &[
     // sources
     entry::<sources::videos::Videos>(),
+    entry::<sources::records::MetadataRecords>(),
     // metadata
     entry::<metadata::keyword_filter::KeywordFilter>(),
     entry::<metadata::text_classifier::TextClassifier>(),

@@ -1,9 +1,12 @@
-//! Where in a text can a term begin? Nowhere, for most texts of a broad crawl; so this is asked before a costlier search, which then looks at these places only.
+//! Where in a text can a term begin? Nowhere, for most texts of a broad crawl; so this is asked before a costlier search, which then looks at these
+//! places only.
 //!
-//! A hit is not touched by letters or digits, so the first run of letters and digits of a term is a whole word of the text. One look at each word in a
-//! small table of bits tells whether some term may begin so. Words are found with a bit per byte, because a branch per byte is guessed wrong at each end of a word.
+//! A hit is not touched by letters or digits, so the first run of letters and digits of a term is a whole word of the text. One look at each word in
+//! a small table of bits tells whether some term may begin so. Words are found with a bit per byte, because a branch per byte is guessed wrong at
+//! each end of a word.
 //!
-//! What can go wrong: two words with one bit are taken for each other, which costs time and no hit. With a million terms most bits are set and the question is idle.
+//! What can go wrong: two words with one bit are taken for each other, which costs time and no hit. With a million terms most bits are set and the
+//! question is idle.
 
 use super::fold::is_alphanumeric;
 

@@ -4,8 +4,8 @@
 //! matching rule are unpublished, ours are in [`super::keywords`] and `datasets/medical_terms.txt`. Reading the dictionaries is in
 //! [`super::dictionaries`], the decision in [`super::keyword_rules`].
 //!
-//! What can go wrong: a dictionary with everyday words lets everything pass. `curette ops keyword_filter --lint` names such words; `keyword_hit_places`
-//! says of each row that was kept why.
+//! What can go wrong: a dictionary with everyday words lets everything pass. `curette ops keyword_filter --lint` names such words;
+//! `keyword_hit_places` says of each row that was kept why.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,16 +26,17 @@ use super::keywords::Scratch;
 
 /// Keeps rows in which at least `min_hits` distinct dictionary terms occur as whole words.
 ///
-/// Text and terms are compared in NFKC, without case, with blanks collapsed; a term counts when no letter or digit touches it. The fields are searched
-/// one by one, so a phrase never spans two of them.
+/// Text and terms are compared in NFKC, without case, with blanks collapsed; a term counts when no letter or digit touches it. The fields are
+/// searched one by one, so a phrase never spans two of them.
 ///
-/// A line of a dictionary that starts with `!` is an exclusion: terms that lie inside of it do not count there, so with `!surgical strike` the words "a
-/// surgical strike" have no hit for `surgical`, and "surgical strike injury" still has one for `strike injury`. A line that starts with `!!` is a veto: a row with it is
-/// dropped. Both hold for all dictionaries of the step. `curette ops keyword_filter --lint FILE` says what is wrong with a dictionary.
+/// A line of a dictionary that starts with `!` is an exclusion: terms that lie inside of it do not count there, so with `!surgical strike` the words
+/// "a surgical strike" have no hit for `surgical`, and "surgical strike injury" still has one for `strike injury`. A line that starts with `!!` is a
+/// veto: a row with it is dropped. Both hold for all dictionaries of the step. `curette ops keyword_filter --lint FILE` says what is wrong with a
+/// dictionary.
 ///
 /// Reject codes: `vetoed`; `too_few_keyword_hits` (measured: distinct terms found; threshold: `min_hits`); `too_few_hits_in_field`,
-/// `too_few_hits_of_dictionary` (the same for one field or dictionary); `low_keyword_score` (measured: `keyword_score`; threshold: `min_score`). Unmeasured
-/// code: `no_text` (all fields are null: nothing is known about the video, which is not the same as knowing that it is off topic).
+/// `too_few_hits_of_dictionary` (the same for one field or dictionary); `low_keyword_score` (measured: `keyword_score`; threshold: `min_score`).
+/// Unmeasured code: `no_text` (all fields are null: nothing is known about the video, which is not the same as knowing that it is off topic).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeywordFilter {

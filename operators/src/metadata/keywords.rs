@@ -1,8 +1,8 @@
 //! Finds dictionary terms in text: all at once, whole words only, however they are spelt in Unicode.
 //!
-//! Text and terms are brought to one form first ([`super::fold`]), and a hit counts when no letter or digit touches it on either side. One pass over the words of a
-//! text ([`super::first_words`]) gives the few places where any term can begin; from each of them an Aho-Corasick automaton finds all terms that do, at once and
-//! however many terms there are.
+//! Text and terms are brought to one form first ([`super::fold`]), and a hit counts when no letter or digit touches it on either side. One pass over
+//! the words of a text ([`super::first_words`]) gives the few places where any term can begin; from each of them an Aho-Corasick automaton finds all
+//! terms that do, at once and however many terms there are.
 //!
 //! Besides terms there are exclusions, which cancel the terms inside of them ("surgical strike" has no "surgical"), and vetoes.
 //!
@@ -191,8 +191,8 @@ impl Keywords {
         &self.patterns
     }
 
-    /// Appends the numbers of the terms and vetoes that are whole words of `text`, each once, ascending; also those inside longer ones ("heart" in "heart
-    /// failure"), but not those inside an exclusion.
+    /// Appends the numbers of the terms and vetoes that are whole words of `text`, each once, ascending; also those inside longer ones ("heart" in
+    /// "heart failure"), but not those inside an exclusion.
     pub fn find(&self, text: &str, scratch: &mut Scratch, found: &mut Vec<usize>) {
         let Scratch { folded, words, places, hits, exclusions } = scratch;
         fold_into(text, folded);
