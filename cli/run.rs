@@ -42,16 +42,17 @@ pub(crate) struct RunArgs {
     /// Start this many processes on this machine, watch them, and start them again if one dies.
     #[arg(long, conflicts_with_all = ["hosts", "process"], value_parser = clap::value_parser!(u64).range(1..=256))]
     processes: Option<u64>,
-    /// Be one process of a cluster: a file with one host:port per line, the same on every machine. Processes of different pipelines end at once and say so. To
-    /// keep apart runs of the same pipeline (a process left over from an earlier one, say), set CURETTE_RUN_ID alike for all processes of a run, for example to the
-    /// job's number; CURETTE_CLUSTER_SECRET is a secret that all must know.
+    /// Be one process of a cluster: a file with one host:port per line, the same on every machine. Processes of different pipelines end at once and
+    /// say so. To keep apart runs of the same pipeline (a process left over from an earlier one, say), set CURETTE_RUN_ID alike for all processes of
+    /// a run, for example to the job's number; CURETTE_CLUSTER_SECRET is a secret that all must know.
     #[arg(long, requires = "process")]
     hosts: Option<PathBuf>,
     /// Which line of the hosts file this process is (from 0).
     #[arg(long, requires = "hosts")]
     process: Option<usize>,
-    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions of tables stay readable, files of JSON Lines are replaced. Over an unchanged plan the answers that were kept are
-    /// used, so only rows with errors and what is not kept are worked out again. A new version that is not finished is continued.
+    /// Begin a new version of the tables, if the plan has changed or everything is done; older versions of tables stay readable, files of JSON Lines
+    /// are replaced. Over an unchanged plan the answers that were kept are used, so only rows with errors and what is not kept are worked out again.
+    /// A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
     /// Write all metrics to this file when the run has ended, in the text form of Prometheus. Not written where everything was done already.
@@ -198,10 +199,12 @@ fn watch(
     };
     let to_do: BTreeMap<usize, u64> = sources.iter().map(|source| (*source, left(source))).collect();
     let all: u64 = to_do.values().sum();
+    // How many rows are in a file of records is not known before it was read.
+    let countable = !steps.iter().any(|step| step.operator.records());
     let look = move || {
         let counts = progress.totals();
         let complete = progress.items_done();
-        let share = share_done(&inputs, &to_do, &counts).map(|share| share * all as f64);
+        let share = if countable { share_done(&inputs, &to_do, &counts) } else { None }.map(|share| share * all as f64);
         Snapshot {
             splits: done + progress.splits_committed(),
             items: items_done + complete,

@@ -39,9 +39,9 @@ pub struct PipelineSettings {
     pub description: String,
     /// Folder or URL (`s3://bucket/prefix`) for tables, from the pipeline file's folder if relative.
     pub output: String,
-    /// The run fails (exit code 4) when more than this share of the rows that entered a step ended as errors there (0 to 1). The share is rounded up to
-    /// whole rows: 0.1 allows one bad file among three, and three among 25; 0 allows none. Midway it stops the run once at least 20 rows entered the step; at the
-    /// end it is held against all rows that the tables stand for, those of earlier runs included, however few they are.
+    /// The run fails (exit code 4) when more than this share of the rows that entered a step ended as errors there (0 to 1). The share is rounded up
+    /// to whole rows: 0.1 allows one bad file among three, and three among 25; 0 allows none. Midway it stops the run once at least 20 rows entered
+    /// the step; at the end it is held against all rows that the tables stand for, those of earlier runs included, however few they are.
     #[serde(default = "default_max_error_rate")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_error_rate: f64,
@@ -101,10 +101,11 @@ pub struct EngineSettings {
     #[schemars(range(min = 0, max = 86_400))]
     pub commit_interval_seconds: u64,
     /// Keep the answers of expensive steps (decoding, models) below the output, so that a new version of the pipeline reuses those that
-    /// its changes do not concern. A limit that is a parameter of the measuring step makes other answers: measure without one and decide in a `filter` step.
+    /// its changes do not concern. A limit that is a parameter of the measuring step makes other answers: measure without one and decide in a
+    /// `filter` step.
     pub reuse: bool,
-    /// Kept answers may take this many bytes. Near it, those that the pipeline no longer uses go first. Answers of more than 64 KiB (clips) are kept only while less
-    /// than half is taken, and none of more than 16 MiB.
+    /// Kept answers may take this many bytes. Near it, those that the pipeline no longer uses go first. Answers of more than 64 KiB (clips) are kept
+    /// only while less than half is taken, and none of more than 16 MiB.
     pub reuse_max_bytes: u64,
     /// Restarts of a local cluster (`--processes`) before giving up.
     #[schemars(range(max = 1_000))]
@@ -253,9 +254,14 @@ impl Step {
             for key in self.operator.cosmetic_keys() {
                 map.shift_remove(*key);
             }
-            // A file is known by its content, not by where it lies.
-            for file in &self.files {
-                map.shift_remove(&file.key);
+            // A file is known by its content, not by where it lies; of several with names the names count.
+            let keys: std::collections::BTreeSet<&String> = self.files.iter().map(|file| &file.key).collect();
+            for key in keys {
+                let named = map.get(key).and_then(Value::as_object);
+                match named.map(|files| json!(files.keys().collect::<Vec<_>>())) {
+                    Some(names) => drop(map.insert(key.clone(), names)),
+                    None => drop(map.shift_remove(key)),
+                }
             }
         }
         json!({

@@ -247,8 +247,11 @@ pub trait Source: Send + Sync {
     fn settle(&self) -> Result<(), OperatorError> {
         Ok(())
     }
+    /// Says which of the added columns somebody reads (ids included), before anything is read. The others may be of any type and hold nothing, as
+    /// long as they have a value for each row: what nobody reads need not be read from a disk either.
+    fn only(&mut self, _columns: &std::collections::BTreeSet<String>) {}
     /// Reads items into rows: like a measure whose input rows are the items. The first added column is the id; the id must be given for every item,
-    /// also unmeasured ones.
+    /// also unmeasured ones. A source of [`Operator::records`] gives a verdict and a value of each column for each record instead, in order.
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError>;
 }
 
@@ -332,6 +335,11 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
     /// What must be there on this machine besides [`Operator::files`]: encoders, services. Skipped by `check --no-environment`.
     fn check_environment(&self, _check: &mut dyn StepCheck) {}
 
+    /// Sources: an input holds any number of rows, such as a file of records, and each of them has its own verdict.
+    fn records(&self) -> bool {
+        false
+    }
+
     /// Files that are part of the meaning.
     fn files(&self, _paths: &Paths) -> Vec<FileRef> {
         Vec::new()
@@ -401,6 +409,8 @@ pub trait DynOperator: Send + Sync {
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck);
     /// See [`Operator::check_environment`].
     fn check_environment(&self, check: &mut dyn StepCheck);
+    /// See [`Operator::records`].
+    fn records(&self) -> bool;
     /// See [`Operator::files`].
     fn files(&self, paths: &Paths) -> Vec<FileRef>;
     /// See [`Operator::model_files`].
@@ -451,6 +461,9 @@ impl<T: Operator> DynOperator for T {
     }
     fn check_environment(&self, check: &mut dyn StepCheck) {
         Operator::check_environment(self, check)
+    }
+    fn records(&self) -> bool {
+        Operator::records(self)
     }
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
         Operator::files(self, paths)

@@ -10,6 +10,7 @@ pub const ALL: &[Entry] = &[
     entry::<sources::videos::Videos>(),
     entry::<rounds::channel_expansion::ChannelExpansion>(),
     entry::<rounds::dedup::Dedup>(),
+    entry::<sources::records::MetadataRecords>(),
     // metadata
     entry::<metadata::keyword_filter::KeywordFilter>(),
     entry::<metadata::text_classifier::TextClassifier>(),

@@ -8,7 +8,8 @@
 //! | data never panics | nulls, empty, huge and poisonous values, in all columns and in one at a time |
 //! | a stopped run stops | with `cancelled` set beforehand it returns at once, every row still accounted for |
 //!
-//! Operators with models need ONNX Runtime (`scripts/bootstrap` or `ORT_DYLIB_PATH`); without it they are left out, said on one line each, except where `CI` is set.
+//! Operators with models need ONNX Runtime (`scripts/bootstrap` or `ORT_DYLIB_PATH`); without it they are left out, said on one line each, except
+//! where `CI` is set.
 //!
 //! An operator that reads a column for which `contract/rows.rs` has no values fails here: add them there. So does one that passes no row at all.
 
@@ -182,7 +183,8 @@ fn source(entry: &Entry) -> String {
 
     let read = |items: &[_], cancelled: bool| {
         let done = world.task(cancelled, |task| start().read(items, task)).unwrap_or_else(|e| panic!("{}: {e}", entry.name));
-        accounted(&*operator, &done, items.len());
+        let rows = if operator.records() { done.verdicts.len() } else { items.len() };
+        accounted(&*operator, &done, rows);
         assert_eq!(done.columns[0].null_count(), 0, "{}: every item has an id", entry.name);
         done
     };

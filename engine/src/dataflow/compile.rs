@@ -43,6 +43,8 @@ pub struct Compiled {
     pub kind: Kind,
     /// Where its work runs.
     pub pool: Pool,
+    /// A source whose inputs hold any number of rows.
+    pub records: bool,
     /// Rows per task.
     pub rows_per_task: usize,
     /// Spread its input over all workers.
@@ -97,6 +99,11 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
     let specs: Vec<Option<&SinkSpec>> =
         runtimes.iter().map(|r| if let Runtime::Sink(spec) = r { Some(spec) } else { None }).collect();
     let (live, wanted) = live_columns(graph, &specs);
+    for (runtime, live) in runtimes.iter_mut().zip(&live) {
+        if let Runtime::Source(source) = runtime {
+            source.only(live);
+        }
+    }
     let mut steps = Vec::new();
     let mut sinks = Vec::new();
     for (index, (step, runtime)) in graph.steps.iter().zip(runtimes).enumerate() {
@@ -119,6 +126,7 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
             operator: step.operator.name(),
             kind: step.kind(),
             pool: step.operator.pool(),
+            records: step.operator.records(),
             rows_per_task: step.operator.rows_per_task().max(1),
             balance: step.balance,
             on_unmeasured: step.on_unmeasured,
@@ -134,6 +142,7 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
     let shape = Shape {
         steps: graph.steps.iter().map(|s| (s.name.clone(), s.inputs.clone())).collect(),
         sources: of_kind(graph, Kind::Source),
+        records: (0..graph.steps.len()).filter(|&i| graph.steps[i].operator.records()).collect(),
         expanding: of_kind(graph, Kind::Expand),
     };
     Ok(Program { steps, sinks, shape })

@@ -1,5 +1,6 @@
 //! One task: an operator called on some rows, on whatever thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -65,7 +66,8 @@ pub fn read(step: &Compiled, split: u32, items: &[InputItem], context: &TaskCont
             .map(|c| c.value(row).to_string());
         text.unwrap_or_else(|| items.get(row).map(|i| i.key.clone()).unwrap_or_default())
     };
-    let (out, mut entry) = apply(step, split, None, processed, items.len(), &RowIds { item: &id, root: &id });
+    let rows = if step.records { processed.verdicts.len() } else { items.len() };
+    let (out, mut entry) = apply(step, split, None, processed, rows, &RowIds { item: &id, root: &id });
     entry.micros = micros;
     measure(step, &entry);
     Ok((out, entry))
@@ -75,15 +77,21 @@ fn named(step: &Compiled, e: OperatorError) -> OperatorError {
     OperatorError { message: format!("step `{}` ({}): {}", step.name, step.operator, e.message), help: e.help }
 }
 
+fn by_code<'a>(codes: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, u64> {
+    let mut sums = BTreeMap::new();
+    codes.for_each(|code| *sums.entry(code).or_default() += 1);
+    sums
+}
+
 fn measure(step: &Compiled, entry: &Entry) {
     let name = step.name.to_string();
     metrics::counter!(names::ROWS_IN, "step" => name.clone()).increment(entry.rows_in);
     metrics::counter!(names::ROWS_OUT, "step" => name.clone()).increment(entry.rows_out);
-    for reject in &entry.rejects {
-        metrics::counter!(names::ROWS_REJECTED, "step" => name.clone(), "code" => reject.code.clone()).increment(1);
+    for (code, rows) in by_code(entry.rejects.iter().map(|r| r.code.as_str())) {
+        metrics::counter!(names::ROWS_REJECTED, "step" => name.clone(), "code" => code.to_string()).increment(rows);
     }
-    for error in &entry.errors {
-        metrics::counter!(names::ROWS_ERRORS, "step" => name.clone(), "code" => error.code.clone()).increment(1);
+    for (code, rows) in by_code(entry.errors.iter().map(|e| e.code.as_str())) {
+        metrics::counter!(names::ROWS_ERRORS, "step" => name.clone(), "code" => code.to_string()).increment(rows);
     }
     metrics::counter!(names::ROWS_REUSED, "step" => name.clone()).increment(entry.reused);
     metrics::histogram!(names::JOB_SECONDS, "step" => name).record(entry.micros as f64 / 1e6);

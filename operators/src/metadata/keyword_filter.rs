@@ -1,15 +1,17 @@
-//! The `keyword_filter`: keeps rows whose title, description or tags name enough terms of a dictionary.
+//! The `keyword_filter`: keeps rows whose title, description or tags name enough terms of one or more dictionaries.
 //!
 //! Why so early: it costs microseconds and drops most of a broad crawl before anything is decoded. MedGen selects its videos so; its dictionary and
-//! matching rule are unpublished, ours are in [`super::keywords`] and `datasets/medical_terms.txt`.
+//! matching rule are unpublished, ours are in [`super::keywords`] and `datasets/medical_terms.txt`. Reading the dictionaries is in
+//! [`super::dictionaries`], the decision in [`super::keyword_rules`].
 //!
-//! What can go wrong: a dictionary with everyday words lets everything pass. Look at `keyword_hits` of what was kept.
+//! What can go wrong: a dictionary with everyday words lets everything pass. `curette ops keyword_filter --lint` names such words;
+//! `keyword_hit_places` says of each row that was kept why.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringBuilder};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, ListBuilder, RecordBatch, StringBuilder, StructBuilder};
+use arrow::datatypes::{DataType, Field, Fields};
 use curette_engine::diag::Code;
 use curette_engine::operator::{
     BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Runtime, StepCheck, Task, Transform,
@@ -18,31 +20,61 @@ use curette_engine::verdict::{Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keywords::{Keywords, KeywordsError, MAX_TERM_BYTES, lines};
+use super::dictionaries::{Dictionaries, INLINE, MAIN, load};
+use super::keyword_rules::{Found, Rules};
+use super::keywords::Scratch;
 
 /// Keeps rows in which at least `min_hits` distinct dictionary terms occur as whole words.
 ///
-/// Text and terms are compared in NFKC, without case, with blanks collapsed; a term counts when no letter or digit touches it. The fields are searched
-/// one by one, so a phrase never spans two of them.
+/// Text and terms are compared in NFKC, without case, with blanks collapsed; a term counts when no letter or digit touches it. The fields are
+/// searched one by one, so a phrase never spans two of them.
 ///
-/// Reject code: `too_few_keyword_hits` (measured: distinct terms found; threshold: `min_hits`). Unmeasured code: `no_text` (all fields are null: nothing is
-/// known about the video, which is not the same as knowing that it is off topic).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+/// A line of a dictionary that starts with `!` is an exclusion: terms that lie inside of it do not count there, so with `!surgical strike` the words
+/// "a surgical strike" have no hit for `surgical`, and "surgical strike injury" still has one for `strike injury`. A line that starts with `!!` is a
+/// veto: a row with it is dropped. Both hold for all dictionaries of the step. `curette ops keyword_filter --lint FILE` says what is wrong with a
+/// dictionary.
+///
+/// Reject codes: `vetoed`; `too_few_keyword_hits` (measured: distinct terms found; threshold: `min_hits`); `too_few_hits_in_field`,
+/// `too_few_hits_of_dictionary` (the same for one field or dictionary); `low_keyword_score` (measured: `keyword_score`; threshold: `min_score`).
+/// Unmeasured code: `no_text` (all fields are null: nothing is known about the video, which is not the same as knowing that it is off topic).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeywordFilter {
-    /// Text file with one term per line; `#` starts a comment.
+    /// Text file with one term per line; `#` starts a comment, `!` an exclusion, `!!` a veto. Its name in `keyword_hit_places` is `dictionary`.
     #[serde(default)]
     pub dictionary: Option<String>,
-    /// Terms, in addition to those of the dictionary.
+    /// Further dictionaries by name: `{ anatomy = "anatomy.txt", devices = "devices.txt" }`. A term may be in several.
+    #[serde(default)]
+    pub dictionaries: BTreeMap<String, String>,
+    /// Terms, in addition to those of the dictionaries. The name of this list is `terms`.
     #[serde(default)]
     pub terms: Vec<String>,
+    /// Exclusions, in addition to those of the dictionaries: terms inside of one do not count there.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Vetoes, in addition to those of the dictionaries: a row with one is dropped.
+    #[serde(default)]
+    pub veto: Vec<String>,
     /// Text columns (or lists of text) to search.
     #[serde(default = "fields")]
     pub fields: Vec<String>,
-    /// Distinct terms that must occur.
+    /// Distinct terms that must occur, over all fields and dictionaries.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000))]
     pub min_hits: u32,
+    /// Distinct terms that must occur in single fields: `{ title = 1 }`.
+    #[serde(default)]
+    pub min_hits_by_field: BTreeMap<String, u32>,
+    /// Distinct terms that must occur of single dictionaries: `{ anatomy = 1, devices = 1 }`.
+    #[serde(default)]
+    pub min_hits_by_dictionary: BTreeMap<String, u32>,
+    /// What a hit in a field is worth, 1 where nothing is said: `{ title = 3.0, tags = 0.5 }`. A term counts once, where it is worth most.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
+    /// The least sum of worths (`keyword_score`). Default: no such limit.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub min_score: Option<f64>,
 }
 
 fn fields() -> Vec<String> {
@@ -54,61 +86,56 @@ fn one() -> u32 {
 fn string_list() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }
+fn place_fields() -> Fields {
+    ["term", "field", "dictionary"].map(|name| Field::new(name, DataType::Utf8, true)).into_iter().collect()
+}
+fn place_list() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(place_fields()), true)))
+}
 
 impl KeywordFilter {
-    /// The terms of dictionary and `terms`; else the key that is at fault, and why.
-    fn load(&self, paths: &Paths) -> Result<Keywords, (&'static str, String)> {
-        let text = match &self.dictionary {
-            Some(dictionary) => {
-                let path = paths.resolve(dictionary);
-                std::fs::read_to_string(&path).map_err(|e| ("dictionary", format!("dictionary {}: {e}", path.display())))?
-            }
-            None => String::new(),
-        };
-        let inline = || self.terms.iter().enumerate().map(|(i, term)| (i + 1, term.as_str()));
-        Keywords::new(lines(&text).chain(inline())).map_err(|both| {
-            // Whichever is wrong alone is at fault; both together can only be too many.
-            if let (Some(dictionary), Err(e)) = (&self.dictionary, Keywords::new(lines(&text)))
-                && (e != KeywordsError::Empty || self.terms.is_empty())
-            {
-                return ("dictionary", format!("dictionary `{dictionary}`: {e}"));
-            }
-            match both {
-                KeywordsError::NoWord { line, term } => {
-                    ("terms", format!("`terms`: entry {line}: `{term}` has no letter or digit"))
-                }
-                KeywordsError::TooLong { line, bytes } => {
-                    ("terms", format!("`terms`: entry {line}: a term of {bytes} bytes; the limit is {MAX_TERM_BYTES}"))
-                }
-                e @ (KeywordsError::Empty | KeywordsError::TooMany(_) | KeywordsError::Automaton(_)) => {
-                    ("terms", format!("`terms`: {e}"))
-                }
-            }
-        })
+    /// Names of the dictionaries, in the order of the bits of a term.
+    pub(super) fn dictionary_names(&self) -> Vec<String> {
+        let main = self.dictionary.iter().map(|_| MAIN.to_owned());
+        let inline = (!self.terms.is_empty()).then(|| INLINE.to_owned());
+        main.chain(self.dictionaries.keys().cloned()).chain(inline).collect()
+    }
+
+    fn has_terms(&self) -> bool {
+        !self.dictionary_names().is_empty()
+    }
+
+    /// Names in a table that stand for nothing.
+    fn strangers<'a, V>(table: &'a BTreeMap<String, V>, known: &[String]) -> Vec<&'a String> {
+        table.keys().filter(|name| !known.contains(name)).collect()
     }
 }
 
 impl Operator for KeywordFilter {
     const NAME: &'static str = "keyword_filter";
     const KIND: Kind = Kind::Filter;
-    const VERSION: u32 = 1;
-    const EXAMPLE: &'static str = "[step.medical]\ntype = \"keyword_filter\"\ninputs = [\"videos\"]\nterms = [\"surgery\", \"ultrasound\", \"heart failure\"]\nmin_hits = 1\n";
+    const VERSION: u32 = 2;
+    const EXAMPLE: &'static str = "[step.medical]\ntype = \"keyword_filter\"\ninputs = [\"videos\"]\nterms = [\"surgery\", \"ultrasound\", \"heart failure\"]\nexclude = [\"plastic surgery simulator\"]\nweights = { title = 2.0 }\nmin_hits = 1\n";
 
     fn columns(&self) -> Columns {
         let columns = self.fields.iter().fold(Columns::none(), |c, field| c.need(field, &[DataType::Utf8, string_list()]));
-        columns.add("keyword_hits", string_list(), "Distinct dictionary terms found, case-folded, sorted.").add(
-            "keyword_hit_count",
-            DataType::Int32,
-            "How many distinct terms were found.",
-        )
+        columns
+            .add("keyword_hits", string_list(), "Distinct dictionary terms found, case-folded, sorted.")
+            .add("keyword_hit_count", DataType::Int32, "How many distinct terms were found.")
+            .add("keyword_score", DataType::Float64, "Sum over the distinct terms of the greatest weight of a field that names it; 1 each without `weights`.")
+            .add(
+                "keyword_hit_places",
+                place_list(),
+                "Where each term was found: `term`, `field`, and `dictionary`, once for each dictionary that holds the term; in the order of `fields`, then sorted.",
+            )
     }
 
     fn rows_per_task(&self) -> usize {
-        512
+        4096
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
-        if self.dictionary.is_none() && self.terms.is_empty() {
+        if !self.has_terms() {
             let help = Some("set `dictionary` to a text file with one term per line, or list some `terms`".to_string());
             check.error(None, Code::MissingKey, "neither `dictionary` nor `terms` is given".into(), help);
         }
@@ -121,34 +148,98 @@ impl Operator for KeywordFilter {
                 check.error(Some("fields"), Code::Contradiction, format!("column `{field}` is named twice"), None);
             }
         }
+        for name in self.dictionaries.keys().filter(|name| [MAIN, INLINE].contains(&name.as_str())) {
+            let message = format!("a dictionary cannot be called `{name}`: that is the name of the key `{name}`");
+            check.error(Some("dictionaries"), Code::Contradiction, message, None);
+        }
+        let names = self.dictionary_names();
+        for (key, known, strangers, what) in [
+            ("weights", &self.fields, Self::strangers(&self.weights, &self.fields), "one of `fields`"),
+            ("min_hits_by_field", &self.fields, Self::strangers(&self.min_hits_by_field, &self.fields), "one of `fields`"),
+            (
+                "min_hits_by_dictionary",
+                &names,
+                Self::strangers(&self.min_hits_by_dictionary, &names),
+                "a dictionary of this step",
+            ),
+        ] {
+            for name in strangers {
+                let help = (!known.is_empty()).then(|| format!("there are: {}", known.join(", ")));
+                check.error(Some(key), Code::Contradiction, format!("`{name}` is not {what}"), help);
+            }
+        }
+        for (name, weight) in self.weights.iter().filter(|(_, weight)| !(weight.is_finite() && **weight >= 0.0)) {
+            let message = format!("the weight of `{name}` is {weight}; it must be 0 or more");
+            check.error(Some("weights"), Code::OutOfRange, message, None);
+        }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
         // A dictionary that is missing is reported by the engine, which knows it from `files`.
-        let missing = self.dictionary.as_ref().is_some_and(|d| !check.paths().resolve(d).is_file());
-        if missing || (self.dictionary.is_none() && self.terms.is_empty()) {
+        let missing = self.files(check.paths()).iter().any(|file| !file.path.is_file());
+        if missing || !self.has_terms() {
             return;
         }
-        if let Err((key, message)) = self.load(check.paths()) {
-            let help = (key == "dictionary").then(|| "one term per line; `#` starts a comment".to_string());
+        if let Err((key, message)) = load(self, check.paths()) {
+            let help = key.starts_with("dictionar").then(|| "one term per line; `#` starts a comment".to_string());
             check.error(Some(key), Code::BadModel, message, help);
         }
     }
 
     fn files(&self, paths: &Paths) -> Vec<FileRef> {
-        self.dictionary.iter().map(|d| FileRef { key: "dictionary", path: paths.resolve(d) }).collect()
+        let main = self.dictionary.iter().map(|file| ("dictionary", file));
+        let all = main.chain(self.dictionaries.values().map(|file| ("dictionaries", file)));
+        all.map(|(key, file)| FileRef { key, path: paths.resolve(file) }).collect()
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let keywords = self.load(context.paths).map_err(|(_, m)| OperatorError::new(format!("step {}: {m}", context.step)))?;
-        Ok(Runtime::Transform(Box::new(Filter { keywords, fields: self.fields.clone(), min_hits: self.min_hits })))
+        let dictionaries =
+            load(self, context.paths).map_err(|(_, m)| OperatorError::new(format!("step {}: {m}", context.step)))?;
+        let rules = Rules::of(self, &dictionaries.names);
+        Ok(Runtime::Transform(Box::new(Filter { dictionaries, rules, fields: self.fields.clone() })))
     }
 }
 
 struct Filter {
-    keywords: Keywords,
+    dictionaries: Dictionaries,
+    rules: Rules,
     fields: Vec<String>,
-    min_hits: u32,
+}
+
+/// The new columns, row by row.
+struct Made {
+    terms: ListBuilder<StringBuilder>,
+    counts: Vec<Option<i32>>,
+    scores: Vec<Option<f64>>,
+    places: ListBuilder<StructBuilder>,
+}
+
+impl Made {
+    fn new(rows: usize) -> Made {
+        let places = StructBuilder::from_fields(place_fields(), 0);
+        Made {
+            terms: ListBuilder::new(StringBuilder::new()),
+            counts: Vec::with_capacity(rows),
+            scores: Vec::with_capacity(rows),
+            places: ListBuilder::new(places),
+        }
+    }
+
+    fn nothing(&mut self) {
+        self.terms.append_null();
+        self.counts.push(None);
+        self.scores.push(None);
+        self.places.append_null();
+    }
+
+    fn finish(mut self) -> Vec<ArrayRef> {
+        vec![
+            Arc::new(self.terms.finish()),
+            Arc::new(Int32Array::from(self.counts)),
+            Arc::new(Float64Array::from(self.scores)),
+            Arc::new(self.places.finish()),
+        ]
+    }
 }
 
 impl Transform for Filter {
@@ -161,142 +252,77 @@ impl Transform for Filter {
                     .ok_or_else(|| OperatorError::new(format!("step {}: there is no column `{name}`", task.step)))
             })
             .collect::<Result<_, _>>()?;
-        let mut lists = ListBuilder::new(StringBuilder::new());
-        let mut counts = Vec::with_capacity(rows.num_rows());
+        let mut made = Made::new(rows.num_rows());
         let mut verdicts = Vec::with_capacity(rows.num_rows());
+        let (mut scratch, mut found) = (Scratch::default(), Found::default());
         for row in 0..rows.num_rows() {
             if task.is_cancelled() {
-                lists.append_null();
-                counts.push(None);
+                made.nothing();
                 verdicts.push(Verdict::unmeasured("cancelled", "the run is being stopped"));
                 continue;
             }
-            let mut hits = BTreeSet::new();
-            let mut has_text = false;
-            for column in &columns {
+            found.clear();
+            for (field, column) in columns.iter().enumerate().filter(|(_, column)| column.is_valid(row)) {
+                found.has_text = true;
                 for_each_text(column.as_ref(), row, &mut |text| {
-                    has_text = true;
-                    self.keywords.find(text, &mut hits);
+                    self.dictionaries.keywords.find(text, &mut scratch, found.field(field))
                 });
-                has_text |= column.is_valid(row);
             }
-            if !has_text {
-                lists.append_null();
-                counts.push(None);
+            if !found.has_text {
+                made.nothing();
                 let message = format!("{} are all null: there is no text to search", self.fields.join(", "));
                 verdicts.push(Verdict::unmeasured("no_text", message));
                 continue;
             }
-            verdicts.push(self.judge(&hits));
-            counts.push(i32::try_from(hits.len()).ok());
-            lists.append_value(hits.into_iter().map(Some));
+            found.settle(self.dictionaries.keywords.patterns());
+            verdicts.push(self.rules.judge(&found, self.dictionaries.keywords.patterns()));
+            self.write(&found, &mut made);
         }
-        Ok(Processed::rows(verdicts, vec![Arc::new(lists.finish()), Arc::new(Int32Array::from(counts))]))
+        Ok(Processed::rows(verdicts, made.finish()))
     }
 }
 
 impl Filter {
-    fn judge(&self, hits: &BTreeSet<&str>) -> Verdict {
-        if hits.len() >= self.min_hits as usize {
-            return Verdict::Pass;
+    fn write(&self, found: &Found, made: &mut Made) {
+        let patterns = self.dictionaries.keywords.patterns();
+        made.counts.push(i32::try_from(found.terms().len()).ok());
+        made.scores.push(Some(self.rules.score(found)));
+        for &term in found.terms() {
+            made.terms.values().append_value(&patterns[term].text);
         }
-        let found = if hits.is_empty() { "none".into() } else { hits.iter().copied().collect::<Vec<_>>().join(", ") };
-        let message = format!("{} of the {} terms needed occur: {found}", hits.len(), self.min_hits);
-        Verdict::fail("too_few_keyword_hits", hits.len() as f64, f64::from(self.min_hits), message)
+        made.terms.append(true);
+        for (field, terms) in found.by_field() {
+            for &term in terms {
+                for (bit, dictionary) in self.dictionaries.names.iter().enumerate() {
+                    if patterns[term].dictionaries >> bit & 1 == 0 {
+                        continue;
+                    }
+                    let place = made.places.values();
+                    for (at, value) in [&patterns[term].text, &self.fields[field], dictionary].into_iter().enumerate() {
+                        if let Some(values) = place.field_builder::<StringBuilder>(at) {
+                            values.append_value(value);
+                        }
+                    }
+                    place.append(true);
+                }
+            }
+        }
+        made.places.append(true);
     }
 }
 
-/// Calls `f` with each text in a cell: the cell itself, or the elements of its list.
+/// Calls `f` with each text in a valid cell: the cell itself, or the elements of its list.
 fn for_each_text(column: &dyn Array, row: usize, f: &mut dyn FnMut(&str)) {
-    if column.is_null(row) {
-        return;
-    }
     if let Some(texts) = column.as_string_opt::<i32>() {
         f(texts.value(row));
-    } else if let Some(lists) = column.as_list_opt::<i32>() {
-        let list = lists.value(row);
-        list.as_string_opt::<i32>().into_iter().flat_map(|texts| texts.iter().flatten()).for_each(f);
+    } else if let Some(lists) = column.as_list_opt::<i32>()
+        && let Some(texts) = lists.values().as_string_opt::<i32>()
+    {
+        let offsets = lists.value_offsets();
+        (offsets[row] as usize..offsets[row + 1] as usize).filter(|&i| texts.is_valid(i)).for_each(|i| f(texts.value(i)));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::datatypes::Schema;
-
-    use super::*;
-    use crate::testing;
-
-    fn rows(json: &str) -> RecordBatch {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("title", DataType::Utf8, true),
-            Field::new("description", DataType::Utf8, true),
-            Field::new("tags", string_list(), true),
-        ]));
-        arrow_json::ReaderBuilder::new(schema).build(json.as_bytes()).unwrap().next().unwrap().unwrap()
-    }
-
-    #[test]
-    fn rows_are_kept_by_distinct_terms_over_all_fields() {
-        let batch = rows(
-            r#"{"title":"Heart heart HEART","description":"nothing"}
-               {"title":"Heart","tags":["Cooking","MRI scan"]}
-               {"title":"","description":null}
-               {"description":"a heart","tags":["failure"]}
-               {}"#,
-        );
-        let toml = "type = 'keyword_filter'\nterms = ['heart', 'mri', 'heart failure']\nmin_hits = 2";
-        let processed = testing::run(toml, &batch);
-        assert_eq!(
-            testing::codes(&processed),
-            ["too_few_keyword_hits", "pass", "too_few_keyword_hits", "too_few_keyword_hits", "unmeasured no_text"]
-        );
-        let hits = processed.columns[0].as_list::<i32>();
-        let second = hits.value(1);
-        assert_eq!(second.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["heart", "mri"]);
-        assert!(hits.is_null(4));
-        let Verdict::Fail(reject) = &processed.verdicts[0] else { panic!() };
-        assert_eq!((reject.measured, reject.threshold), (Some(1.0), Some(2.0)));
-        assert_eq!(reject.message, "1 of the 2 terms needed occur: heart");
-    }
-
-    #[test]
-    fn the_dictionary_is_a_file_of_the_step_and_joined_with_terms() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("d.txt"), "# organs\nheart\nliver # twice\nLiver\n").unwrap();
-        let batch = rows(r#"{"title":"the liver"} {"title":"a kidney"} {"title":"a car"}"#);
-        let toml = "type = 'keyword_filter'\ndictionary = 'd.txt'\nterms = ['kidney']\nfields = ['title']";
-        let processed = testing::run_in(dir.path(), toml, &batch);
-        assert_eq!(testing::codes(&processed), ["pass", "pass", "too_few_keyword_hits"]);
-        let operator = testing::operator(toml).unwrap();
-        let files = operator.files(&Paths { base: dir.path().into() });
-        assert_eq!((files[0].key, files[0].path.clone()), ("dictionary", dir.path().join("d.txt")));
-    }
-
-    #[test]
-    fn mistakes_are_found_before_anything_runs() {
-        let found = |toml: &str| testing::mistakes(toml, &[]);
-        assert_eq!(
-            found("type = 'keyword_filter'\nfields = ['a', 'a']"),
-            ["- E-MissingKey: neither `dictionary` nor `terms` is given", "fields E-Contradiction: column `a` is named twice"]
-        );
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("good.txt", "heart\n"), ("bad.txt", "heart\n---\n"), ("empty.txt", "# nothing\n")] {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
-        let environment = |toml: &str| {
-            let mut check = testing::Mistakes { paths: Paths { base: dir.path().into() }, lines: vec![] };
-            testing::operator(&format!("type = 'keyword_filter'\n{toml}")).unwrap().check_environment(&mut check);
-            check.lines
-        };
-        assert_eq!(environment("terms = ['...']"), ["terms E-BadModel: `terms`: entry 1: `...` has no letter or digit"]);
-        for dictionary in ["good.txt", "empty.txt"] {
-            let found = environment(&format!("dictionary = '{dictionary}'\nterms = ['ct', '...']"));
-            assert_eq!(found, ["terms E-BadModel: `terms`: entry 2: `...` has no letter or digit"]);
-        }
-        let found = environment("dictionary = 'bad.txt'\nterms = ['ct']");
-        assert_eq!(found, ["dictionary E-BadModel: dictionary `bad.txt`: line 2: `---` has no letter or digit"]);
-        let found = environment("dictionary = 'empty.txt'");
-        assert_eq!(found, ["dictionary E-BadModel: dictionary `empty.txt`: it holds no term"]);
-        assert!(testing::build("type = 'keyword_filter'\ndictionary = 'nowhere.txt'").is_err());
-    }
-}
+#[path = "keyword_filter_tests.rs"]
+mod tests;

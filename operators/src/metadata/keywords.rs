@@ -1,25 +1,49 @@
 //! Finds dictionary terms in text: all at once, whole words only, however they are spelt in Unicode.
 //!
-//! Why Aho-Corasick: thousands of terms against millions of titles in one pass, whatever their number. Text and terms are brought to one form first
-//! ([`fold`]), and a hit counts when no letter or digit touches it on either side.
+//! Text and terms are brought to one form first ([`super::fold`]), and a hit counts when no letter or digit touches it on either side. One pass over
+//! the words of a text ([`super::first_words`]) gives the few places where any term can begin; from each of them an Aho-Corasick automaton finds all
+//! terms that do, at once and however many terms there are.
+//!
+//! Besides terms there are exclusions, which cancel the terms inside of them ("surgical strike" has no "surgical"), and vetoes.
 //!
 //! What can go wrong: languages that write without spaces have no word borders to find, so terms in them match only where punctuation or a
 //! space surrounds them. The dictionary is meant for languages with spaces.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use unicode_normalization::UnicodeNormalization;
+use aho_corasick::automaton::OverlappingState;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
+
+use super::first_words::{FirstWords, Words};
+use super::fold::{fold, fold_into, is_alphanumeric};
 
 /// More terms than this are refused: the automaton would take gigabytes.
 pub const MAX_TERMS: usize = 1_000_000;
 /// A longer term is a mistake, such as a paragraph without line breaks.
 pub const MAX_TERM_BYTES: usize = 256;
+/// Dictionaries of one step: a set of them is a bit each.
+pub const MAX_DICTIONARIES: usize = 64;
 
-/// A set of terms, ready to search.
-pub struct Keywords {
-    automaton: AhoCorasick,
-    terms: Vec<String>,
+/// What finding an entry means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A hit.
+    Term,
+    /// Hits that lie inside of it do not count.
+    Exclude,
+    /// The text is not wanted, whatever else is in it.
+    Veto,
+}
+
+/// One entry of a dictionary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Line of the file, or number in a list, from 1.
+    pub line: usize,
+    /// As written.
+    pub text: &'a str,
+    /// What finding it means.
+    pub role: Role,
 }
 
 /// A dictionary that cannot be used.
@@ -44,6 +68,14 @@ pub enum KeywordsError {
         /// Its length.
         bytes: usize,
     },
+    /// One entry that is wanted and not wanted.
+    #[error("line {line}: `{term}` is both a term and an exclusion or a veto")]
+    Contradiction {
+        /// Line, from 1.
+        line: usize,
+        /// The term.
+        term: String,
+    },
     /// Far too many terms.
     #[error("{0} terms; the limit is {MAX_TERMS}")]
     TooMany(usize),
@@ -52,168 +84,187 @@ pub enum KeywordsError {
     Automaton(String),
 }
 
-/// One form for all spellings: NFKC, case-folded, blanks collapsed, typographic hyphens and apostrophes made plain.
-///
-/// Case is folded by upper- then lower-casing each character, which joins `ß` with `ss` and `ς` with `σ` as Unicode's full folding does.
-pub fn fold(text: &str) -> String {
-    let folded: String = text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().map(plain).collect();
-    folded.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The entries of a dictionary file: one per line; `#` starts a comment, `!` an exclusion, `!!` a veto; blank lines mean nothing.
+pub fn entries(dictionary: &str) -> impl Iterator<Item = Entry<'_>> {
+    let lines = dictionary.trim_start_matches('\u{feff}').lines().enumerate();
+    lines.map(|(index, line)| (index + 1, line.split('#').next().unwrap_or("").trim())).filter(|(_, text)| !text.is_empty()).map(
+        |(line, text)| {
+            let (text, role) = match (text.strip_prefix("!!"), text.strip_prefix('!')) {
+                (Some(veto), _) => (veto.trim(), Role::Veto),
+                (None, Some(exclusion)) => (exclusion.trim(), Role::Exclude),
+                (None, None) => (text, Role::Term),
+            };
+            Entry { line, text, role }
+        },
+    )
 }
 
-fn plain(c: char) -> char {
-    match c {
-        '\u{2010}' | '\u{2011}' => '-',
-        '\u{2018}' | '\u{2019}' => '\'',
-        other => other,
+/// The folded form of an entry, unless it can match nothing.
+pub fn folded(entry: &Entry) -> Result<String, KeywordsError> {
+    if entry.text.len() > MAX_TERM_BYTES {
+        return Err(KeywordsError::TooLong { line: entry.line, bytes: entry.text.len() });
+    }
+    let text = fold(entry.text);
+    match text.contains(char::is_alphanumeric) {
+        true => Ok(text),
+        false => Err(KeywordsError::NoWord { line: entry.line, term: entry.text.into() }),
     }
 }
 
-/// The terms of a dictionary file with their line numbers: one per line, `#` starts a comment, blank lines mean nothing.
-pub fn lines(dictionary: &str) -> impl Iterator<Item = (usize, &str)> {
-    dictionary
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.split('#').next().unwrap_or("").trim()))
-        .filter(|(_, term)| !term.is_empty())
+/// A distinct entry of all dictionaries together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// Folded.
+    pub text: String,
+    /// What finding it means.
+    pub role: Role,
+    /// A bit for each dictionary that holds it.
+    pub dictionaries: u64,
 }
 
-impl Keywords {
-    /// Terms with their line numbers; doubles are joined.
-    pub fn new<'a>(terms: impl Iterator<Item = (usize, &'a str)>) -> Result<Keywords, KeywordsError> {
-        let mut unique = BTreeSet::new();
-        for (line, term) in terms {
-            if term.len() > MAX_TERM_BYTES {
-                return Err(KeywordsError::TooLong { line, bytes: term.len() });
+/// Collects the entries of dictionaries; doubles are joined.
+#[derive(Debug, Default)]
+pub struct Collected(BTreeMap<String, (Role, u64)>);
+
+impl Collected {
+    /// Adds one dictionary's entries, the dictionary being the `number`th.
+    pub fn add<'a>(&mut self, number: usize, entries: impl Iterator<Item = Entry<'a>>) -> Result<(), KeywordsError> {
+        for entry in entries {
+            let (role, dictionaries) = self.0.entry(folded(&entry)?).or_insert((entry.role, 0));
+            if (*role == Role::Term) != (entry.role == Role::Term) {
+                return Err(KeywordsError::Contradiction { line: entry.line, term: entry.text.into() });
             }
-            let folded = fold(term);
-            if !folded.contains(char::is_alphanumeric) {
-                return Err(KeywordsError::NoWord { line, term: term.into() });
-            }
-            unique.insert(folded);
+            *role = entry.role.max(*role);
+            *dictionaries |= 1 << number;
         }
-        if unique.is_empty() {
+        Ok(())
+    }
+
+    /// Ready to search.
+    pub fn build(self) -> Result<Keywords, KeywordsError> {
+        if !self.0.values().any(|(role, _)| *role == Role::Term) {
             return Err(KeywordsError::Empty);
         }
-        if unique.len() > MAX_TERMS {
-            return Err(KeywordsError::TooMany(unique.len()));
+        if self.0.len() > MAX_TERMS {
+            return Err(KeywordsError::TooMany(self.0.len()));
         }
-        let terms: Vec<String> = unique.into_iter().collect();
+        let patterns: Vec<Pattern> =
+            self.0.into_iter().map(|(text, (role, dictionaries))| Pattern { text, role, dictionaries }).collect();
+        let texts = || patterns.iter().map(|p| p.text.as_str());
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(&terms)
+            .start_kind(StartKind::Anchored)
+            .build(texts())
             .map_err(|e| KeywordsError::Automaton(e.to_string()))?;
-        Ok(Keywords { automaton, terms })
+        Ok(Keywords { automaton, first_words: FirstWords::of(texts()), patterns })
+    }
+}
+
+/// Dictionaries, ready to search.
+pub struct Keywords {
+    automaton: AhoCorasick,
+    first_words: FirstWords,
+    patterns: Vec<Pattern>,
+}
+
+/// What is used again from text to text.
+#[derive(Default)]
+pub struct Scratch {
+    folded: String,
+    words: Words,
+    places: Vec<usize>,
+    hits: Vec<(usize, usize, usize)>,
+    exclusions: Vec<(usize, usize)>,
+}
+
+impl Keywords {
+    /// Terms alone, of one dictionary.
+    pub fn new<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Result<Keywords, KeywordsError> {
+        let mut collected = Collected::default();
+        collected.add(0, entries)?;
+        collected.build()
     }
 
-    /// How many distinct terms there are.
-    pub fn len(&self) -> usize {
-        self.terms.len()
+    /// All distinct entries, sorted by their text: the numbers that [`Keywords::find`] gives.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
     }
 
-    /// Never: a dictionary without terms is refused.
-    pub fn is_empty(&self) -> bool {
-        self.terms.is_empty()
-    }
-
-    /// Adds the terms that are whole words of `text` to `hits`; also those inside longer ones ("heart" in "heart failure").
-    pub fn find<'a>(&'a self, text: &str, hits: &mut BTreeSet<&'a str>) {
-        let text = fold(text);
-        for found in self.automaton.find_overlapping_iter(&text) {
-            let before = text[..found.start()].chars().next_back();
-            let after = text[found.end()..].chars().next();
-            if !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric) {
-                hits.insert(&self.terms[found.pattern().as_usize()]);
+    /// Appends the numbers of the terms and vetoes that are whole words of `text`, each once, ascending; also those inside longer ones ("heart" in
+    /// "heart failure"), but not those inside an exclusion.
+    pub fn find(&self, text: &str, scratch: &mut Scratch, found: &mut Vec<usize>) {
+        let Scratch { folded, words, places, hits, exclusions } = scratch;
+        fold_into(text, folded);
+        places.clear();
+        self.first_words.places(folded, words, places);
+        if places.is_empty() {
+            return;
+        }
+        hits.clear();
+        exclusions.clear();
+        for &place in places.iter() {
+            let input = Input::new(folded.as_str()).range(place..).anchored(Anchored::Yes);
+            let mut state = OverlappingState::start();
+            loop {
+                self.automaton.find_overlapping(input.clone(), &mut state);
+                let Some(hit) = state.get_match() else { break };
+                let before = folded[..hit.start()].chars().next_back();
+                let after = folded[hit.end()..].chars().next();
+                if before.is_some_and(is_alphanumeric) || after.is_some_and(is_alphanumeric) {
+                    continue;
+                }
+                let number = hit.pattern().as_usize();
+                match self.patterns[number].role {
+                    Role::Exclude => exclusions.push((hit.start(), hit.end())),
+                    Role::Term | Role::Veto => hits.push((hit.start(), hit.end(), number)),
+                }
             }
         }
+        let first = found.len();
+        reach(exclusions);
+        let counts = |number: usize, from, to| self.patterns[number].role == Role::Veto || !is_inside(exclusions, from, to);
+        found.extend(hits.iter().filter(|&&(from, to, number)| counts(number, from, to)).map(|hit| hit.2));
+        found[first..].sort_unstable();
+        dedup_from(found, first);
     }
+
+    /// The terms that [`Keywords::find`] finds in one text.
+    pub fn hits(&self, text: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.find(text, &mut Scratch::default(), &mut found);
+        found.into_iter().map(|number| self.patterns[number].text.as_str()).collect()
+    }
+}
+
+/// Makes each span end where the farthest of it and those before it ends.
+fn reach(spans: &mut [(usize, usize)]) {
+    spans.sort_unstable();
+    let mut farthest = 0;
+    for span in spans {
+        farthest = farthest.max(span.1);
+        span.1 = farthest;
+    }
+}
+
+/// Whether `from..to` lies inside one of the spans, which [`reach`] has seen.
+fn is_inside(spans: &[(usize, usize)], from: usize, to: usize) -> bool {
+    let begun = spans.partition_point(|span| span.0 <= from);
+    begun > 0 && to <= spans[begun - 1].1
+}
+
+/// Removes repetitions from the sorted end of a list.
+fn dedup_from(list: &mut Vec<usize>, first: usize) {
+    let mut kept = first;
+    for at in first..list.len() {
+        if at == first || list[at] != list[kept - 1] {
+            list[kept] = list[at];
+            kept += 1;
+        }
+    }
+    list.truncate(kept);
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn find<'a>(terms: &[&str], text: &str, keywords: &'a mut Option<Keywords>) -> Vec<&'a str> {
-        let keywords = keywords.insert(Keywords::new(terms.iter().copied().enumerate()).unwrap());
-        let mut hits = BTreeSet::new();
-        keywords.find(text, &mut hits);
-        hits.into_iter().collect()
-    }
-
-    fn hits(terms: &[&str], text: &str) -> Vec<String> {
-        find(terms, text, &mut None).into_iter().map(str::to_string).collect()
-    }
-
-    #[test]
-    fn only_whole_words_count_in_any_spelling() {
-        let terms = ["heart", "heart failure", "x-ray", "café", "Straße", "crohn's disease", "ct"];
-        assert_eq!(hits(&terms, "HEART\n  failure"), ["heart", "heart failure"]);
-        assert_eq!(hits(&terms, "hearts sweetheart heart2heart"), Vec::<String>::new());
-        assert_eq!(hits(&terms, "(heart)_ct."), ["ct", "heart"]);
-        assert_eq!(hits(&terms, "X\u{2011}Ray of CAFE\u{301} in der STRASSE"), ["café", "strasse", "x-ray"]);
-        assert_eq!(hits(&terms, "Crohn\u{2019}s Disease"), ["crohn's disease"]);
-        assert_eq!(hits(&terms, "\u{ff28}\u{ff25}\u{ff21}\u{ff32}\u{ff34}"), ["heart"]);
-        assert_eq!(hits(&terms, "infarct action"), Vec::<String>::new());
-    }
-
-    #[test]
-    fn useless_dictionaries_are_refused_with_the_line() {
-        let error = |text: &str| Keywords::new(lines(text)).err().unwrap().to_string();
-        assert_eq!(error("# only\n\n  # comments"), "it holds no term");
-        assert_eq!(error("ok\n--- # x"), "line 2: `---` has no letter or digit");
-        assert_eq!(error(&"x".repeat(300)), "line 1: a term of 300 bytes; the limit is 256");
-        assert_eq!(Keywords::new(lines("\u{feff}a b # c\nA  B\n")).unwrap().len(), 1);
-    }
-
-    /// The obvious way: look for each term at each place.
-    fn oracle(terms: &[String], text: &str) -> Vec<String> {
-        let text = fold(text);
-        let word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-        let mut found: Vec<String> = terms
-            .iter()
-            .map(|term| fold(term))
-            .filter(|term| {
-                text.char_indices().any(|(at, _)| {
-                    text[at..].starts_with(term.as_str())
-                        && !word(text[..at].chars().next_back())
-                        && !word(text[at + term.len()..].chars().next())
-                })
-            })
-            .collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-
-    fn words() -> impl Strategy<Value = String> {
-        prop::collection::vec(
-            prop::sample::select(vec!["a", "b", "A", "ß", "ss", "é", "e\u{301}", "ς", "Σ", " ", "-", "_", "1", "中", "ﬁ", "i"]),
-            1..8,
-        )
-        .prop_map(|parts| parts.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn finds_exactly_what_the_obvious_search_finds(
-            terms in prop::collection::vec(words(), 1..8),
-            text in prop::collection::vec(words(), 0..12).prop_map(|w| w.join(" ")),
-        ) {
-            let terms: Vec<String> = terms.into_iter().filter(|t| fold(t).contains(char::is_alphanumeric)).collect();
-            prop_assume!(!terms.is_empty());
-            let keywords = Keywords::new(terms.iter().map(|t| (1, t.as_str()))).unwrap();
-            let mut hits = BTreeSet::new();
-            keywords.find(&text, &mut hits);
-            let hits: Vec<String> = hits.into_iter().map(str::to_string).collect();
-            prop_assert_eq!(hits, oracle(&terms, &text));
-        }
-
-        #[test]
-        fn folding_twice_changes_nothing(text in "\\PC{0,20}") {
-            prop_assert_eq!(fold(&fold(&text)), fold(&text));
-        }
-    }
-}
+#[path = "keywords_tests.rs"]
+mod tests;

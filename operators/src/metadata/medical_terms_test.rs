@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::keywords::{Keywords, fold, lines};
+use super::fold::fold;
+use super::keywords::{Keywords, entries};
 
 const DICTIONARY: &str = include_str!("../../../datasets/medical_terms.txt");
 
 fn hits(keywords: &Keywords, title: &str) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    keywords.find(title, &mut found);
-    found.into_iter().map(str::to_string).collect()
+    keywords.hits(title).into_iter().map(str::to_string).collect()
 }
 
 #[test]
 fn it_has_at_least_1500_distinct_terms_in_canonical_form() {
-    let terms: Vec<&str> = lines(DICTIONARY).map(|(_, term)| term).collect();
+    let terms: Vec<&str> = entries(DICTIONARY).map(|entry| entry.text).collect();
     let distinct: BTreeSet<&str> = terms.iter().copied().collect();
     assert!(distinct.len() >= 1500, "{}", distinct.len());
     assert_eq!(distinct.len(), terms.len(), "a term is listed twice");
@@ -22,12 +21,12 @@ fn it_has_at_least_1500_distinct_terms_in_canonical_form() {
         assert_eq!(*term, fold(term), "not lower case, NFKC and single-spaced");
         assert!(term.chars().count() >= 3, "`{term}` is too short to mean one thing");
     }
-    assert_eq!(Keywords::new(lines(DICTIONARY)).unwrap().len(), terms.len());
+    assert_eq!(Keywords::new(entries(DICTIONARY)).unwrap().patterns().len(), terms.len());
 }
 
 #[test]
 fn everyday_titles_match_nothing() {
-    let keywords = Keywords::new(lines(DICTIONARY)).unwrap();
+    let keywords = Keywords::new(entries(DICTIONARY)).unwrap();
     let titles = [
         "How to cut a film trailer in 10 minutes",
         "Head over heels - official music video",
@@ -78,7 +77,7 @@ fn everyday_titles_match_nothing() {
 
 #[test]
 fn medical_titles_match() {
-    let keywords = Keywords::new(lines(DICTIONARY)).unwrap();
+    let keywords = Keywords::new(entries(DICTIONARY)).unwrap();
     let titles = [
         "Laparoscopic cholecystectomy: critical view of safety",
         "Normal echocardiogram: parasternal long axis view",

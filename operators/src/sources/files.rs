@@ -3,13 +3,13 @@
 //! Why: the source, its sidecars and its manifest may lie on a disk or in a bucket, and nothing above this file should care. A URI here is an
 //! absolute path, or `scheme://authority/key` with the key as the store names it (not percent-encoded).
 //!
-//! What can go wrong: a folder below the listed one may be closed to us; it is left out with a warning, because one such folder among thousands must not keep
-//! the others from being read. A store that answers slowly: requests are bounded by object_store's own retry and timeout defaults (10 tries within
-//! 3 minutes); credentials and endpoint come from the `AWS_*` environment variables, as everywhere.
+//! What can go wrong: a folder below the listed one may be closed to us; it is left out with a warning, because one such folder among thousands must
+//! not keep the others from being read. A store that answers slowly: requests are bounded by object_store's own retry and timeout defaults (10 tries
+//! within 3 minutes); credentials and endpoint come from the `AWS_*` environment variables, as everywhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path as LocalPath;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -167,9 +167,32 @@ impl Files {
         Ok((bytes, stat))
     }
 
+    /// Bytes `from..to` of a file, fewer where it ends before.
+    pub fn read_range(&self, uri: &str, from: u64, to: u64) -> Result<bytes::Bytes, FileError> {
+        if is_url(uri) {
+            let (store, path) = self.store(uri)?;
+            return self.wait(uri, async move { store.get_range(&path, from..to).await });
+        }
+        let error = |e: std::io::Error| io_error(uri, &e);
+        let mut file = std::fs::File::open(local(uri)).map_err(error)?;
+        file.seek(std::io::SeekFrom::Start(from)).map_err(error)?;
+        let mut bytes = Vec::new();
+        file.take(to.saturating_sub(from)).read_to_end(&mut bytes).map_err(error)?;
+        Ok(bytes.into())
+    }
+
+    /// A file from its start to its end. Of a store it is fetched first, which is refused above `limit` bytes.
+    pub fn open(&self, uri: &str, limit: u64) -> Result<Box<dyn Read + Send>, FileError> {
+        if is_url(uri) {
+            return Ok(Box::new(std::io::Cursor::new(self.read(uri, limit)?.0)));
+        }
+        let file = std::fs::File::open(local(uri)).map_err(|e| io_error(uri, &e))?;
+        Ok(Box::new(std::io::BufReader::with_capacity(1 << 20, file)))
+    }
+
     /// Everything below a folder or URL prefix, down to `depth` levels (1: the folder itself), by name relative to it. Names that start with `.` are
-    /// left out. A link that leads nowhere, a pipe and so on are listed with the error that reading them would give. A folder below that cannot be read is left
-    /// out with a warning; only the folder itself must be readable.
+    /// left out. A link that leads nowhere, a pipe and so on are listed with the error that reading them would give. A folder below that cannot be
+    /// read is left out with a warning; only the folder itself must be readable.
     pub fn list(&self, folder: &str, depth: usize) -> Result<BTreeMap<String, Result<FileStat, FileError>>, FileError> {
         let mut found = BTreeMap::new();
         if is_url(folder) {

@@ -35,6 +35,9 @@ impl FakeS3 {
     pub fn put(&self, key: &str, body: &str) {
         self.objects.lock().unwrap().insert(key.into(), body.as_bytes().to_vec());
     }
+    pub fn put_bytes(&self, key: &str, body: &[u8]) {
+        self.objects.lock().unwrap().insert(key.into(), body.to_vec());
+    }
     pub fn remove(&self, key: &str) {
         self.objects.lock().unwrap().remove(key);
     }
@@ -48,9 +51,12 @@ impl FakeS3 {
         Files::with_store_options(options.map(|(k, v)| (k.to_string(), v.to_string())).to_vec())
     }
     pub fn source(&self, toml: &str) -> Box<dyn Source> {
+        self.source_of(&format!("type = 'videos'\n{toml}"))
+    }
+    pub fn source_of(&self, toml: &str) -> Box<dyn Source> {
         let resources = Arc::new(Resources::default());
         resources.get(|| self.files());
-        let operator = testing::operator(&format!("type = 'videos'\n{toml}")).unwrap();
+        let operator = testing::operator(toml).unwrap();
         let context = BuildContext {
             step: "test",
             input: Arc::new(arrow::datatypes::Schema::empty()),
@@ -97,8 +103,17 @@ async fn answer(State(objects): State<Objects>, request: Request) -> Response {
         return reply(StatusCode::OK, (xml + "</ListBucketResult>").into_bytes());
     }
     let Some(body) = objects.get(key) else { return reply(StatusCode::NOT_FOUND, Vec::new()) };
-    Response::builder()
-        .header("etag", etag(body))
+    let all = body;
+    let range = request.headers().get("range").and_then(|r| r.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
+    let range = range.map(|(from, to)| (from.parse::<usize>().unwrap(), (to.parse::<usize>().unwrap() + 1).min(all.len())));
+    let body = &range.map_or(all.clone(), |(from, to)| all[from..to].to_vec());
+    let mut response = Response::builder();
+    if let Some((from, to)) = range {
+        let part = format!("bytes {from}-{}/{}", to - 1, all.len());
+        response = response.status(StatusCode::PARTIAL_CONTENT).header("content-range", part);
+    }
+    response
+        .header("etag", etag(all))
         .header("last-modified", "Mon, 01 Jan 2024 00:00:00 GMT")
         .header("content-length", body.len())
         .body(if request.method() == Method::HEAD { Body::empty() } else { Body::from(body.clone()) })

@@ -158,8 +158,26 @@ fn fail(error: &FileError) -> OperatorError {
     OperatorError::new(error.to_string()).help("check `path`, its permissions, and for a store its credentials")
 }
 
+/// How messages call what is looked for.
+pub struct Wanted {
+    /// One of them: `video`.
+    pub one: &'static str,
+    /// What to do when there is none.
+    pub help: &'static str,
+}
+
+const VIDEO: Wanted = Wanted {
+    one: "video",
+    help: "set `path` to a video, a folder or a pattern; `extensions` says which files of a folder are taken",
+};
+
 /// Lists what `path` (absolute, or a URL) means. `extensions`: as configured, empty for the defaults.
 pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing, OperatorError> {
+    list_of(files, path, extensions, &VIDEO)
+}
+
+/// As [`list`], of other files than videos.
+pub fn list_of(files: &Files, path: &str, extensions: &[String], wanted: &Wanted) -> Result<Listing, OperatorError> {
     let (root, meaning) = resolve(files, path)?;
     let depth = match &meaning {
         Meaning::File(_) => 1,
@@ -175,7 +193,7 @@ pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing,
         Meaning::Folder => {
             let select = select(Select::Videos);
             not_taken = left_out(found.keys(), &select);
-            (found.keys().filter(|k| select.takes(k)).cloned().collect(), "none of them has a video extension")
+            (found.keys().filter(|k| select.takes(k)).cloned().collect(), "none of them has a fitting extension")
         }
         Meaning::Pattern(pattern, _) => {
             let select = select(Select::Everything);
@@ -185,8 +203,9 @@ pub fn list(files: &Files, path: &str, extensions: &[String]) -> Result<Listing,
     };
     if keys.is_empty() {
         let why = if found.is_empty() { String::new() } else { format!(", {why}") };
-        return Err(OperatorError::new(format!("`{path}` holds no video: {} files lie below {root}{why}", found.len()))
-            .help("set `path` to a video, a folder or a pattern; `extensions` says which files of a folder are taken"));
+        let why = why.replace("a fitting extension", &format!("a {} extension", wanted.one));
+        let message = format!("`{path}` holds no {}: {} files lie below {root}{why}", wanted.one, found.len());
+        return Err(OperatorError::new(message).help(wanted.help));
     }
     Ok(Listing { root, files: found, keys, left_out: not_taken })
 }

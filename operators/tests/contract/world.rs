@@ -80,6 +80,13 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
         std::fs::write(corpus.join("text.info.json"), "{broken").unwrap();
         std::fs::write(corpus.join("empty.en.vtt"), "WEBVTT\n\n00:00.000 --> 00:02.000\nthe heart\n").unwrap();
     }
+    if operator.name() == "metadata" {
+        let catalogue = folder.join("catalogue");
+        std::fs::create_dir_all(&catalogue).unwrap();
+        std::fs::write(catalogue.join("a.jsonl"), "{\"id\": \"a\", \"title\": 1}\n{broken\n{\"title\": \"no id\"}\n").unwrap();
+        std::fs::write(catalogue.join("b.csv"), "id,title\nb,x\n").unwrap();
+        std::fs::write(catalogue.join("c.parquet"), "no Parquet").unwrap();
+    }
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
@@ -165,6 +172,8 @@ fn tables(folder: &Path) {
 /// Removes all inputs of sources.
 pub fn empty(folder: &Path) {
     std::fs::remove_dir_all(folder.join("corpus")).unwrap();
+    // Only one source has it.
+    let _ = std::fs::remove_dir_all(folder.join("catalogue"));
 }
 
 fn head() -> Head {

@@ -1,0 +1,269 @@
+//! Records in Parquet: parts of row groups, the columns that are read and no others.
+//!
+//! Types are cast where they mean the same (text of any layout, numbers of any width, numbers in text); what cannot be cast is unknown.
+//!
+//! What can go wrong: a writer that makes one huge row group. Parts are cut inside of it too, and pages before a part are skipped where the file has
+//! an index of them; where it has none they are decompressed for each part.
+
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, NullArray, RecordBatch, StringArray, new_null_array};
+use arrow::compute::{concat_batches, kernels::zip::zip};
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use curette_engine::verdict::{Problem, Verdict};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::files::{FileError, Files};
+use super::record_columns::{Column, Holds, Wanted};
+
+/// Rows of a part at most: with texts of a few hundred bytes some 50 MB.
+pub const PART_ROWS: u64 = 131_072;
+/// A footer above this is refused.
+const MAX_FOOTER_BYTES: usize = 256 << 20;
+
+/// Bytes of a file, wherever it lies.
+struct Remote {
+    files: Arc<Files>,
+    uri: String,
+    bytes: u64,
+}
+
+impl Length for Remote {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Remote {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Box<dyn Read>> {
+        // Only headers are read so, a few bytes each.
+        const AHEAD: u64 = 64 << 10;
+        let bytes = self.range(start, (start + AHEAD).min(self.bytes))?;
+        Ok(Box::new(Cursor::new(bytes)))
+    }
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let bytes = self.range(start, start + length as u64)?;
+        match bytes.len() == length {
+            true => Ok(bytes),
+            false => Err(ParquetError::EOF(format!("{length} bytes at {start} were wanted, {} are there", bytes.len()))),
+        }
+    }
+}
+
+impl Remote {
+    fn range(&self, from: u64, to: u64) -> parquet::errors::Result<Bytes> {
+        self.files.read_range(&self.uri, from, to).map_err(|e| ParquetError::External(Box::new(e)))
+    }
+}
+
+/// Rows `from..from + rows` of a row group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Row group, from 0.
+    pub group: usize,
+    /// First row in the group.
+    pub from: u64,
+    /// How many.
+    pub rows: u64,
+    /// Rows of the file before it.
+    pub before: u64,
+    /// Its share of the group's bytes in memory.
+    pub bytes: u64,
+}
+
+fn open(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<ParquetRecordBatchReaderBuilder<Remote>, ParquetError> {
+    let remote = Remote { files: Arc::clone(files), uri: uri.into(), bytes };
+    let footer = bytes.min(8);
+    let tail = remote.range(bytes - footer, bytes)?;
+    let size = tail.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
+    if size > MAX_FOOTER_BYTES {
+        return Err(ParquetError::General(format!("a footer of {size} bytes; the limit is {MAX_FOOTER_BYTES}")));
+    }
+    // The plain types of the columns, not those of the writer's own library.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_offset_index_policy(PageIndexPolicy::Optional);
+    ParquetRecordBatchReaderBuilder::try_new_with_options(remote, options)
+}
+
+/// The parts of a file.
+pub fn parts(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<Vec<Part>, FileError> {
+    let unreadable = |e: ParquetError| FileError::Unreadable { uri: uri.into(), reason: e.to_string() };
+    let builder = open(files, uri, bytes).map_err(unreadable)?;
+    let mut parts = Vec::new();
+    let mut before = 0;
+    for (group, meta) in builder.metadata().row_groups().iter().enumerate() {
+        let rows = u64::try_from(meta.num_rows()).unwrap_or_default();
+        let bytes = u64::try_from(meta.total_byte_size()).unwrap_or_default();
+        for from in (0..rows).step_by(PART_ROWS as usize) {
+            let here = PART_ROWS.min(rows - from);
+            parts.push(Part {
+                group,
+                from,
+                rows: here,
+                before: before + from,
+                bytes: (bytes as f64 * here as f64 / rows as f64) as u64,
+            });
+        }
+        before += rows;
+    }
+    Ok(parts)
+}
+
+/// Reads a part. A file that breaks off gives the rows before, and then a row with the reason whose id is `key`.
+pub fn read(
+    files: &Arc<Files>,
+    uri: &str,
+    name: &str,
+    key: &str,
+    bytes: u64,
+    part: &Part,
+    wanted: &Wanted,
+) -> (Vec<Verdict>, Vec<ArrayRef>) {
+    let (batch, broken) = batch(files, uri, bytes, part, wanted);
+    let rows = batch.as_ref().map_or(0, RecordBatch::num_rows);
+    let mut columns: Vec<ArrayRef> = wanted
+        .columns()
+        .map(|(column, read)| match (&batch, read) {
+            (Some(batch), true) => values(batch, column),
+            (None, true) => new_null_array(&column.holds.data_type(), rows),
+            (_, false) => Arc::new(NullArray::new(rows)),
+        })
+        .collect();
+    let mut verdicts = vec![Verdict::Pass; rows];
+    if columns[0].null_count() > 0 {
+        let ids = columns[0].as_string::<i32>();
+        let placed: Vec<String> = (0..rows)
+            .map(|row| match ids.is_valid(row) {
+                true => ids.value(row).to_owned(),
+                false => {
+                    let place = format!("{name}:{}", part.before + row as u64 + 1);
+                    verdicts[row] = Verdict::Unmeasured(Problem::new("no_id", format!("{place}: the record has no `id`")));
+                    place
+                }
+            })
+            .collect();
+        columns[0] = Arc::new(StringArray::from(placed));
+    }
+    if let Some(reason) = broken {
+        let message = format!("{uri}: row {} and what follows in this part: {reason}", part.before + rows as u64 + 1);
+        verdicts.push(Verdict::unmeasured("file_unreadable", message));
+        columns = columns.iter().enumerate().map(|(at, column)| with_one_more(column, (at == 0).then_some(key))).collect();
+    }
+    (verdicts, columns)
+}
+
+/// The column and a last row: this text, or nothing.
+fn with_one_more(column: &ArrayRef, text: Option<&str>) -> ArrayRef {
+    let last: ArrayRef = match text {
+        Some(text) => Arc::new(StringArray::from(vec![text])),
+        None => new_null_array(column.data_type(), 1),
+    };
+    // Both have one type.
+    arrow::compute::concat(&[column.as_ref(), last.as_ref()]).unwrap_or(last)
+}
+
+/// What could be read of a part, and why not all.
+fn batch(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> (Option<RecordBatch>, Option<String>) {
+    let say = |e: &dyn std::fmt::Display| Some(e.to_string());
+    let builder = match open(files, uri, bytes) {
+        Ok(builder) => builder,
+        Err(e) => return (None, say(&e)),
+    };
+    let schema = Arc::clone(builder.schema());
+    let roots = schema.fields().iter().enumerate().filter(|(_, f)| wanted.place(f.name()).is_some()).map(|(at, _)| at);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder
+        .with_projection(mask)
+        .with_row_groups(vec![part.group])
+        .with_offset(part.from as usize)
+        .with_limit(part.rows as usize)
+        .with_batch_size(part.rows as usize)
+        .build();
+    let reader = match reader {
+        Ok(reader) => reader,
+        Err(e) => return (None, say(&e)),
+    };
+    let (mut batches, mut broken) = (Vec::new(), None);
+    for batch in reader {
+        match batch {
+            Ok(batch) => batches.push(batch),
+            Err(e) => broken = say(&e),
+        }
+        if broken.is_some() {
+            break;
+        }
+    }
+    match batches.len() {
+        0 => (None, broken),
+        1 => (batches.pop(), broken),
+        _ => match concat_batches(&batches[0].schema(), &batches) {
+            Ok(batch) => (Some(batch), broken),
+            Err(e) => (None, say(&e)),
+        },
+    }
+}
+
+/// A column from the inputs that it may come from: the first that has a value.
+fn values(batch: &RecordBatch, column: &Column) -> ArrayRef {
+    let unknown = || new_null_array(&column.holds.data_type(), batch.num_rows());
+    let found = column.from.iter().filter_map(|name| batch.column_by_name(name)).filter_map(|array| cast(array, column.holds));
+    found
+        .reduce(|better, other| match better.null_count() {
+            0 => better,
+            _ => arrow::compute::is_not_null(&better).and_then(|known| zip(&known, &better, &other)).unwrap_or(better),
+        })
+        .unwrap_or_else(unknown)
+}
+
+/// The array in the type of its column; `None` where types have nothing in common.
+fn cast(array: &ArrayRef, holds: Holds) -> Option<ArrayRef> {
+    let to = holds.data_type();
+    let nested = array.data_type().is_nested();
+    let convert =
+        |array: &ArrayRef| (array.data_type() == &to).then(|| Arc::clone(array)).or_else(|| arrow_cast::cast(array, &to).ok());
+    match holds {
+        Holds::Texts if nested => convert(array),
+        Holds::Texts => split(arrow_cast::cast(array, &DataType::Utf8).ok()?.as_string_opt::<i32>()?),
+        Holds::Text if !is_text(array.data_type()) => None,
+        Holds::Word if nested || array.data_type().is_floating() => None,
+        _ if nested => None,
+        Holds::Word => convert(array).map(without_blanks),
+        Holds::Text | Holds::Number | Holds::Whole => convert(array),
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => matches!(other, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary),
+    }
+}
+
+fn split(texts: &StringArray) -> Option<ArrayRef> {
+    let mut lists = arrow::array::ListBuilder::new(arrow::array::StringBuilder::new());
+    for text in texts {
+        match text.filter(|t| !t.is_empty()) {
+            Some(text) => lists.append_value(text.split(';').map(str::trim).filter(|t| !t.is_empty()).map(Some)),
+            None => lists.append_null(),
+        }
+    }
+    Some(Arc::new(lists.finish()))
+}
+
+/// Words that are blank are unknown.
+fn without_blanks(words: ArrayRef) -> ArrayRef {
+    let Some(texts) = words.as_string_opt::<i32>() else { return words };
+    let blank = |row: usize| texts.is_valid(row) && texts.value(row).trim().is_empty();
+    if !(0..texts.len()).any(blank) {
+        return words;
+    }
+    let blanks: BooleanArray = (0..texts.len()).map(|row| Some(blank(row))).collect();
+    arrow::compute::nullif(&words, &blanks).unwrap_or(words)
+}
