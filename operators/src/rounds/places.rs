@@ -47,10 +47,13 @@ pub struct Reader<'a> {
     pub channel_columns: &'a [String],
 }
 
+/// Table, name and identity of a file.
+type FileOf<'a> = (usize, &'a str, &'a str);
+
 impl Reader<'_> {
     /// Reads the rows of items, each given by its places.
     pub fn read(&self, places: &[Vec<Place>], task: &Task) -> Result<Found, OperatorError> {
-        let mut by_file: BTreeMap<(usize, &str, &str), Vec<(u64, usize)>> = BTreeMap::new();
+        let mut by_file: BTreeMap<FileOf, Vec<(u64, usize)>> = BTreeMap::new();
         for (item, places) in places.iter().enumerate() {
             for Place(table, name, identity, row) in places {
                 by_file.entry((*table, name, identity)).or_default().push((*row, item));

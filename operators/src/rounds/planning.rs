@@ -20,6 +20,9 @@ use super::ids::FirstOf;
 use crate::sources::files::Files;
 use crate::tables::parts::{Part, Parts};
 
+/// A channel and a video, as hashed.
+type Pair = (u64, u64);
+
 /// Rows of a batch of ids.
 const BATCH_ROWS: usize = 1 << 14;
 /// Of the tables: the first one is the catalogue.
@@ -222,7 +225,7 @@ impl Planner {
         state: &State,
         round: &Round,
         live: &BTreeSet<i32>,
-    ) -> Result<(Expansion, HashSet<(u64, u64)>, Summary), OperatorError> {
+    ) -> Result<(Expansion, HashSet<Pair>, Summary), OperatorError> {
         let (to, from) = bounded(QUEUE_BATCHES);
         std::thread::scope(|scope| {
             let feed = scope.spawn(move || {
@@ -303,7 +306,7 @@ impl Planner {
         state: &State,
         videos: &mut BTreeMap<(u64, u64), Listed>,
     ) -> Result<(), OperatorError> {
-        let mut by_file: BTreeMap<i32, Vec<(u64, (u64, u64))>> = BTreeMap::new();
+        let mut by_file: BTreeMap<i32, Vec<(u64, Pair)>> = BTreeMap::new();
         for (pair, listed) in videos.iter().filter(|(_, listed)| listed.id.is_empty()) {
             if let Some((file, row)) = listed.places.first() {
                 by_file.entry(*file).or_default().push((*row, *pair));
