@@ -4,27 +4,66 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use support::service::Service;
 use support::{corpus, curette, quickstart, rows, succeed};
+
+/// The quickstart with captions of the service at `url`; gives the file, its text, and where the tables will be.
+fn captioned(folder: &Path, url: &str) -> (PathBuf, String, PathBuf) {
+    let output = folder.join("out");
+    let corpus = corpus();
+    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let service = format!(
+        "backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"{url}\"\ncache_location = \"{}\"\n\
+         usd_per_million_prompt_tokens = 2.0\nusd_per_million_completion_tokens = 10.0\nmax_cost_usd = 5.0\n",
+        folder.join("cache").display()
+    );
+    let first = text.replace("backend = \"template\"", &service);
+    std::fs::write(&pipeline, &first).unwrap();
+    (pipeline, first, output)
+}
+
+/// What was spent from the only budget below the folder.
+fn spent(folder: &Path) -> Value {
+    let purse = std::fs::read_dir(folder.join("cache/budgets")).unwrap().next().unwrap().unwrap().path();
+    serde_json::from_str(&std::fs::read_to_string(purse).unwrap()).unwrap()
+}
+
+#[test]
+fn a_second_signal_cancels_what_waits_for_the_service_and_books_it() {
+    // Takes questions and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (pipeline, ..) = captioned(dir.path(), &format!("http://{}/v1", silent.local_addr().unwrap()));
+    let mut child = curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "2"]).spawn().unwrap();
+    let asked = silent.accept().unwrap();
+    // SAFETY: the child has not been waited for.
+    let tell = |id: u32| unsafe { libc::kill(id as i32, libc::SIGTERM) };
+    tell(child.id());
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none(), "the first signal lets the question be answered");
+    let reserved = spent(dir.path());
+    assert!(reserved["reserved_tokens"].as_u64().unwrap() > 0, "{reserved}");
+    let began = Instant::now();
+    tell(child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let booked = spent(dir.path());
+    assert_eq!((&booked["reserved_tokens"], &booked["reserved_nano_usd"]), (&json!(0), &json!(0)), "{booked}");
+    assert_eq!(booked["tokens"], reserved["tokens"], "what was asked may have been charged");
+    drop(asked);
+}
 
 #[test]
 fn a_run_with_another_threshold_asks_for_no_caption() {
     let seer = Service::start((900, 100));
 
     let dir = tempfile::tempdir().unwrap();
-    let output = dir.path().join("out");
-    let corpus = corpus();
-    let pipeline = quickstart(&corpus, &corpus.folder.join("videos"), &output, "");
-    let text = std::fs::read_to_string(&pipeline).unwrap();
-    let service = format!(
-        "backend = \"openai\"\nmodel = \"vlm\"\nbase_url = \"{}\"\ncache_location = \"{}\"\n\
-         usd_per_million_prompt_tokens = 2.0\nusd_per_million_completion_tokens = 10.0\nmax_cost_usd = 5.0\n",
-        seer.url,
-        dir.path().join("cache").display()
-    );
-    let first = text.replace("backend = \"template\"", &service);
-    std::fs::write(&pipeline, &first).unwrap();
+    let (pipeline, first, output) = captioned(dir.path(), &seer.url);
     succeed(curette().arg("run").arg(&pipeline).args(["--quiet", "-w", "2"]));
     let paid = seer.asked();
     let clips = rows(&output.join("clips"));
@@ -42,8 +81,7 @@ fn a_run_with_another_threshold_asks_for_no_caption() {
         assert_eq!(field(row, "caption_cost_usd"), "0.0056");
     }
     // What was spent is on disk, for this output and step.
-    let purse = std::fs::read_dir(dir.path().join("cache/budgets")).unwrap().next().unwrap().unwrap().path();
-    let spent: Value = serde_json::from_str(&std::fs::read_to_string(purse).unwrap()).unwrap();
+    let spent = spent(dir.path());
     assert_eq!((&spent["requests"], &spent["tokens"]), (&json!(paid), &json!(paid * 1000)));
 
     let changed = first.replace("mean_frame_score >= 0.6", "mean_frame_score >= 0.55");
