@@ -3,7 +3,6 @@
 # PROFILE=release builds an optimised binary (slower to build, faster to run); the default shares its artifacts with the tests.
 
 PROFILE ?= dev
-OUT ?= out
 bin := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 cache := $(or $(CURETTE_CACHE),$(CURDIR)/.cache)
 
@@ -17,8 +16,8 @@ help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 demo: build ## Make 28 sample videos, train a small head, curate the videos, print the funnel
-	$(bin)/curette-sample --out $(OUT)/sample
-	$(bin)/curette train-head --labels $(OUT)/sample/train/labels.csv --videos $(OUT)/sample/train --out $(OUT)/sample/head.safetensors
+	$(bin)/curette-sample --out out/sample
+	$(bin)/curette train-head --labels out/sample/train/labels.csv --videos out/sample/train --out out/sample/head.safetensors
 	$(bin)/curette run pipelines/quickstart.toml
 
 test: bootstrap ## Run all tests, with the tables read by Polars, DuckDB, deltalake and datasets
