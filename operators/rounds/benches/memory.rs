@@ -1,53 +1,52 @@
 //! What a record takes: the peak of a process that expands a catalogue, for two sizes.
 //!
-//! `cargo test -p curette-rounds --release --test rounds_memory -- --ignored --nocapture`
+//! `cargo bench -p curette-rounds --bench memory`: each size in a process of its own. Exit 1 when a further record takes more than [`MOST_BYTES`].
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+// A bench prints its result.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use curette_engine::cluster::Workers;
 use curette_rounds::expand::{BATCH_RECORDS, Batch, QUEUE_BATCHES, Record, expand};
 use curette_rounds::{Rule, ids};
 
-const SIZE: &str = "CURETTE_TEST_RECORDS";
+const SIZE: &str = "CURETTE_BENCH_RECORDS";
+const SIZES: (u64, u64) = (2_000_000, 8_000_000);
 const CHANNELS: f64 = 1_000_000.0;
 /// A record while a round is read: the arrangement, and what is being merged into it.
 const MOST_BYTES: f64 = 75.0;
+
+fn main() -> ExitCode {
+    if let Ok(size) = std::env::var(SIZE) {
+        expand_and_tell(size.parse().unwrap());
+        return ExitCode::SUCCESS;
+    }
+    let peak = |records: u64| -> (u64, f64) {
+        let started = Instant::now();
+        let said = Command::new(std::env::current_exe().unwrap()).env(SIZE, records.to_string()).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success(), "{text}");
+        let kib = text.lines().find_map(|l| l.split("peak ").nth(1)).unwrap().split(' ').next().unwrap().parse().unwrap();
+        (kib, started.elapsed().as_secs_f64())
+    };
+    let ((small, _), (large, seconds)) = (peak(SIZES.0), peak(SIZES.1));
+    let bytes = (large - small) as f64 * 1024.0 / (SIZES.1 - SIZES.0) as f64;
+    println!(
+        "{} records: peak {large} KiB, {bytes:.1} bytes for each further record (at most {MOST_BYTES}), {:.0} records/s",
+        SIZES.1,
+        SIZES.1 as f64 / seconds
+    );
+    if bytes < MOST_BYTES { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
 
 fn peak_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     text.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-#[test]
-#[ignore = "takes minutes without optimisation"]
-fn a_record_takes_what_is_promised() {
-    let peak = |records: u64| -> (u64, f64) {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        let started = Instant::now();
-        let said = child.args(["--exact", "--ignored", "--nocapture", "child"]).env(SIZE, records.to_string()).output().unwrap();
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert!(said.status.success(), "{text}");
-        let kib = text.lines().find_map(|l| l.split("peak ").nth(1)).unwrap().split(' ').next().unwrap().parse().unwrap();
-        (kib, started.elapsed().as_secs_f64())
-    };
-    let (few, many) = (2_000_000, 8_000_000);
-    let ((small, _), (large, seconds)) = (peak(few), peak(many));
-    let bytes = (large - small) as f64 * 1024.0 / (many - few) as f64;
-    println!(
-        "{many} records: peak {large} KiB, {bytes:.1} bytes for each further record, {:.0} records/s",
-        many as f64 / seconds
-    );
-    assert!(bytes < MOST_BYTES, "{bytes} bytes for each record");
-}
-
-#[test]
-#[ignore = "run by the other"]
-fn child() {
-    let Ok(size) = std::env::var(SIZE) else { return };
-    let records: u64 = size.parse().unwrap();
+fn expand_and_tell(records: u64) {
     let (to, from) = crossbeam_channel::bounded(QUEUE_BATCHES);
     std::thread::spawn(move || {
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
