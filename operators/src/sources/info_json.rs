@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::metadata::Metadata;
+use super::record_columns::date;
 
 /// Larger files are refused.
 pub const MAX_INFO_JSON_BYTES: u64 = 64 << 20;
@@ -107,7 +108,7 @@ pub fn parse(bytes: &[u8]) -> Result<Info, String> {
         channel_id: word(raw.channel_id).or(word(raw.uploader_id)),
         channel: text_of(raw.channel).or(text_of(raw.uploader)),
         tags: tags(raw.tags),
-        upload_date: word(raw.upload_date).filter(|d| d.len() == 8 && d.bytes().all(|b| b.is_ascii_digit())),
+        upload_date: word(raw.upload_date).and_then(|day| date(&day)),
         webpage_url: word(raw.webpage_url),
         license: word(raw.license),
     };

@@ -13,8 +13,10 @@ use arrow::datatypes::{DataType, Field};
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
-    /// An id, a date, an address: empty means unknown, a whole number is written out.
+    /// An id, an address: empty means unknown, a whole number is written out.
     Word,
+    /// A day, as [`date`] writes it.
+    Date,
     /// Text as it is.
     Text,
     /// A list of texts; in one text they are separated by `;`.
@@ -29,7 +31,7 @@ impl Holds {
     /// The column's type.
     pub fn data_type(self) -> DataType {
         match self {
-            Holds::Word | Holds::Text => DataType::Utf8,
+            Holds::Word | Holds::Date | Holds::Text => DataType::Utf8,
             Holds::Texts => DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
             Holds::Number => DataType::Float64,
             Holds::Whole => DataType::Int64,
@@ -65,7 +67,12 @@ pub const COLUMNS: &[Column] = &[
     column("channel", Holds::Text, &["channel", "uploader"], "Channel name, else the uploader's name."),
     column("tags", Holds::Texts, &["tags"], "Tags as the uploader gave them."),
     column("categories", Holds::Texts, &["categories"], "Categories of the platform."),
-    column("upload_date", Holds::Word, &["upload_date"], "Upload date in UTC, `YYYYMMDD`."),
+    column(
+        "upload_date",
+        Holds::Date,
+        &["upload_date"],
+        "Upload date in UTC, `YYYYMMDD`; `YYYY-MM-DD` is read too, anything else is unknown.",
+    ),
     column("duration_seconds", Holds::Number, &["duration", "duration_seconds"], "Length in seconds, as the record says."),
     column("view_count", Holds::Whole, &["view_count"], "Views when the record was made."),
     column("language", Holds::Word, &["language"], "Language, as the platform states it."),
@@ -105,6 +112,18 @@ impl Wanted {
     }
 }
 
+/// A day as `YYYYMMDD`: from eight digits, or from text that begins with `YYYY-MM-DD`.
+pub fn date(text: &str) -> Option<String> {
+    let text = text.trim();
+    let compact = |t: &str| t.len() == 8 && t.bytes().all(|b| b.is_ascii_digit());
+    if compact(text) {
+        return Some(text.to_owned());
+    }
+    let day = text.get(..10).filter(|_| text.len() == 10 || matches!(text.as_bytes()[10], b'T' | b' '))?;
+    let dashes = day.bytes().enumerate().all(|(at, b)| (b == b'-') == matches!(at, 4 | 7));
+    Some(day.replace('-', "")).filter(|t| dashes && compact(t))
+}
+
 /// A value of an input.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value<'a> {
@@ -125,6 +144,7 @@ pub enum Value<'a> {
 fn is_known(holds: Holds, value: &Value) -> bool {
     match (holds, value) {
         (Holds::Word, Value::Text(text)) => !text.trim().is_empty(),
+        (Holds::Date, Value::Text(text)) => date(text).is_some(),
         (Holds::Word, Value::Whole(number)) => *number >= 0,
         (Holds::Text, Value::Text(_)) | (Holds::Texts, Value::Texts(_)) => true,
         (Holds::Texts, Value::Text(text)) => !text.is_empty(),
@@ -148,8 +168,16 @@ impl<'a> Record<'a> {
 
     /// Takes a value unless a better place has one.
     pub fn set(&mut self, wanted: &Wanted, (column, rank): (usize, usize), value: Value<'a>) {
+        let holds = wanted.columns[column].0.holds;
+        let value = match (holds, value) {
+            (Holds::Date, Value::Text(text)) => date(&text).map_or(Value::Unknown, |day| Value::Text(day.into())),
+            (Holds::Date, Value::Whole(number)) => {
+                date(&number.to_string()).map_or(Value::Unknown, |day| Value::Text(day.into()))
+            }
+            (_, value) => value,
+        };
         let kept = &mut self.values[column];
-        if rank <= kept.0 && is_known(wanted.columns[column].0.holds, &value) {
+        if rank <= kept.0 && is_known(holds, &value) {
             *kept = (rank, value);
         }
     }
@@ -196,7 +224,7 @@ impl Builders {
     pub fn new(wanted: &Wanted) -> Builders {
         let builder = |(column, read): (&Column, bool)| match column.holds {
             _ if !read => Builder::Nothing,
-            Holds::Word | Holds::Text => Builder::Text(StringBuilder::new()),
+            Holds::Word | Holds::Date | Holds::Text => Builder::Text(StringBuilder::new()),
             Holds::Texts => Builder::Texts(ListBuilder::new(StringBuilder::new())),
             Holds::Number => Builder::Number(Float64Builder::new()),
             Holds::Whole => Builder::Whole(Int64Builder::new()),
@@ -265,5 +293,29 @@ fn whole(value: &Value) -> Option<i64> {
         Value::Whole(number) => Some(*number),
         Value::Text(text) if text.trim().parse::<i64>().is_ok() => text.trim().parse().ok(),
         other => number(other).filter(|n| n.fract() == 0.0 && n.abs() <= EXACT).map(|n| n as i64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_written_in_one_way_or_unknown() {
+        for (text, want) in [
+            ("20240131", Some("20240131")),
+            (" 2024-01-31 ", Some("20240131")),
+            ("2024-01-31T10:00:00Z", Some("20240131")),
+            ("2024-01-31 10:00", Some("20240131")),
+            ("2024-01-311", None),
+            ("2024/01/31", None),
+            ("-024-01-31", None),
+            ("31.01.2024", None),
+            ("2024013", None),
+            ("yesterdayé", None),
+            ("", None),
+        ] {
+            assert_eq!(date(text).as_deref(), want, "{text}");
+        }
     }
 }

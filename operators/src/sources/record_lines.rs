@@ -308,6 +308,17 @@ pub fn json_lines(
     Ok(())
 }
 
+/// What separates the names of a header: the most frequent of comma, semicolon and tab, outside of quotes; a comma where there is none.
+fn delimiter_of(header: &[u8]) -> u8 {
+    let mut quoted = false;
+    let mut counts = [(0, b'\t'), (0, b';'), (0, b',')];
+    for byte in header {
+        quoted ^= *byte == b'"';
+        counts.iter_mut().filter(|(_, d)| !quoted && d == byte).for_each(|(n, _)| *n += 1);
+    }
+    counts.into_iter().max_by_key(|(n, _)| *n).map_or(b',', |(_, d)| d)
+}
+
 /// A CSV file with a header. Cells are text; what is missing at the end of a record is unknown.
 pub fn csv(reader: &mut dyn Read, rows: &mut Rows, stopped: &dyn Fn() -> bool) -> Result<(), String> {
     let mut buffered = std::io::BufReader::new(reader);
@@ -316,8 +327,7 @@ pub fn csv(reader: &mut dyn Read, rows: &mut Rows, stopped: &dyn Fn() -> bool) -
     }
     let delimiter = {
         let start = buffered.fill_buf().map_err(|e| e.to_string())?;
-        let line = start.split(|b| *b == b'\n').next().unwrap_or_default();
-        [b',', b';', b'\t'].into_iter().find(|d| line.contains(d)).unwrap_or(b',')
+        delimiter_of(start.split(|b| *b == b'\n').next().unwrap_or_default())
     };
     let mut csv = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter).from_reader(buffered);
     let names = csv.byte_headers().map_err(|e| e.to_string())?.clone();
@@ -342,5 +352,24 @@ pub fn csv(reader: &mut dyn Read, rows: &mut Rows, stopped: &dyn Fn() -> bool) -
             }
         }
         rows.record(&record, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_tells_what_separates_cells() {
+        for (header, want) in [
+            ("id,title", b','),
+            ("id;\"title, long\";tags", b';'),
+            ("id\ttitle, long\ttags", b'\t'),
+            ("id;title, long;tags", b';'),
+            ("id", b','),
+            ("", b','),
+        ] {
+            assert_eq!(delimiter_of(header.as_bytes()), want, "{header}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::files::{FileError, Files};
-use super::record_columns::{Column, Holds, Wanted};
+use super::record_columns::{Column, Holds, Wanted, date};
 
 /// Rows of a part at most: with texts of a few hundred bytes some 50 MB.
 pub const PART_ROWS: u64 = 131_072;
@@ -232,9 +232,10 @@ fn cast(array: &ArrayRef, holds: Holds) -> Option<ArrayRef> {
         Holds::Texts if nested => convert(array),
         Holds::Texts => split(arrow_cast::cast(array, &DataType::Utf8).ok()?.as_string_opt::<i32>()?),
         Holds::Text if !is_text(array.data_type()) => None,
-        Holds::Word if nested || array.data_type().is_floating() => None,
+        Holds::Word | Holds::Date if nested || array.data_type().is_floating() => None,
         _ if nested => None,
         Holds::Word => convert(array).map(without_blanks),
+        Holds::Date => convert(array)?.as_string_opt::<i32>().map(days),
         Holds::Text | Holds::Number | Holds::Whole => convert(array),
     }
 }
@@ -255,6 +256,10 @@ fn split(texts: &StringArray) -> Option<ArrayRef> {
         }
     }
     Some(Arc::new(lists.finish()))
+}
+
+fn days(texts: &StringArray) -> ArrayRef {
+    Arc::new(texts.iter().map(|text| date(text?)).collect::<StringArray>())
 }
 
 /// Words that are blank are unknown.

@@ -186,7 +186,7 @@ fn string_list() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }
 
-pub(super) fn absolute(paths: &Paths, given: &str) -> Result<String, OperatorError> {
+pub(crate) fn absolute(paths: &Paths, given: &str) -> Result<String, OperatorError> {
     let given = given.strip_prefix("file://").unwrap_or(given);
     if is_url(given) {
         return Ok(given.to_string());
