@@ -37,6 +37,7 @@ pub mod dataflow;
 pub mod describe;
 pub mod diag;
 pub mod draw;
+mod entry;
 pub mod exit;
 pub mod graph;
 pub mod memory;

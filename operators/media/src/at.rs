@@ -64,7 +64,10 @@ pub fn frames_at(
             while let Some(index) = waiting.next_if(|&i| times_us[i] < until_us) {
                 if picture.is_none() {
                     let native = converter.convert(&shown.sample, reader.orientation(), None, shown.pts_ns)?;
-                    picture = Some(longest_side.map_or(Ok(native.clone()), |side| shrink(&native, side))?);
+                    picture = Some(match longest_side {
+                        Some(side) => shrink(&native, side)?,
+                        None => native,
+                    });
                 }
                 if let Some(frame) = &picture {
                     visit(Shown { index, frame, whole: shown.errors == 0 })?;

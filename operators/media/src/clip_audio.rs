@@ -10,7 +10,8 @@ use super::cut::{CutSettings, Source};
 use super::encode::{Audio, AudioBlock};
 use super::encode_packets::encode_audio;
 use super::mux::{AudioPacket, AudioTrack};
-use super::reader::{Decoded, Track};
+use super::reader::Decoded;
+use super::track::Track;
 use super::uniform::open_track_at;
 
 /// The audio of `[from, until)` as samples.
@@ -31,7 +32,7 @@ pub(crate) fn audio_track(
     match copied_packets(source, from_ns, until_ns) {
         Ok(Some(track)) => return Ok(Some(track).filter(|t| !t.packets.is_empty())),
         Ok(None) => {}
-        Err(e) if is_final(&e) => return Err(e),
+        Err(e) if e.is_final() => return Err(e),
         Err(e) => tracing::debug!(file = %source.path.display(), error = %e, "Audio packets cannot be copied; decoding them"),
     }
     match decoded_audio(source, from_ns, until_ns)? {
@@ -42,17 +43,12 @@ pub(crate) fn audio_track(
 
 fn or_none<T>(source: &Source, result: Result<Option<T>, MediaError>) -> Result<Option<T>, MediaError> {
     match result {
-        Err(e) if !is_final(&e) => {
+        Err(e) if !e.is_final() => {
             tracing::warn!(file = %source.path.display(), error = %e, "Audio cannot be decoded; the clip has none");
             Ok(None)
         }
         other => other,
     }
-}
-
-/// True for errors that another way would not change.
-fn is_final(e: &MediaError) -> bool {
-    matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
 }
 
 fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<Audio>, MediaError> {

@@ -41,7 +41,7 @@ fn the_caller_s_own_work_between_frames_is_no_stall() {
     let bench = Bench::new();
     let context = bench.context();
     let (file, deadline) = (folder.join("h264-10bit-200p.mp4"), Instant::now() + Duration::from_secs(60));
-    let mut reader = super::reader::Reader::open(&file, super::reader::Track::Video, deadline, &context).unwrap();
+    let mut reader = super::reader::Reader::open(&file, super::track::Track::Video, deadline, &context).unwrap();
     reader.play().unwrap();
     reader.patience = Duration::from_millis(300);
     for _ in 0..3 {

@@ -19,8 +19,9 @@ use super::exact::sound;
 use super::joint::Stream;
 use super::limits::MAX_CLIP_US;
 use super::mux::{VideoPacket, VideoTrack, write};
-use super::reader::{Decoded, Reader, Track};
+use super::reader::{Decoded, Reader};
 use super::splice::{Ends, Splice, splice};
+use super::track::Track;
 use super::uniform::{open_at, open_track_at};
 use super::verify::{Look, Written};
 
@@ -29,7 +30,7 @@ use super::verify::{Look, Written};
 pub(crate) enum Stop {
     /// The span can be encoded instead. The word says why; none if copying was not asked for.
     Fallback(Option<&'static str>),
-    /// It cannot.
+    /// Something went wrong on the way.
     Failed(MediaError),
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::reader::{Reader, Track};
+use super::reader::Reader;
 use super::tests::{Bench, media_folder};
+use super::track::Track;
 use super::verify::Look;
 use super::*;
 

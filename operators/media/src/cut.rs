@@ -178,7 +178,7 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
     };
     let why = match copied {
         Ok(clip) => return Ok(clip),
-        Err(Stop::Failed(e)) if matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck") => return Err(e),
+        Err(Stop::Failed(e)) if e.is_final() => return Err(e),
         Err(Stop::Failed(e)) => {
             tracing::warn!(file = %local.path.display(), error = %e, "Packets cannot be copied; encoding the clip");
             Some("copy_failed")
@@ -200,8 +200,7 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
     Ok(Clip { fallback: why, ..finished(bytes, &written, CutMode::Exact) })
 }
 
-/// Makes and checks a clip of copied packets. A clip that does not pass is no answer: the caller encodes instead, unless that would be no answer
-/// either.
+/// Makes and checks a clip of copied packets. A clip that does not pass is no answer: the caller encodes instead.
 fn copied(source: &Source, settings: &CutSettings, ends: Ends) -> Result<Clip, Stop> {
     let (bytes, written) = copying(source, settings, ends)?;
     refuse_larger(bytes.len() as u64, settings)?;

@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::fetch::localize;
 use super::grid::{GridStats, Progress, WHOLE_NS};
 use super::packets::packets;
-use super::reader::{Decoded, Reader, Track};
+use super::reader::{Decoded, Reader};
 use super::small::Shrinker;
 use super::sniff::sniff;
+use super::track::Track;
 use super::{Frame, MediaContext, MediaError};
 
 /// Gives every frame to `visit` in order of time, as PySceneDetect sees it: the longer side at most 256 pixels. A frame that is not later than the one before is

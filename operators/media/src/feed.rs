@@ -38,36 +38,28 @@ const BEFORE_SEEK: usize = usize::MAX;
 const AFTER_SEEK: usize = usize::MAX - 1;
 
 impl Feed {
-    /// For a plan over the packets' units.
-    pub fn new(packets: Arc<Packets>, plan: &Plan) -> Self {
+    /// For a plan over the packets' units. So that the cost of a part of a video does not grow with the video, `seeks` begins with a seek, if the part is not
+    /// at the beginning, and `ends` ends the stream behind the last packet that is kept.
+    pub fn new(packets: Arc<Packets>, plan: &Plan, seeks: bool, ends: bool) -> Self {
         let wanted = |u: &&Unit| u.time_ns.is_none_or(|t| plan.picks_ns.binary_search(&t).is_ok());
-        let kept = packets.units.iter().zip(&plan.keep).filter(|(_, keep)| **keep).map(|(unit, _)| unit);
-        let unwanted = kept.filter(|u| !wanted(u)).filter_map(|u| u.raw_pts).collect();
+        let kept = || packets.units.iter().zip(&plan.keep).filter(|(_, keep)| **keep).map(|(unit, _)| unit);
+        let unwanted = kept().filter(|u| !wanted(u)).filter_map(|u| u.raw_pts).collect();
+        let first = kept().next().and_then(|unit| unit.time_ns);
+        let seek_ns = first.filter(|t| seeks && *t > SEEK_FROM_US * 1000);
         // Beside other streams the queue must see every packet: one that gets nothing for a while lets the others fill up, and the demuxer, which has
         // nowhere to put their packets, never comes to ours.
         let behind_queue = packets.streams.len() != 1;
-        let keep = plan.keep.clone();
         Feed {
-            packets,
-            keep,
             unwanted,
             behind_queue,
-            seek_ns: None,
-            next: AtomicUsize::new(0),
-            last: None,
+            seek_ns,
+            next: AtomicUsize::new(if seek_ns.is_some() { BEFORE_SEEK } else { 0 }),
+            last: plan.keep.iter().rposition(|keep| *keep).filter(|_| ends),
+            keep: plan.keep.clone(),
+            packets,
             failed: AtomicBool::new(false),
             decoded: AtomicU64::new(0),
         }
-    }
-
-    /// For a plan over a part of a video, so that the cost of the part does not grow with the video: `seeks` begins with a seek, if the part is not at the
-    /// beginning; `ends` ends the stream behind the last packet that is kept.
-    pub fn of_part(packets: Arc<Packets>, plan: &Plan, seeks: bool, ends: bool) -> Self {
-        let first = packets.units.iter().zip(&plan.keep).find(|(_, keep)| **keep).and_then(|(unit, _)| unit.time_ns);
-        let seek_ns = first.filter(|t| seeks && *t > SEEK_FROM_US * 1000);
-        let next = AtomicUsize::new(if seek_ns.is_some() { BEFORE_SEEK } else { 0 });
-        let last = plan.keep.iter().rposition(|keep| *keep).filter(|_| ends);
-        Feed { seek_ns, next, last, ..Feed::new(packets, plan) }
     }
 
     /// Where the reader must seek to before anything else.

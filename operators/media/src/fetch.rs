@@ -8,7 +8,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use futures::StreamExt;
@@ -16,7 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempPath;
 
 use super::limits::{MAX_REMOTE_BYTES, MAX_REMOTE_COPIES, MAX_REMOTE_COPY_BYTES, POLL, UPLOAD_WAIT};
-use super::{MediaContext, MediaError};
+use super::{MediaContext, MediaError, locked};
 
 /// A file that can be opened here, and what names its content.
 pub(crate) struct Local {
@@ -90,10 +90,6 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         locked(&self.copies.fetching).remove(self.uri);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Copies {

@@ -16,8 +16,9 @@ use super::fetch::localize;
 use super::packets::{Packets, is_short, packets};
 use super::picture::Converter;
 use super::plan::{Plan, Sampling, plan};
-use super::reader::{Decoded, Reader, Track};
+use super::reader::{Decoded, Reader};
 use super::sniff::{Kind, sniff};
+use super::track::Track;
 use super::uniform::open_at;
 use super::{Frame, MediaContext, MediaError};
 
@@ -197,11 +198,6 @@ pub fn sample(
     pass.whole(&packets, plan.as_ref())
 }
 
-/// True for errors that another pass would not change.
-fn is_final(e: &MediaError) -> bool {
-    matches!(e.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
-}
-
 /// How a planned pass went.
 enum Followed {
     Done(GridStats),
@@ -245,9 +241,9 @@ impl Pass<'_> {
 
     fn follow(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Followed, MediaError> {
         let ends_early = self.settings.span_ns.1 < packets.end_ns;
-        let feed = Arc::new(Feed::of_part(Arc::clone(packets), plan, self.kind.seeks_exactly(), ends_early));
+        let feed = Arc::new(Feed::new(Arc::clone(packets), plan, self.kind.seeks_exactly(), ends_early));
         let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
-            Err(e) if !is_final(&e) => return Ok(Followed::Not("the decoder does not start")),
+            Err(e) if !e.is_final() => return Ok(Followed::Not("the decoder does not start")),
             reader => match reader? {
                 Some(reader) => reader,
                 None => return Ok(Followed::Not("the file cannot be sought")),
@@ -261,7 +257,7 @@ impl Pass<'_> {
                 break; // whatever is left belongs to no wanted frame
             }
             let frame = match reader.next() {
-                Err(e) if !is_final(&e) => return Ok(Followed::Not("no frame was decoded")),
+                Err(e) if !e.is_final() => return Ok(Followed::Not("no frame was decoded")),
                 frame => frame?,
             };
             // Whatever came before this frame was decoded without an error: frames come in the order in which they are decoded, or later.

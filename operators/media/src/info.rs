@@ -14,8 +14,9 @@ use super::limits::MAX_KEY_FRAMES;
 use super::packets::packets;
 use super::picture::Geometry;
 use super::plan::Unit;
-use super::reader::{Reader, Track};
+use super::reader::Reader;
 use super::sniff::sniff;
+use super::track::Track;
 use super::{MediaContext, MediaError};
 
 /// What [`probe`] finds out.

@@ -8,6 +8,7 @@
 //! [`GridStats::decode_errors`] counts them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 mod at;
@@ -48,8 +49,10 @@ mod sps;
 mod store;
 mod structure;
 mod teardown;
+mod track;
 mod uniform;
 mod verify;
+mod watch;
 
 pub use at::{NotShown, Shown, frames_at};
 pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, cut};
@@ -112,6 +115,16 @@ impl MediaError {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         MediaError { code, message: message.into() }
     }
+
+    /// True for errors that another way of doing the same would not change.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
+    }
+}
+
+/// What a lock guards, whatever became of a thread that held it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a call into the plane may use, and how long it may take.

@@ -15,8 +15,10 @@ use gstreamer as gst;
 
 use super::limits::{END_WAIT, MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::plan::Unit;
-use super::reader::{Demuxers, clock_time, is_demuxer, make, pixels_of};
+use super::reader::{clock_time, make};
 use super::structure::{Shape, Syntax, orderly};
+use super::track::pixels_of;
+use super::watch::{Demuxers, is_demuxer};
 use super::{MediaContext, MediaError, runtime, teardown};
 
 /// What the packets of the chosen video stream say.

@@ -6,10 +6,9 @@
 //! What can go wrong: GStreamer ends damaged and truncated files with a normal end of stream; callers hold what came against
 //! [`super::packets`].
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -21,38 +20,11 @@ use gstreamer_video as gst_video;
 use super::feed::Feed;
 use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT, SPEECH_RATE};
+use super::limits::{END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT};
 use super::sniff::sniff;
-use super::{MediaContext, MediaError, runtime, teardown};
-
-/// Which elementary stream is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Track {
-    /// The video stream with the most pixels; the first of equals.
-    Video,
-    /// The first audio stream, as interleaved samples of one or two channels.
-    Audio,
-    /// The first audio stream, as one channel of [`SPEECH_RATE`] samples per second.
-    Speech,
-    /// The packets of the first video stream, parsed but not decoded. Their times are those of pictures, before edit lists hide some.
-    VideoPackets,
-    /// The packets of the first audio stream.
-    AudioPackets,
-}
-
-impl Track {
-    /// What the caps of its stream begin with.
-    fn prefix(self) -> &'static str {
-        match self {
-            Track::Video | Track::VideoPackets => "video/",
-            Track::Audio | Track::Speech | Track::AudioPackets => "audio/",
-        }
-    }
-
-    fn decodes(self) -> bool {
-        !matches!(self, Track::VideoPackets | Track::AudioPackets)
-    }
-}
+use super::track::{Track, audio_caps, chosen, link_when_added, select_one, speech_caps, stream_type};
+use super::watch::{Seen, is_demuxer, watch_ends, watch_sink};
+use super::{MediaContext, MediaError, locked, runtime, teardown};
 
 /// A decoded frame or block of samples with its place in stream time.
 pub(crate) struct Decoded {
@@ -65,51 +37,6 @@ pub(crate) struct Decoded {
     /// Errors that the decoder had reported when this came out of it, since the last seek. Counted by the thread that decodes, so that it does not depend on how
     /// far the decoder is ahead of the caller. 0 in a pass over a plan, which ends at the first error.
     pub errors: u64,
-}
-
-/// What the streaming threads tell the caller.
-#[derive(Default)]
-struct Seen {
-    orientation: Mutex<Option<Orientation>>,
-    errors: Arc<AtomicU64>,
-    /// See [`Decoded::errors`], of what waits in the sink.
-    stamps: Mutex<VecDeque<u64>>,
-    /// Outputs of demuxers, and those of them that have come to their end.
-    outputs: AtomicU64,
-    ended: AtomicU64,
-    demuxers: Demuxers,
-}
-
-/// The demuxers of a pipeline.
-#[derive(Default)]
-pub(crate) struct Demuxers(Mutex<Vec<gst::glib::WeakRef<gst::Element>>>);
-
-impl Demuxers {
-    /// One more.
-    pub fn add(&self, demuxer: &gst::Element) {
-        locked(&self.0).push(demuxer.downgrade());
-    }
-
-    /// Each of those that are left has stopped reading. With no stream found, nothing will come. `parsebin` loses the error of a demuxer that gives up while it
-    /// is being tried; its task tells.
-    pub fn gave_up(&self) -> bool {
-        let stopped = |pad: gst::Pad| pad.mode() == gst::PadMode::Pull && pad.task_state() == gst::TaskState::Paused;
-        let mut left = 0;
-        let all = locked(&self.0).iter().filter_map(|d| d.upgrade()).all(|demuxer| {
-            left += 1;
-            demuxer.static_pad("sink").is_some_and(stopped)
-        });
-        all && left > 0
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether it takes a container apart.
-pub(crate) fn is_demuxer(element: &gst::Element) -> bool {
-    element.factory().and_then(|f| f.metadata("klass").map(|k| k.contains("Demuxer"))).unwrap_or(false)
 }
 
 /// See the module's documentation.
@@ -515,131 +442,13 @@ impl<'a> Reader<'a> {
 
     /// How the picture must be turned for display.
     pub fn orientation(&self) -> Orientation {
-        self.seen.orientation.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Orientation::Identity)
+        locked(&self.seen.orientation).unwrap_or(Orientation::Identity)
     }
 
     /// Errors that the decoder concealed so far, since the last seek.
     pub fn decode_errors(&self) -> u64 {
         self.seen.errors.load(Ordering::Relaxed)
     }
-}
-
-/// The stream of a collection that [`Track`] means.
-pub(crate) fn chosen(collection: &gst::StreamCollection, track: Track) -> Option<gst::glib::GString> {
-    let wanted = stream_type(track);
-    let mut best: Option<(i64, gst::glib::GString)> = None;
-    for stream in collection.iter().filter(|s| s.stream_type().contains(wanted)) {
-        let size = stream.caps().as_ref().map_or(0, pixels_of);
-        if let Some(id) = stream.stream_id()
-            && best.as_ref().is_none_or(|(most, _)| size > *most)
-        {
-            best = Some((size, id));
-        }
-    }
-    best.map(|(_, id)| id)
-}
-
-/// Pixels of a picture by its caps, 0 if they do not say.
-pub(crate) fn pixels_of(caps: &gst::Caps) -> i64 {
-    let Some(s) = caps.structure(0) else { return 0 };
-    i64::from(s.get::<i32>("width").unwrap_or(0)) * i64::from(s.get::<i32>("height").unwrap_or(0))
-}
-
-fn stream_type(track: Track) -> gst::StreamType {
-    match track {
-        Track::Video | Track::VideoPackets => gst::StreamType::VIDEO,
-        Track::Audio | Track::Speech | Track::AudioPackets => gst::StreamType::AUDIO,
-    }
-}
-
-fn select_one(decode: &gst::Element, track: Track) {
-    decode.connect("select-stream", false, move |values| {
-        let wanted = (|| {
-            let collection = values.get(1)?.get::<gst::StreamCollection>().ok()?;
-            let stream = values.get(2)?.get::<gst::Stream>().ok()?;
-            Some(chosen(&collection, track) == stream.stream_id())
-        })();
-        Some(i32::from(wanted.unwrap_or(false)).to_value())
-    });
-}
-
-fn link_when_added(decode: &gst::Element, first: &gst::Element, track: Track) {
-    let prefix = track.prefix();
-    let first = first.downgrade();
-    decode.connect_pad_added(move |_, pad| {
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let fits = caps.structure(0).is_some_and(|s| s.name().starts_with(prefix));
-        let Some(target) = first.upgrade().and_then(|s| s.static_pad("sink")) else { return };
-        if fits && !target.is_linked() {
-            // A failed link shows as "not-linked" on the bus, which becomes a typed error.
-            let _ = pad.link(&target);
-        }
-    });
-}
-
-/// Interleaved 16-bit samples of one or two channels: what every encoder takes.
-fn audio_caps() -> gst::Caps {
-    gst::Caps::builder("audio/x-raw")
-        .field("format", "S16LE")
-        .field("layout", "interleaved")
-        .field("channels", gst::IntRange::new(1, 2))
-        .build()
-}
-
-/// What speech recognition takes.
-fn speech_caps() -> gst::Caps {
-    gst::Caps::builder("audio/x-raw")
-        .field("format", "S16LE")
-        .field("layout", "interleaved")
-        .field("channels", 1)
-        .field("rate", SPEECH_RATE as i32)
-        .build()
-}
-
-/// Counts the outputs of a demuxer, and those that end.
-fn watch_ends(demuxer: &gst::Element, seen: &Arc<Seen>) {
-    let seen = Arc::clone(seen);
-    demuxer.connect_pad_added(move |_, pad| {
-        seen.outputs.fetch_add(1, Ordering::Relaxed);
-        let seen = Arc::clone(&seen);
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            if let Some(gst::PadProbeData::Event(event)) = &info.data
-                && event.type_() == gst::EventType::Eos
-            {
-                seen.ended.fetch_add(1, Ordering::Relaxed);
-            }
-            gst::PadProbeReturn::Ok
-        });
-    });
-}
-
-/// `stamped`: each buffer that comes here is taken from the sink.
-fn watch_sink(sink: &gst_app::AppSink, seen: &Arc<Seen>, stamped: bool) {
-    let Some(pad) = sink.static_pad("sink") else { return };
-    let seen = Arc::clone(seen);
-    let mask = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::BUFFER;
-    pad.add_probe(mask, move |_, info| {
-        match &info.data {
-            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::FlushStop => {
-                // A seek: nothing that came before it was taken, and nothing decodes at this moment.
-                seen.errors.store(0, Ordering::Relaxed);
-                locked(&seen.stamps).clear();
-            }
-            Some(gst::PadProbeData::Event(event)) => {
-                if let gst::EventView::Tag(tag) = event.view()
-                    && tag.tag().get::<gst::tags::ImageOrientation>().is_some()
-                {
-                    let turned = gst_video::VideoOrientationMethod::from_tag(tag.tag()).unwrap_or(Orientation::Identity);
-                    *seen.orientation.lock().unwrap_or_else(PoisonError::into_inner) = Some(turned);
-                }
-            }
-            Some(gst::PadProbeData::Buffer(_)) if stamped => {
-                locked(&seen.stamps).push_back(seen.errors.load(Ordering::Relaxed));
-            }
-            _ => {}
-        }
-        gst::PadProbeReturn::Ok
-    });
 }
 
 pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {

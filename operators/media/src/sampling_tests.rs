@@ -10,8 +10,9 @@ use gstreamer as gst;
 use super::packets::packets;
 use super::picture::Converter;
 use super::plan::plan;
-use super::reader::{Reader, Track};
+use super::reader::Reader;
 use super::tests::{Bench, media_folder};
+use super::track::Track;
 use super::*;
 
 const SIDE: u32 = 96;

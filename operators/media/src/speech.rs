@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use super::fetch::localize;
 use super::limits::{MAX_SPEECH_US, SPEECH_RATE};
-use super::reader::{Decoded, Track};
+use super::reader::Decoded;
 use super::sniff::sniff;
+use super::track::Track;
 use super::uniform::open_track_at;
 use super::{MediaContext, MediaError};
 

@@ -17,8 +17,9 @@ use super::fetch::localize;
 use super::limits::{MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
 use super::packets::packets;
 use super::picture::{Converter, Geometry, fit, shrink};
-use super::reader::{Decoded, Reader, Track};
+use super::reader::{Decoded, Reader};
 use super::sniff::{Kind, sniff};
+use super::track::Track;
 use super::{Frame, MediaContext, MediaError};
 
 /// `count` uniformly spaced frames of `[start_us, end_us)`, first and last included (fewer if the span has fewer frames; one: the first), with the

@@ -15,8 +15,9 @@ use gstreamer_video::VideoOrientationMethod as Orientation;
 use gstreamer_video::prelude::*;
 
 use super::picture::{Converter, Geometry, fit};
-use super::reader::{Reader, Track};
+use super::reader::Reader;
 use super::resize::{Layout, Resize, TargetSize};
+use super::track::Track;
 use super::{Frame, MediaContext, MediaError};
 
 /// Two ticks of the clip's time base: what rounding may cost.

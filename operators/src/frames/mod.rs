@@ -1,6 +1,7 @@
 //! Embeddings and scores of frames.
 
 pub mod descriptor;
+mod embed_columns;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod frame_classifier;

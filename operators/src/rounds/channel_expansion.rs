@@ -24,6 +24,7 @@ use super::ids::{channel_columns, video_columns};
 use super::places::{Place, Reader, payload};
 use super::planning::{Looked, Planner, ROLES, Summary, is_medical, split};
 use crate::sources::files::{Files, is_url};
+use crate::sources::videos::absolute;
 
 /// Columns that the step makes itself.
 const OWN: [&str; 4] = ["video_id", "channel_id", "is_medical", "expansion_round"];
@@ -173,8 +174,8 @@ impl Operator for ChannelExpansion {
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         let output = context.resources.get(OutputPlace::default);
         let ledger = match &self.ledger {
-            Some(given) => super::absolute(context.paths, given)?,
-            None if output.0.is_empty() => super::absolute(context.paths, &format!("_curette/rounds/{}", context.step))?,
+            Some(given) => absolute(context.paths, given)?,
+            None if output.0.is_empty() => absolute(context.paths, &format!("_curette/rounds/{}", context.step))?,
             None => format!("{}/_curette/rounds/{}", output.0.trim_end_matches('/'), context.step),
         };
         let rule = Rule { min_videos: self.min_videos, min_share: self.min_share };
@@ -185,7 +186,7 @@ impl Operator for ChannelExpansion {
         Ok(Runtime::Source(Box::new(ExpansionSource {
             step: context.step.to_owned(),
             planner: Planner {
-                places: [super::absolute(context.paths, &self.catalogue)?, super::absolute(context.paths, &self.medical)?],
+                places: [absolute(context.paths, &self.catalogue)?, absolute(context.paths, &self.medical)?],
                 ledger: Ledger::new(ledger, meaning),
                 rule,
                 keep_medical: self.keep_medical,

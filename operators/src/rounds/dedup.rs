@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, Carried, carry};
 use super::places::{Place, Reader, payload};
 use crate::sources::files::{Files, is_url};
+use crate::sources::videos::absolute;
 use crate::tables::cast;
 use crate::tables::parts::Parts;
 
@@ -118,7 +119,7 @@ impl Operator for Dedup {
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         Ok(Runtime::Source(Box::new(DedupSource {
             step: context.step.to_owned(),
-            place: super::absolute(context.paths, &self.table)?,
+            place: absolute(context.paths, &self.table)?,
             config: self.clone(),
             files: context.resources.get(Files::default),
             notes: Mutex::default(),

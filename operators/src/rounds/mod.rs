@@ -9,17 +9,3 @@ pub mod dedup;
 pub mod ids;
 pub mod places;
 pub mod planning;
-
-use curette_engine::operator::{OperatorError, Paths};
-
-use crate::sources::files::is_url;
-
-/// An absolute path, or a URL as it is.
-fn absolute(paths: &Paths, given: &str) -> Result<String, OperatorError> {
-    let given = given.strip_prefix("file://").unwrap_or(given);
-    if is_url(given) {
-        return Ok(given.to_owned());
-    }
-    let full = std::path::absolute(paths.resolve(given)).map_err(|e| OperatorError::new(format!("`{given}`: {e}")))?;
-    full.into_os_string().into_string().map_err(|p| OperatorError::new(format!("{} is not UTF-8", p.to_string_lossy())))
-}
