@@ -20,7 +20,8 @@
 //! | `table`, `actions` | open, create, state, commit; the retry loop |
 //! | `generation` | a new version of the table: old rows removed logically, old versions still readable |
 //! | `orphans` | deletes files that no log entry ever named |
-//! | `read` | reads small tables back |
+//! | `read` | reads tables back, from stores only the columns that are asked for |
+//! | `pages` | where in a file the values of a column may be |
 //! | `jsonl` | the other format: one file per split, replaced as a whole |
 //! | `killpoint` | where tests kill the process |
 //!
@@ -40,6 +41,7 @@ mod jsonl;
 pub mod killpoint;
 pub(crate) mod location;
 mod orphans;
+mod pages;
 mod read;
 mod record;
 mod schema;
@@ -58,6 +60,8 @@ pub use folder::Folder;
 pub use jsonl::{JsonlDir, SplitFile};
 pub use killpoint::kill_point;
 pub use orphans::Orphans;
+pub use parquet::arrow::arrow_reader::RowSelection;
+pub use pages::Pages;
 pub use read::{Batches, TableFile, parquet_reader};
 pub use schema::table_schema;
 pub use shard::{Shard, ShardWriter};

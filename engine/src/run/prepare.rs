@@ -374,6 +374,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
                         row_group_bytes: *row_group_bytes,
                         zstd_level: *zstd_level,
                         dictionary_columns: ids.collect(),
+                        page_rows: None,
                     },
                     id,
                 )
@@ -390,6 +391,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
             row_group_bytes: SYSTEM_ROW_GROUP_BYTES,
             zstd_level: SYSTEM_ZSTD_LEVEL,
             dictionary_columns: ["root_id", "step", "operator", "code"].map(String::from).to_vec(),
+            page_rows: None,
         };
         out.push((name.into(), below(name), Wanted::Table(spec, None)));
     }
