@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::surroundings;
 use crate::config::Section;
 use crate::config::schema::Validator;
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, did_you_mean};
 use crate::graph::{EngineSettings, PipelineSettings, RuntimeSettings};
 
 /// Longest name of a pipeline or step.
@@ -66,6 +66,27 @@ pub(super) fn pipeline(
         diagnostics.push(Diagnostic::new(Code::OutOfRange, problem, span, "no known store").help(surroundings::STORES));
     }
     parse("`[pipeline]`", text, section, unknown, diagnostics)
+}
+
+/// The steps that `reference` counts, and where they are named.
+pub(super) fn counted_steps(section: Option<&Section<'_>>) -> Vec<(String, Range<usize>)> {
+    let table = |value: &Spanned<DeValue<'_>>, key: &str| value.get_ref().as_table().and_then(|t| t.get(key)).cloned();
+    let reference = section.and_then(|s| s.table.get_ref().get("reference"));
+    let Some(counts) = reference.and_then(|r| table(r, "rows_out")) else { return Vec::new() };
+    let names = counts.get_ref().as_table().into_iter().flatten();
+    names.map(|(name, _)| (name.get_ref().to_string(), name.span())).collect()
+}
+
+/// Every counted step must be one.
+pub(super) fn steps_are_there(counted: &[(String, Range<usize>)], steps: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+    for (name, span) in counted.iter().filter(|(name, _)| !steps.contains(&name.as_str())) {
+        let message = format!("`reference.rows_out` counts a step `{name}`, which there is not");
+        let d = Diagnostic::new(Code::UnknownInput, message, span.clone(), "unknown step");
+        diagnostics.push(match did_you_mean(name, steps.iter().copied()) {
+            Some(near) => d.help(format!("did you mean `{near}`?")),
+            None => d.help(format!("the steps are: {}", steps.join(", "))),
+        });
+    }
 }
 
 pub(super) fn engine(
