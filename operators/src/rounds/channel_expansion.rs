@@ -37,7 +37,7 @@ const COST_OF_A_ROW: u64 = 1024;
 ///
 /// Reads two tables that are there before the run: `catalogue` (every record) and `medical` (the records that were found medical, say by
 /// `keyword_filter` and `text_classifier` in another pipeline). Each may be an output table of a pipeline, a Parquet file or a folder of Parquet
-/// files. A video counts once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a
+/// files, on a disk or in a store (`s3://bucket/prefix`), of which only the ends of files and the columns that are used are fetched. A video counts once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a
 /// channel of its own; one without an id is left out, and the run says how many were.
 ///
 /// The decision is made in rounds. A round is whatever files are new in the two tables (or gone from them) since the round before, taken together:
@@ -295,7 +295,7 @@ impl Source for ExpansionSource {
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
         let payloads = items.iter().map(|item| payload::<Payload>(&self.step, item)).collect::<Result<Vec<_>, _>>()?;
         let places: Vec<Vec<Place>> = payloads.iter().map(|p| p.places.clone()).collect();
-        let tables = self.planner.tables();
+        let tables = self.planner.tables(&self.files);
         let reader = Reader {
             tables: &tables,
             files: &self.files,

@@ -10,6 +10,7 @@
 //! the limits.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
 use curette_engine::cluster::Workers;
@@ -107,21 +108,21 @@ struct Seen<'a> {
 
 impl Planner {
     /// The tables, each by itself, so that one that is missing can be named.
-    pub fn tables(&self) -> [Result<Parts, String>; 2] {
-        self.places.each_ref().map(|place| Parts::open(place))
+    pub fn tables(&self, files: &Files) -> [Result<Parts, String>; 2] {
+        self.places.each_ref().map(|place| Parts::open(place, files))
     }
 
-    fn opened(&self) -> Result<[Parts; 2], OperatorError> {
+    fn opened(&self, files: &Files) -> Result<[Parts; 2], OperatorError> {
         let named = |role: usize, parts: Result<Parts, String>| {
             parts.map_err(|e| OperatorError::new(format!("`{}` {}: {e}", ROLES[role], self.places[role])))
         };
-        let [catalogue, medical] = self.tables();
+        let [catalogue, medical] = self.tables(files);
         Ok([named(0, catalogue)?, named(1, medical)?])
     }
 
     /// Looks at the tables and plans what is new. Writes nothing.
-    pub fn look(&self, files: &Files) -> Result<Looked, OperatorError> {
-        let tables = self.opened()?;
+    pub fn look(&self, files: &Arc<Files>) -> Result<Looked, OperatorError> {
+        let tables = self.opened(files)?;
         let state = self.ledger.state().map_err(failed)?;
         let mut now: BTreeMap<String, Part> = BTreeMap::new();
         for (role, table) in tables.iter().enumerate() {
@@ -180,7 +181,7 @@ impl Planner {
         state.files.keys().copied().filter(|number| !round.gone.contains(number)).collect()
     }
 
-    fn plan(&self, files: &Files, tables: &[Parts; 2], state: &State, round: &mut Round) -> Result<(), OperatorError> {
+    fn plan(&self, files: &Arc<Files>, tables: &[Parts; 2], state: &State, round: &mut Round) -> Result<(), OperatorError> {
         let (expansion, fed) = self.expand(files, tables, state, round)?;
         let Fed { medical: mut wanted, loaded, touched } = fed;
         round.touched = touched;
@@ -214,7 +215,7 @@ impl Planner {
     }
 
     /// Runs the dataflow over what is new and what is known of the channels that this may let in, together: the round is judged as a whole.
-    fn expand(&self, files: &Files, tables: &[Parts; 2], state: &State, round: &Round) -> Result<(Expansion, Fed), OperatorError> {
+    fn expand(&self, files: &Arc<Files>, tables: &[Parts; 2], state: &State, round: &Round) -> Result<(Expansion, Fed), OperatorError> {
         let (to, from) = bounded(QUEUE_BATCHES);
         std::thread::scope(|scope| {
             let feed = scope.spawn(move || self.feed(files, tables, state, round, to));
@@ -228,7 +229,7 @@ impl Planner {
 
     fn feed(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         state: &State,
         round: &Round,
@@ -283,7 +284,7 @@ impl Planner {
     /// Calls `each` for the rows of a file that have an id. One without a channel is a channel of its own.
     fn rows_of(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         file: &FileEntry,
         mut each: impl FnMut(Seen) -> Result<(), Failed>,
@@ -317,7 +318,7 @@ impl Planner {
     /// Reads the ids of videos that were found in known files only.
     fn name(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         state: &State,
         videos: &mut BTreeMap<(u64, u64), Listed>,
@@ -346,8 +347,8 @@ impl Planner {
     }
 
     /// Commits the pending round of a look: all of it or nothing.
-    pub fn settle(&self, files: &Files, number: u32, round: &Round) -> Result<(), OperatorError> {
-        let tables = self.opened()?;
+    pub fn settle(&self, files: &Arc<Files>, number: u32, round: &Round) -> Result<(), OperatorError> {
+        let tables = self.opened(files)?;
         kill_point("before_round");
         self.ledger.commit(number, round, |push| {
             for file in &round.files {
