@@ -368,7 +368,9 @@ fn oracle_of_rounds(rounds: &[[BTreeMap<String, Vec<Row>>; 2]], min_videos: u64,
             if n >= min_videos && n as f64 >= min_share * videos.len() as f64 {
                 good.insert(channel.clone());
             }
-            listed.extend(videos.iter().filter(|(_, v)| good.contains(channel) || v.0).map(|(id, _)| (channel.clone(), id.clone())));
+            listed.extend(
+                videos.iter().filter(|(_, v)| good.contains(channel) || v.0).map(|(id, _)| (channel.clone(), id.clone())),
+            );
         }
         out.clear();
         for (channel, id) in &listed {
@@ -415,11 +417,44 @@ fn files_that_come_change_and_go_are_what_sets_say_round_by_round() {
                 files.iter().filter(|(n, rows)| there.get(*n) != Some(rows)).for_each(|(n, rows)| write(&folder.join(n), rows));
             }
             history.push(now.clone());
-            let workers: &[&str] = if round % 2 == 0 { &["-w", "2", "--new-version"] } else { &["-w", "4", "--binary", "--new-version"] };
+            let workers: &[&str] =
+                if round % 2 == 0 { &["-w", "2", "--new-version"] } else { &["-w", "4", "--binary", "--new-version"] };
             let want = oracle_of_rounds(&history, rule.0, rule.1);
             same(&format!("{rule:?}, round {round}"), &want, &world.run("out", workers).0);
         }
     }
+}
+
+#[test]
+fn a_later_crawl_is_taken_up_by_a_plain_run_where_the_pipeline_says_so() {
+    let mut random = Random(5);
+    let (old, later) = (catalogue(300, 0, &mut random), catalogue(30, 300, &mut random));
+    let (_dir, world) = world(&old, &medical(&old), 2, 1, (2, 0.0));
+    let (file, output) = world.pipeline("out");
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let text = plain.replace("[pipeline]\n", "[pipeline]\non_new_inputs = \"new_version\"\n");
+    let run = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        curette().arg("run").arg(&file).args(["--quiet", "-w", "2"]).output().unwrap()
+    };
+    assert!(run(&text).status.success());
+    let first = listed(&output);
+    write(&world.folder.join("catalogue/later.parquet"), &later);
+    write(&world.folder.join("medical/later.parquet"), &medical(&later));
+    let refused = run(&plain);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("--new-version") && listed(&output) == first, "{said}");
+    // Killed when the new version has begun: the same command goes on with it.
+    std::fs::write(&file, &text).unwrap();
+    let killed = curette().arg("run").arg(&file).args(["--quiet"]).env("CURETTE_KILL_AT", "version_begun").output().unwrap();
+    assert!(!killed.status.success());
+    let done = run(&text);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let all = [old.clone(), later.clone()].concat();
+    same("all", &oracle(&all, &medical(&all), 2, 0.0), &listed(&output));
+    // Anything else that differs is still refused.
+    let other = run(&text.replace("split_max_items = 50", "split_max_items = 51"));
+    assert!(!other.status.success() && String::from_utf8_lossy(&other.stderr).contains("--new-version"));
 }
 
 #[test]

@@ -70,11 +70,19 @@ pub(super) fn pipeline(
 
 /// The steps that `reference` counts, and where they are named.
 pub(super) fn counted_steps(section: Option<&Section<'_>>) -> Vec<(String, Range<usize>)> {
-    let table = |value: &Spanned<DeValue<'_>>, key: &str| value.get_ref().as_table().and_then(|t| t.get(key)).cloned();
-    let reference = section.and_then(|s| s.table.get_ref().get("reference"));
-    let Some(counts) = reference.and_then(|r| table(r, "rows_out")) else { return Vec::new() };
-    let names = counts.get_ref().as_table().into_iter().flatten();
+    let counts = section
+        .and_then(|s| s.table.get_ref().get("reference"))
+        .and_then(|reference| inner(reference)?.get("rows_out"))
+        .and_then(inner);
+    let names = counts.into_iter().flat_map(|counts| counts.iter());
     names.map(|(name, _)| (name.get_ref().to_string(), name.span())).collect()
+}
+
+fn inner<'v, 't>(value: &'v Spanned<DeValue<'t>>) -> Option<&'v DeTable<'t>> {
+    match value.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
 }
 
 /// Every counted step must be one.

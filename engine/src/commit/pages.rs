@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
-use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::error::CommitError;
 use super::location::block_on;
+use super::store_file::StoreFile;
 use super::table::Table;
 
 /// Stretches of a file's rows, one behind the other, with the bounds of a column in each.
@@ -56,8 +56,11 @@ impl Table {
                 .map_err(|e| error(e.to_string()))
                 .and_then(|file| ArrowReaderMetadata::load(&file, options).map_err(|e| error(e.to_string())))?,
             None => {
-                let mut reader = ParquetObjectReader::new(Arc::clone(&self.location.store), self.location.file(name));
-                block_on(ArrowReaderMetadata::load_async(&mut reader, options)).map_err(|e| error(e.to_string()))?
+                let loaded = async {
+                    let mut file = StoreFile::find(Arc::clone(&self.location.store), self.location.file(name)).await?;
+                    ArrowReaderMetadata::load_async(&mut file, options).await
+                };
+                block_on(loaded).map_err(|e| error(e.to_string()))?
             }
         };
         pages_of(&metadata, column).map_err(|e| error(e.to_string()))

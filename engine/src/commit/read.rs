@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 use futures::{Stream, StreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::ChunkReader;
@@ -22,6 +22,7 @@ use parquet::file::reader::ChunkReader;
 use super::error::CommitError;
 use super::generation::LiveFile;
 use super::location::block_on;
+use super::store_file::StoreFile;
 use super::table::Table;
 
 /// Rows per batch that is read, unless the reader asks for another number.
@@ -114,8 +115,8 @@ impl Table {
                 parquet_reader(file, columns, batch_rows, rows).map(Rows::OnDisk)
             }
             None => {
-                let reader = ParquetObjectReader::new(Arc::clone(&self.location.store), self.location.file(name));
-                block_on(rows_in_store(reader, columns, batch_rows, rows)).map(Rows::InStore)
+                let file = StoreFile::find(Arc::clone(&self.location.store), self.location.file(name));
+                block_on(async { rows_in_store(file.await?, columns, batch_rows, rows).await }).map(Rows::InStore)
             }
         };
         reader.map_err(|e| error(e.to_string()))
@@ -140,12 +141,13 @@ impl Iterator for Rows {
 }
 
 async fn rows_in_store(
-    reader: ParquetObjectReader,
+    reader: StoreFile,
     columns: Option<&[String]>,
     batch_rows: usize,
     rows: Option<RowSelection>,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch, ParquetError>> + Send>>, ParquetError> {
-    let mut builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options(&rows)).await?.with_batch_size(batch_rows);
+    let mut builder =
+        ParquetRecordBatchStreamBuilder::new_with_options(reader, options(&rows)).await?.with_batch_size(batch_rows);
     if let Some(names) = columns {
         let fields = builder.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();

@@ -132,6 +132,12 @@ mod tests {
         split          18         10         25          8          0  no_run_long_enough 8, odd 1 (error, kept)
         ");
         let reference = Reference { source: "the paper, Figure 4".into(), rows_out: [("probe".to_owned(), 37_000)].into() };
-        insta::assert_snapshot!(funnel.beside(Some(&reference)).text(), @"");
+        insta::assert_snapshot!(funnel.beside(Some(&reference)).text(), @r"
+        step           in       kept        out  reference   rejected     errors  why
+        videos         22         22         22          -          0          0
+        probe          22         18         18      37000          0          4  not_a_video 3 (error), empty_file 1 (error)
+        split          18         10         25          -          8          0  no_run_long_enough 8, odd 1 (error, kept)
+        reference: rows out of these steps in the paper, Figure 4
+        ");
     }
 }

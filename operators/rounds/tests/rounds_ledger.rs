@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use curette_rounds::{Counts, ids};
 use curette_rounds::expand::{Qualified, Record};
 use curette_rounds::ledger::{FileEntry, Ledger, LedgerError, Listed, Round, State, Touched, Which};
+use curette_rounds::{Counts, ids};
 
 fn file(number: i32, name: &str) -> FileEntry {
     FileEntry { number, name: name.into(), identity: format!("{name} as it is"), rows: 3 }
@@ -73,7 +73,7 @@ fn rounds_come_back_as_they_were_put_in_and_places_of_files_that_are_gone_do_not
     };
     let both = [((1, 0), record(u64::MAX, 7)), ((2, 0), record(u64::MAX, 9))];
     assert_eq!(seen(Which::Channels(&BTreeSet::from([1, u64::MAX]))), both, "the file of channel 1 is gone");
-    assert_eq!(seen(Which::Channels(&BTreeSet::from([2]))), []);
+    assert!(seen(Which::Channels(&BTreeSet::from([2]))).is_empty());
     assert_eq!(seen(Which::Files(&BTreeSet::from([0, 2]))), both[1..]);
 }
 
@@ -83,7 +83,9 @@ fn looking_up_few_channels_decodes_few_rows_whatever_the_round() {
     let ledger = Ledger::new(dir.path().join("ledger").to_str().unwrap(), "rule");
     // Of 1,000 channels, ids spread over all 64 bits, in no order; a second round comes later.
     let all: Vec<((i32, u64), Record)> = (0..120_000u64)
-        .map(|i| ((i32::from(i >= 100_000), i), record(ids::number(&(i * 7919 % 1000).to_string()), ids::number(&format!("v{i}")))))
+        .map(|i| {
+            ((i32::from(i >= 100_000), i), record(ids::number(&(i * 7919 % 1000).to_string()), ids::number(&format!("v{i}"))))
+        })
         .collect();
     let round = |n: i32| Round { files: vec![file(n, &format!("c/{n}.parquet"))], ..Round::default() };
     commit(&ledger, 0, &round(0), &all[..100_000]).unwrap();
@@ -101,7 +103,7 @@ fn looking_up_few_channels_decodes_few_rows_whatever_the_round() {
     assert_eq!(want.len(), 240);
     assert_eq!(got, want, "every record of these channels and no other");
     // A page or two for each of three channels in each of two rounds, of 120 pages.
-    assert!(decoded <= 12 * 1024 && decoded >= 240, "{decoded} rows were decoded");
+    assert!((240..=12 * 1024).contains(&decoded), "{decoded} rows were decoded");
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn files_of_killed_runs_go_with_the_round_that_they_were_made_for() {
         let name = format!("part-{}-00000.parquet", ulid::Ulid::from_parts(1, random));
         std::fs::copy(&copy, dir.path().join(name)).unwrap();
     };
-    [0, 1, 2].map(left);
+    [0, 1, 2].into_iter().for_each(left);
     commit(&ledger, 1, &second(), &[]).unwrap();
     assert_eq!(files(), 3, "two rounds, and the file of the round that is to come");
     assert_eq!(ledger.state().unwrap(), State::default().after(&first()).after(&second()));

@@ -215,7 +215,13 @@ impl Planner {
     }
 
     /// Runs the dataflow over what is new and what is known of the channels that this may let in, together: the round is judged as a whole.
-    fn expand(&self, files: &Arc<Files>, tables: &[Parts; 2], state: &State, round: &Round) -> Result<(Expansion, Fed), OperatorError> {
+    fn expand(
+        &self,
+        files: &Arc<Files>,
+        tables: &[Parts; 2],
+        state: &State,
+        round: &Round,
+    ) -> Result<(Expansion, Fed), OperatorError> {
         let (to, from) = bounded(QUEUE_BATCHES);
         std::thread::scope(|scope| {
             let feed = scope.spawn(move || self.feed(files, tables, state, round, to));

@@ -1,5 +1,7 @@
 //! Tables in a store are read as those on a disk, and no more of them than is needed.
 
+#![allow(clippy::print_stdout)]
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};

@@ -399,4 +399,4 @@ fn leads_back(entry: &std::fs::DirEntry, path: &LocalPath) -> bool {
 
 #[cfg(test)]
 #[path = "files_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use curette_engine::commit::StoreFile;
 use futures::{Stream, StreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -92,7 +93,7 @@ impl InStore {
     /// Reads the end of a file of `bytes` bytes.
     pub fn open(files: &Arc<Files>, uri: &str, bytes: u64, ask: Ask) -> Result<InStore, String> {
         let (store, path) = files.store(uri).map_err(|e| e.to_string())?;
-        let reader = ParquetObjectReader::new(store, path).with_file_size(bytes);
+        let reader = StoreFile::new(store, path, bytes);
         let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, ask.options);
         let builder = files.wait(uri, async move { Ok(builder.await) }).map_err(|e| e.to_string())?;
         let mut builder = builder.map_err(|e| e.to_string())?.with_batch_size(ask.batch_rows);

@@ -188,7 +188,7 @@ fn in_store(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wan
     let skip = (part.from > 0).then(|| RowSelector::skip(part.from as usize));
     let rows: Vec<RowSelector> = skip.into_iter().chain([RowSelector::select(part.rows as usize)]).collect();
     let ask = Ask {
-        column: &|name| wanted.place(name).is_some(),
+        column: &|name: &str| wanted.place(name).is_some(),
         batch_rows: part.rows as usize,
         rows: Some(rows.into()),
         group: Some(part.group),

@@ -13,8 +13,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use curette_engine::commit::{self, parquet_reader};
 use curette_engine::verdict::Problem;
-use parquet::file::metadata::PageIndexPolicy;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::file::metadata::PageIndexPolicy;
 
 use super::{Batches, files_in, kind_of, name_of};
 use crate::sources::files::{Files, is_url, split_name};
