@@ -4,6 +4,7 @@
 
 mod calibrate_quantile;
 mod calibrate_tau;
+mod eval;
 mod frames;
 mod head;
 mod label;
@@ -12,8 +13,10 @@ mod ops;
 mod pipeline;
 mod plan;
 mod probe;
+mod refilter;
 mod run;
 mod stats;
+mod sweep;
 mod train_head;
 
 use std::io::Write;
@@ -96,6 +99,12 @@ enum Verb {
     CalibrateTau(calibrate_tau::CalibrateTauArgs),
     /// Choose the limit of a score that drops a given share of the rows of a table.
     CalibrateQuantile(calibrate_quantile::CalibrateQuantileArgs),
+    /// Evaluate generated videos from CSV files: totals, agreement of raters, votes, macro scores, paired tests.
+    Eval(eval::EvalArgs),
+    /// Show what thresholds on stored scores would keep, alone and together, and which threshold keeps a wanted share.
+    Sweep(sweep::SweepArgs),
+    /// Decide the filters of a pipeline again from stored scores, and show which rows would be gained and lost. Writes nothing.
+    Refilter(refilter::RefilterArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -156,6 +165,9 @@ fn main() -> ExitCode {
         Verb::Head(args) => head::head(&args),
         Verb::CalibrateTau(args) => calibrate_tau::calibrate(&args),
         Verb::CalibrateQuantile(args) => calibrate_quantile::calibrate(&args),
+        Verb::Eval(args) => eval::eval(&args),
+        Verb::Sweep(args) => sweep::show(&args),
+        Verb::Refilter(args) => refilter::show(&args),
     };
     exit.into()
 }

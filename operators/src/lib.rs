@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod models;
 pub mod pixels;
 pub mod quality;
+pub mod refilter;
 pub mod registry;
 pub mod remote;
 pub mod rounds;
@@ -23,6 +24,7 @@ pub mod sources;
 pub mod span;
 pub mod speech;
 pub mod stats;
+pub mod sweep;
 pub mod tables;
 #[cfg(test)]
 pub mod testing;
