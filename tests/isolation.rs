@@ -104,7 +104,8 @@ fn a_crash_costs_one_row_and_names_its_signal() {
         assert_eq!(code, if fault == "hang" { "decoder_hung" } else { "decoder_crashed" });
         assert!(message.contains(says) && message.contains("probe"), "{message}");
         errors_expected.insert(victim.clone(), (code.clone(), message.clone()));
-        let codes = |of: &BTreeMap<String, (String, String)>| of.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect::<Vec<_>>();
+        let codes =
+            |of: &BTreeMap<String, (String, String)>| of.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect::<Vec<_>>();
         assert_eq!(codes(&errors), codes(&errors_expected), "{fault}: no other row is touched");
         let kept: Vec<String> = rows(&output.join("clips")).iter().map(|row| field(row, "video_id")).collect();
         assert_eq!(kept, good[1..], "{fault}");
@@ -114,7 +115,8 @@ fn a_crash_costs_one_row_and_names_its_signal() {
 #[cfg(target_os = "linux")]
 fn killed_in_the_middle(videos: &Path, output: &Path) -> (Child, i32) {
     let file = pipeline(videos, output, "decoder_processes = 1");
-    let run = run(&file).env("CURETTE_DECODER_FAULT", "bunny-480p=hang").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let run =
+        run(&file).env("CURETTE_DECODER_FAULT", "bunny-480p=hang").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let id = run.id();
     let child = wait_until("a decoder process", || {
         let all = children(id);

@@ -37,6 +37,9 @@ pub(crate) fn is_left_out(sample: &[u8]) -> bool {
     [5, 6].iter().any(|at| sample.get(*at..at + MARK.len()) == Some(MARK))
 }
 
+/// Gives the bytes from a place on.
+pub(crate) type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> Result<(), MediaError> + 'a;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Holes {
@@ -69,12 +72,7 @@ impl Holes {
     }
 
     /// Fills `out` with the bytes from `offset` on; `read` gives real ones.
-    pub fn read(
-        &self,
-        offset: u64,
-        out: &mut [u8],
-        read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), MediaError>,
-    ) -> Result<(), MediaError> {
+    pub fn read(&self, offset: u64, out: &mut [u8], read: &mut ReadAt) -> Result<(), MediaError> {
         let end = offset + out.len() as u64;
         out.fill(0);
         let first = self.made_up.partition_point(|(at, size)| at + u64::from(*size) <= offset);
