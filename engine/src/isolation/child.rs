@@ -141,8 +141,9 @@ fn fault(rows: &RecordBatch) {
         "hang" => loop {
             std::thread::park();
         },
-        // SAFETY: raises a signal in this process, which is what is asked for.
+        // SAFETY: gives a signal its default action and raises it in this process. Rust's own handler would return from a raised one.
         _ => unsafe {
+            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
             libc::raise(libc::SIGSEGV);
         },
     }

@@ -17,6 +17,7 @@ use super::wire::{Setup, encode_rows, encode_schema, message, processed};
 use crate::graph::{Graph, Step};
 use crate::operator::{ID_METADATA, Kind, OperatorError, Task, Transform};
 use crate::resources::OutputPlace;
+use crate::telemetry::names;
 use crate::verdict::{Problem, Processed, Verdict};
 
 /// How long a wait for a free child takes before the cancel flag is looked at.
@@ -84,7 +85,7 @@ impl Children {
         if answer.is_ok() {
             place.running = Some(running);
         } else {
-            metrics::counter!("curette_decoder_processes_lost_total").increment(1);
+            metrics::counter!(names::DECODERS_LOST).increment(1);
         }
         Ok(answer)
     }

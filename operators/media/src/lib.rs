@@ -4,8 +4,8 @@
 //! edit list. Everything here has a deadline, a watchdog and a limit, and every failure is a [`MediaError`] with a stable code.
 //! All times are stream time: what a player shows, with edit lists applied and the first presented frame near zero.
 //!
-//! What can go wrong: a decoder library can crash the process (not contained yet); concealed bit errors carry no flag, only
-//! [`GridStats::decode_errors`] counts them.
+//! What can go wrong: a decoder library can crash the process, which only a process of its own contains (`[engine] decoder_processes`);
+//! concealed bit errors carry no flag, only [`GridStats::decode_errors`] counts them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
