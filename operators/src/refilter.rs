@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use curette_engine::commit::{Folder, Table};
 use curette_engine::graph::{Graph, OnUnmeasured, meaning_diff};
@@ -313,7 +313,8 @@ impl Decider {
         let mut ends = vec![End::Kept; batch.num_rows()];
         for (rule, predicate) in self.rules.iter().zip(&self.predicates) {
             let answers = match predicate {
-                Some(predicate) => answers(predicate, batch),
+                // What fails for a row leaves it unmeasured, as in a run.
+                Some(predicate) => predicate.answers(batch).into_iter().map(|answer| answer.ok().flatten()).collect(),
                 None => vec![None; batch.num_rows()],
             };
             for (end, answer) in ends.iter_mut().zip(answers).filter(|(end, _)| **end == End::Kept) {
@@ -326,16 +327,6 @@ impl Decider {
             }
         }
         Ok(ends)
-    }
-}
-
-/// True, false or neither for each row; an error of one row (a division by zero) is that row's alone.
-fn answers(predicate: &Predicate, batch: &RecordBatch) -> Vec<Option<bool>> {
-    match predicate.evaluate(batch) {
-        Ok(answers) => answers.iter().collect(),
-        Err(_) => (0..batch.num_rows())
-            .map(|row| predicate.evaluate(&batch.slice(row, 1)).ok().filter(|a| a.is_valid(0)).map(|a| a.value(0)))
-            .collect(),
     }
 }
 

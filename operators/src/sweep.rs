@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::Path;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use curette_engine::predicate::{Predicate, referenced_columns};
 use serde::Serialize;
@@ -237,19 +237,12 @@ impl Rows {
             self.compiled = Some((schema, predicates));
         }
         let predicates = self.compiled.as_ref().map(|(_, p)| p.as_slice()).unwrap_or_default();
-        let read = |answer: &BooleanArray, row: usize| match (answer.is_valid(row), answer.is_valid(row) && answer.value(row)) {
-            (false, _) => Answer::Unmeasured,
-            (true, true) => Answer::Kept,
-            (true, false) => Answer::Dropped,
+        let read = |answer: Result<Option<bool>, String>| match answer {
+            Ok(Some(true)) => Answer::Kept,
+            Ok(Some(false)) => Answer::Dropped,
+            Ok(None) | Err(_) => Answer::Unmeasured,
         };
-        let one = |predicate: &Predicate| -> Vec<Answer> {
-            match predicate.evaluate(batch) {
-                Ok(answer) => (0..batch.num_rows()).map(|row| read(&answer, row)).collect(),
-                Err(_) => (0..batch.num_rows())
-                    .map(|row| predicate.evaluate(&batch.slice(row, 1)).map_or(Answer::Unmeasured, |answer| read(&answer, 0)))
-                    .collect(),
-            }
-        };
+        let one = |predicate: &Predicate| predicate.answers(batch).into_iter().map(read).collect();
         Ok(predicates.iter().map(one).collect())
     }
 

@@ -4,8 +4,8 @@
 //! answer for the same row (numbers, text, regular expressions, lists). SQL's three-valued logic is kept: a condition over a missing value is neither
 //! true nor false but null, which means *unmeasured*. A NaN, stored or computed, counts as missing, because no comparison with it means anything.
 //!
-//! What can go wrong: a division by zero, an integer overflow or a failed cast of ONE row fails the evaluation of its whole batch; callers evaluate the rows one by one
-//! then. Column names are case-sensitive, function names are not.
+//! What can go wrong: a division by zero, an integer overflow or a failed cast of ONE row fails the evaluation of its whole batch; [`Predicate::answers`] asks the rows
+//! one by one then. Column names are case-sensitive, function names are not.
 
 mod functions;
 mod guard;
@@ -195,6 +195,17 @@ impl Predicate {
             .map_err(|e| first_line(&e.strip_backtrace()).to_owned())?;
         let answer = answer.as_any().downcast_ref::<BooleanArray>();
         answer.cloned().ok_or_else(|| "the condition did not give true or false".to_owned())
+    }
+
+    /// An answer for each row, as of [`Predicate::evaluate`]; what cannot be evaluated for a row is the error of that row alone.
+    pub fn answers(&self, rows: &RecordBatch) -> Vec<Result<Option<bool>, String>> {
+        let of_row = |answers: &BooleanArray, row: usize| answers.is_valid(row).then(|| answers.value(row));
+        match self.evaluate(rows) {
+            Ok(answers) => (0..rows.num_rows()).map(|row| Ok(of_row(&answers, row))).collect(),
+            Err(_) => {
+                (0..rows.num_rows()).map(|row| self.evaluate(&rows.slice(row, 1)).map(|answer| of_row(&answer, 0))).collect()
+            }
+        }
     }
 
     /// The values that the condition saw in one row, for messages: `aesthetic_score = 2.5, dover = null`.

@@ -87,6 +87,9 @@ fn a_failed_row_fails_its_batch() {
     let predicate = Predicate::compile("width / (width - 640) > 0", &rows.schema()).unwrap();
     assert!(predicate.evaluate(&rows).unwrap_err().contains("Divide by zero"));
     assert!(!predicate.evaluate(&rows.slice(2, 1)).unwrap().value(0));
+    let answers = predicate.answers(&rows);
+    assert_eq!((answers.len(), answers[2].clone()), (rows.num_rows(), Ok(Some(false))));
+    assert!(answers.iter().any(|answer| answer.as_ref().is_err_and(|e| e.contains("Divide by zero"))));
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! Shares with Wilson's 95 % interval (Wilson, Probable Inference, 1927).
+//! Shares with their 95 % interval, which is that of the heads' reports ([`wilson`]).
 
 use std::fmt;
 
+use curette_heads::metrics::wilson;
 use serde::Serialize;
-
-/// The score of the normal distribution that leaves 2.5 % on each side.
-const Z95: f64 = 1.959_963_984_540_054;
 
 /// So many of so many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -25,17 +23,9 @@ pub struct Share {
 impl Share {
     /// `hits` of `of`, with the interval.
     pub fn new(hits: u64, of: u64) -> Share {
-        if of == 0 {
-            return Share { hits, of, share: None, low: None, high: None };
-        }
-        let (n, p) = (of as f64, hits as f64 / of as f64);
-        let centre = p + Z95 * Z95 / (2.0 * n);
-        let half = Z95 * (p * (1.0 - p) / n + Z95 * Z95 / (4.0 * n * n)).sqrt();
-        let scale = 1.0 + Z95 * Z95 / n;
-        // Binary rounding must not leave an end beyond what is possible.
-        let low = if hits == 0 { 0.0 } else { ((centre - half) / scale).max(0.0) };
-        let high = if hits == of { 1.0 } else { ((centre + half) / scale).min(1.0) };
-        Share { hits, of, share: Some(p), low: Some(low), high: Some(high) }
+        let interval = usize::try_from(hits).ok().zip(usize::try_from(of).ok()).and_then(|(hits, of)| wilson(hits, of));
+        let share = interval.map(|_| hits as f64 / of as f64);
+        Share { hits, of, share, low: interval.map(|i| i.0), high: interval.map(|i| i.1) }
     }
 }
 
@@ -63,6 +53,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const Z95: f64 = 1.959_963_984_540_054;
 
     proptest! {
         /// The ends are where the score test just does not reject: (p - q)^2 = z^2 q (1 - q) / n.

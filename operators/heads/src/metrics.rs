@@ -90,7 +90,10 @@ pub fn wilson(hits: usize, of: usize) -> Option<(f64, f64)> {
     let centre = p + Z95 * Z95 / (2.0 * n);
     let half = Z95 * (p * (1.0 - p) / n + Z95 * Z95 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z95 * Z95 / n;
-    Some((((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)))
+    // Binary rounding must not leave an end beyond what is possible.
+    let low = if hits == 0 { 0.0 } else { ((centre - half) / scale).max(0.0) };
+    let high = if hits == of { 1.0 } else { ((centre + half) / scale).min(1.0) };
+    Some((low, high))
 }
 
 impl fmt::Display for Metrics {

@@ -3,7 +3,7 @@
 //! What can go wrong: a missing value. SQL answers null, which is neither true nor false, so the row is unmeasured instead of dropped; write
 //! `coalesce(...)` or `... is null or ...` where missing has a meaning. An error of one row (a division by zero) is that row's problem alone.
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use curette_engine::operator::{BuildContext, Columns, Kind, Operator, OperatorError, Runtime, StepCheck, Task, Transform};
 use curette_engine::predicate::{self, Predicate, referenced_columns};
@@ -57,41 +57,34 @@ struct Condition {
 
 impl Transform for Condition {
     fn process(&self, rows: &RecordBatch, _task: &Task) -> Result<Processed, OperatorError> {
-        let verdicts = match self.predicate.evaluate(rows) {
-            Ok(answers) => (0..rows.num_rows()).map(|row| self.judge(rows, row, &answers, row)).collect(),
-            // One row is at fault, at least: ask for each alone.
-            Err(_) => (0..rows.num_rows()).map(|row| self.judge_alone(rows, row)).collect(),
-        };
-        Ok(Processed::rows(verdicts, vec![]))
+        let answers = self.predicate.answers(rows).into_iter().enumerate();
+        Ok(Processed::rows(answers.map(|(row, answer)| self.judge(rows, row, answer)).collect(), vec![]))
     }
 }
 
 impl Condition {
-    fn judge_alone(&self, rows: &RecordBatch, row: usize) -> Verdict {
-        match self.predicate.evaluate(&rows.slice(row, 1)) {
-            Ok(answers) => self.judge(rows, row, &answers, 0),
-            Err(reason) => {
-                let values = self.predicate.values(rows, row);
-                Verdict::unmeasured("condition_failed", format!("`{}` cannot be evaluated ({values}): {reason}", self.sql))
+    fn judge(&self, rows: &RecordBatch, row: usize, answer: Result<Option<bool>, String>) -> Verdict {
+        let values = || self.predicate.values(rows, row);
+        match answer {
+            Ok(Some(true)) => return Verdict::Pass,
+            Ok(Some(false)) => {}
+            Ok(None) => {
+                let missing: Vec<&str> =
+                    self.predicate.columns().into_iter().filter(|name| is_missing(rows, name, row)).collect();
+                let who = if missing.is_empty() { String::new() } else { format!(" because of {}", missing.join(", ")) };
+                let message = format!("`{}` is neither true nor false{who}: {}", self.sql, values());
+                return Verdict::unmeasured("condition_is_null", message);
             }
-        }
-    }
-
-    fn judge(&self, rows: &RecordBatch, row: usize, answers: &BooleanArray, at: usize) -> Verdict {
-        if answers.is_null(at) {
-            let values = self.predicate.values(rows, row);
-            let missing: Vec<&str> = self.predicate.columns().into_iter().filter(|name| is_missing(rows, name, row)).collect();
-            let who = if missing.is_empty() { String::new() } else { format!(" because of {}", missing.join(", ")) };
-            return Verdict::unmeasured("condition_is_null", format!("`{}` is neither true nor false{who}: {values}", self.sql));
-        }
-        if answers.value(at) {
-            return Verdict::Pass;
+            Err(reason) => {
+                let message = format!("`{}` cannot be evaluated ({}): {reason}", self.sql, values());
+                return Verdict::unmeasured("condition_failed", message);
+            }
         }
         Verdict::Fail(Reject {
             code: "condition_false".into(),
             measured: self.predicate.measured(rows, row),
             threshold: None,
-            message: format!("`{}` is false: {}", self.sql, self.predicate.values(rows, row)),
+            message: format!("`{}` is false: {}", self.sql, values()),
         })
     }
 }

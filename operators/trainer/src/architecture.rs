@@ -1,7 +1,7 @@
 //! What is known of the models that adapters are trained for: sizes and rules of their input.
 //!
-//! The numbers are those of the released models: hidden width, blocks, parameters, the VAE's factors. What can go wrong: a release with other sizes
-//! under the same name; the trainer's own `plan` event tells the truth then, and the estimates here are only for the preflight.
+//! The numbers of HunyuanVideo and Mochi are those of the released models, counted: hidden width, blocks, parameters, the VAE's factors. Those of Wan
+//! have not been held against a release. What can go wrong: a release with other sizes under the same name; the trainer's own `plan` event tells the truth then, and the estimates here are only for the preflight.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

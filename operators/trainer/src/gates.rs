@@ -5,11 +5,12 @@
 
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::disk::{self, Result};
+use crate::rules::each_number;
 
 /// The adapter's file in a checkpoint.
 pub const ADAPTER_FILE: &str = "pytorch_lora_weights.safetensors";
@@ -67,16 +68,21 @@ fn of_file(bytes: &[u8], rank: u32, alpha: f64, planned: Option<u64>) -> Vec<Str
     let mut named: Vec<(String, _)> = tensors.tensors();
     named.sort_by(|a, b| a.0.cmp(&b.0));
     for (name, tensor) in &named {
-        let Some(look) = look(tensor.dtype(), tensor.data()) else {
+        let (mut finite, mut all_zero) = (true, true);
+        let known = each_number(tensor.dtype(), tensor.data(), |value| {
+            finite &= value.is_finite();
+            all_zero &= value == 0.0;
+        });
+        if !known {
             odd.push(format!("{name} ({:?})", tensor.dtype()));
             continue;
-        };
-        if !look.finite {
+        }
+        if !finite {
             infinite.push(name.clone());
         }
         if name.contains("lora_B") {
             b_matrices += 1;
-            if look.all_zero {
+            if all_zero {
                 zero.push(name.clone());
             }
         }
@@ -108,32 +114,10 @@ fn list(names: &[String]) -> String {
     format!("{}{more}", names[..names.len().min(MAX_NAMED)].join(", "))
 }
 
-struct Look {
-    finite: bool,
-    all_zero: bool,
-}
-
-fn look(dtype: Dtype, bytes: &[u8]) -> Option<Look> {
-    fn all<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Look {
-        let mut look = Look { finite: true, all_zero: true };
-        for value in bytes.chunks_exact(N).filter_map(|b| b.try_into().ok()).map(number) {
-            look.finite &= value.is_finite();
-            look.all_zero &= value == 0.0;
-        }
-        look
-    }
-    match dtype {
-        Dtype::F64 => Some(all(bytes, f64::from_le_bytes)),
-        Dtype::F32 => Some(all(bytes, |b| f64::from(f32::from_le_bytes(b)))),
-        Dtype::BF16 => Some(all(bytes, |b| half::bf16::from_le_bytes(b).to_f64())),
-        Dtype::F16 => Some(all(bytes, |b| half::f16::from_le_bytes(b).to_f64())),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
     use std::collections::HashMap;
 

@@ -231,12 +231,12 @@ mod tests {
 
     const DEVICE: Device = Device { tflops: 312.0, mfu: 0.45, memory_gb: 80.0, count: 8 };
 
-    fn of(change: impl FnOnce(&mut Plan<'_>)) -> Preflight {
-        let settings = Preset::PaperCode.settings();
-        let model = Model { architecture: Architecture::Hunyuan, weights: "w".into(), revision: String::new() };
+    fn plan(preset: Preset, architecture: Architecture, change: impl FnOnce(&mut Plan<'_>)) -> Preflight {
+        let settings = preset.settings();
+        let model = Model { architecture, weights: "w".into(), revision: String::new() };
         let shape = Shape { frames: 93, height: 480, width: 848, fps: 24.0 };
         let mut plan = Plan {
-            preset: Preset::PaperCode,
+            preset,
             settings: &settings,
             model: &model,
             shape: &shape,
@@ -249,6 +249,10 @@ mod tests {
         };
         change(&mut plan);
         preflight(&plan)
+    }
+
+    fn of(change: impl FnOnce(&mut Plan<'_>)) -> Preflight {
+        plan(Preset::PaperCode, Architecture::Hunyuan, change)
     }
 
     #[test]
@@ -270,21 +274,7 @@ mod tests {
         assert_eq!((errors(&wide), wide.strategy), (vec![], Strategy::Fsdp2));
         let crowded = of(|plan| (plan.samples, plan.spool_max_bytes) = (1 << 50, u64::MAX));
         assert_eq!(errors(&crowded), [Some("output")]);
-        let mochi = Model { architecture: Architecture::Mochi, weights: String::new(), revision: String::new() };
-        let settings = Preset::Custom.settings();
-        let shape = Shape { frames: 93, height: 480, width: 848, fps: 24.0 };
-        let dropped = preflight(&Plan {
-            preset: Preset::Custom,
-            settings: &settings,
-            model: &mochi,
-            shape: &shape,
-            samples: 100,
-            device: DEVICE,
-            max_hours: 5000.0,
-            spool_max_bytes: 1 << 40,
-            disk: Path::new("/"),
-            spool_there_bytes: 0,
-        });
+        let dropped = plan(Preset::Custom, Architecture::Mochi, |_| {});
         assert_eq!(errors(&dropped), [Some("frames")]);
     }
 }

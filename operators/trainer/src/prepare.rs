@@ -73,7 +73,8 @@ pub fn prepare(
     limits: &PrepareLimits,
     cancel: &AtomicBool,
 ) -> Result<Prepared> {
-    let mut work = Work { writer: SpoolWriter::open(folder, header)?, header, limits, waiting: Vec::new(), encoded: 0, seen: 0 };
+    let mut work =
+        Work { writer: SpoolWriter::open(folder, header)?, header, limits, waiting: Vec::new(), encoded: 0, seen: 0, bad: 0 };
     let before = work.writer.is_sealed();
     let mut cancelled = false;
     for clip in clips {
@@ -102,13 +103,16 @@ struct Work<'a> {
     limits: &'a PrepareLimits,
     waiting: Vec<Clip>,
     encoded: u64,
+    /// Clips of the table that have come by, and how many of these are refused: by this run or by one before.
     seen: u64,
+    bad: u64,
 }
 
 impl Work<'_> {
     fn take(&mut self, clip: Clip, encoder: &mut dyn Encoder, cancel: &AtomicBool) -> Result<()> {
         self.seen += 1;
         if self.writer.knows(&clip.id) {
+            self.bad += u64::from(self.writer.refused().contains_key(&clip.id));
             return Ok(());
         }
         if self.waiting.iter().any(|w| w.id == clip.id) {
@@ -121,7 +125,7 @@ impl Work<'_> {
             )));
         }
         if let Err((code, message)) = rules::check(self.header.architecture, &self.header.shape, &clip.facts, &clip.caption) {
-            return self.writer.refuse(vec![Refusal { id: clip.id, code: code.into(), message }]);
+            return self.refuse(vec![Refusal { id: clip.id, code: code.into(), message }]);
         }
         self.waiting.push(clip);
         if self.waiting.len() >= self.limits.samples_per_shard {
@@ -130,8 +134,17 @@ impl Work<'_> {
         Ok(())
     }
 
+    fn refuse(&mut self, refusals: Vec<Refusal>) -> Result<()> {
+        self.bad += refusals.len() as u64;
+        self.writer.refuse(refusals)
+    }
+
     /// Encodes what waits. False if it was stopped meanwhile: what came of it is thrown away.
     fn flush(&mut self, encoder: &mut dyn Encoder, cancel: &AtomicBool) -> Result<bool> {
+        // Also without clips: those of the last shard may have been thrown away just now, so this is not the end.
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let clips = std::mem::take(&mut self.waiting);
         if clips.is_empty() {
             return Ok(true);
@@ -153,7 +166,7 @@ impl Work<'_> {
         }
         self.encoded += samples.len() as u64;
         self.writer.add(&samples)?;
-        self.writer.refuse(refusals)?;
+        self.refuse(refusals)?;
         if self.writer.bytes() > self.limits.max_bytes {
             let (has, most) = (self.writer.bytes(), self.limits.max_bytes);
             return Err(TrainerError(format!(
@@ -194,7 +207,7 @@ impl Work<'_> {
     }
 
     fn check_refused(&self) -> Result<()> {
-        let (bad, all, share) = (self.writer.refused().len(), self.seen, self.limits.max_bad_fraction);
+        let (bad, all, share) = (self.bad, self.seen, self.limits.max_bad_fraction);
         if bad as f64 <= share * all as f64 {
             return Ok(());
         }

@@ -99,6 +99,23 @@ fn too_many_refusals_too_many_bytes_and_doubles_end_it() {
 }
 
 #[test]
+fn refusals_of_before_count_when_their_clips_come_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |kind: &str, n: usize| (0..n).map(|i| format!("{kind}{i:03}")).collect::<Vec<_>>();
+    let (broken, fine, new) = (name("broken", 70), name("fine", 230), name("new", 210));
+    let of = |parts: [&[String]; 2], cancel_after| {
+        let ids: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        let limits = PrepareLimits { max_bad_fraction: 0.25, samples_per_shard: 10, ..LIMITS };
+        run(folder.path(), &mut Fake { cancel_after, ..Fake::default() }, &ids, &limits)
+    };
+    // The first run is stopped in its last shard, so the spool is open.
+    assert!(of([&fine, &broken], Some(300)).unwrap().cancelled);
+    // Now the new ones come first: the 60 of before are none of the first 210.
+    let done = of([&new, &fine], None).unwrap();
+    assert_eq!((done.cancelled, done.refused), (false, 60));
+}
+
+#[test]
 fn clips_that_break_a_rule_are_not_encoded() {
     let folder = tempfile::tempdir().unwrap();
     let mut short = clips(&["short", "fine"]);

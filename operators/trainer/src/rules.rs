@@ -82,18 +82,26 @@ pub fn check(
     Ok(())
 }
 
-/// No NaN and no infinity; integers have none.
-pub fn is_finite(dtype: Dtype, bytes: &[u8]) -> bool {
-    fn all<const N: usize>(bytes: &[u8], finite: impl Fn([u8; N]) -> bool) -> bool {
-        bytes.chunks_exact(N).filter_map(|b| b.try_into().ok()).all(finite)
+/// Gives each number of a tensor to `visit`. False, without any, if its type is not of floating-point numbers.
+pub fn each_number(dtype: Dtype, bytes: &[u8], mut visit: impl FnMut(f64)) -> bool {
+    fn all<const N: usize>(bytes: &[u8], visit: &mut impl FnMut(f64), number: impl Fn([u8; N]) -> f64) {
+        bytes.chunks_exact(N).filter_map(|b| b.try_into().ok()).map(number).for_each(visit);
     }
     match dtype {
-        Dtype::F64 => all(bytes, |b| f64::from_le_bytes(b).is_finite()),
-        Dtype::F32 => all(bytes, |b| f32::from_le_bytes(b).is_finite()),
-        Dtype::BF16 => all(bytes, |b| half::bf16::from_le_bytes(b).is_finite()),
-        Dtype::F16 => all(bytes, |b| half::f16::from_le_bytes(b).is_finite()),
-        _ => true,
+        Dtype::F64 => all(bytes, &mut visit, f64::from_le_bytes),
+        Dtype::F32 => all(bytes, &mut visit, |b| f64::from(f32::from_le_bytes(b))),
+        Dtype::BF16 => all(bytes, &mut visit, |b| half::bf16::from_le_bytes(b).to_f64()),
+        Dtype::F16 => all(bytes, &mut visit, |b| half::f16::from_le_bytes(b).to_f64()),
+        _ => return false,
     }
+    true
+}
+
+/// No NaN and no infinity; integers have none.
+pub fn is_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    let mut finite = true;
+    each_number(dtype, bytes, |value| finite &= value.is_finite());
+    finite
 }
 
 #[cfg(test)]
