@@ -59,7 +59,9 @@ pub struct Estimate {
 pub fn estimate(architecture: Architecture, shape: &Shape, settings: &Settings, samples: u64, device: &Device) -> Estimate {
     let sizes = architecture.sizes();
     let latent_frames = architecture.latent_frames(shape.frames);
-    let tokens = latent_frames * (shape.height / SIDE_MULTIPLE) * (shape.width / SIDE_MULTIPLE);
+    // Whatever the file says: too large a size is an error of the preflight, not an overflow here.
+    let product = |factors: [u64; 3]| factors.into_iter().fold(1, u64::saturating_mul);
+    let tokens = product([latent_frames, shape.height / SIDE_MULTIPLE, shape.width / SIDE_MULTIPLE]);
     let (n, d, blocks) = (tokens as f64, sizes.width as f64, sizes.blocks as f64);
     let all_tokens = n + sizes.text_tokens as f64;
     let linear = 2.0 * sizes.linear * blocks * d * d * n;
@@ -68,14 +70,15 @@ pub fn estimate(architecture: Architecture, shape: &Shape, settings: &Settings, 
     let seen = settings.steps as f64 * f64::from(settings.global_batch);
     let flop = seen * flop_per_sample;
     let rate = f64::from(device.count) * device.tflops * 1e12 * device.mfu;
-    let lora = sizes.lora_per_rank * u64::from(settings.rank);
+    let lora = sizes.lora_per_rank.saturating_mul(u64::from(settings.rank));
     let weights = 2.0 * sizes.parameters as f64;
     let micro = f64::from(settings.micro_batch);
     let rest =
-        micro * (blocks * all_tokens * d * 2.0 + WORKING_BYTES * n / WORKING_TOKENS) + (lora * STATE_BYTES_PER_LORA) as f64;
-    let latent = sizes.channels * latent_frames * (shape.height / PIXELS_PER_LATENT) * (shape.width / PIXELS_PER_LATENT) * 2;
+        micro * (blocks * all_tokens * d * 2.0 + WORKING_BYTES * n / WORKING_TOKENS) + lora as f64 * STATE_BYTES_PER_LORA as f64;
+    let latent = product([latent_frames, shape.height / PIXELS_PER_LATENT, shape.width / PIXELS_PER_LATENT])
+        .saturating_mul(sizes.channels * 2);
     let text = sizes.text_tokens * sizes.text_width * 2;
-    let kept = u64::from(settings.keep_last) + settings.steps / settings.keep_every;
+    let kept = u64::from(settings.keep_last) + settings.steps.checked_div(settings.keep_every).unwrap_or(0);
     Estimate {
         tokens,
         flop_per_sample,
@@ -84,7 +87,7 @@ pub fn estimate(architecture: Architecture, shape: &Shape, settings: &Settings, 
         epochs: if samples == 0 { 0.0 } else { seen / samples as f64 },
         memory_gb: (weights + rest) / 1e9,
         memory_sharded_gb: (weights / f64::from(device.count.max(1)) + rest) / 1e9,
-        spool_bytes: (latent + text).saturating_mul(samples),
+        spool_bytes: latent.saturating_add(text).saturating_mul(samples),
         checkpoint_bytes: lora.saturating_mul(CHECKPOINT_BYTES_PER_LORA).saturating_mul(kept),
     }
 }

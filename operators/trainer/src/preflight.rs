@@ -274,6 +274,12 @@ mod tests {
         assert_eq!((errors(&wide), wide.strategy), (vec![], Strategy::Fsdp2));
         let crowded = of(|plan| (plan.samples, plan.spool_max_bytes) = (1 << 50, u64::MAX));
         assert_eq!(errors(&crowded), [Some("output")]);
+        let settings = Settings { keep_every: 0, rank: u32::MAX, ..Preset::PaperCode.settings() };
+        let absurd = of(|plan| {
+            plan.settings = Box::leak(Box::new(settings));
+            plan.shape = Box::leak(Box::new(Shape { frames: u64::MAX, height: u64::MAX, width: u64::MAX, fps: 0.0 }));
+        });
+        assert!(absurd.has_errors(), "and no panic");
         let dropped = plan(Preset::Custom, Architecture::Mochi, |_| {});
         assert_eq!(errors(&dropped), [Some("frames")]);
     }

@@ -93,7 +93,13 @@ pub fn train(
     }
     disk::make_folder(&folder.join("attempts"))?;
     disk::make_folder(&job.out)?;
-    job.write(&folder.join("job.json"))?;
+    let path = folder.join("job.json");
+    if path.exists() && Job::read(&path)?.hash()? != job_sha256 {
+        let what =
+            "it holds another training, whose checkpoints and counts are not this one's; name another folder, or remove it";
+        return Err(TrainerError::at("train in", folder, what));
+    }
+    job.write(&path)?;
     let mut run = Run { job, folder, conduct, kept: Kept::load(folder, job)? };
     let limits = Limits {
         max_restarts: conduct.max_restarts,

@@ -36,6 +36,24 @@ fn a_training_ends_with_a_published_adapter_that_says_where_it_is_from() {
 }
 
 #[test]
+fn a_folder_of_another_training_is_not_taken_over() {
+    let mut world = World::new(json!({}));
+    world.published();
+    let supervisor = world.supervisor();
+    world.job.settings.steps += 1;
+    let again = curette_trainer::supervise::train(
+        &world.job,
+        &world.path("job"),
+        &world.path("elsewhere"),
+        &world.conduct,
+        &world.cancel,
+        &mut |_| {},
+    );
+    assert!(again.unwrap_err().to_string().contains("it holds another training"));
+    assert_eq!(world.supervisor(), supervisor, "and nothing is changed");
+}
+
+#[test]
 fn stopped_crashed_and_undisturbed_trainings_end_with_the_same_bytes() {
     let whole = World::new(json!({"step_ms": 5}));
     let undisturbed = bytes(&whole.published());
