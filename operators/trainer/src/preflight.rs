@@ -7,7 +7,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::disk;
 use crate::estimate::{Device, Estimate, estimate};
 use crate::job::{Model, Shape};
 use crate::preset::{Preset, Settings};
@@ -70,8 +69,10 @@ pub struct Plan<'a> {
     pub max_hours: f64,
     /// Largest spool, in bytes.
     pub spool_max_bytes: u64,
-    /// A folder that exists on the disk of spool and checkpoints.
+    /// The folder of spool and checkpoints, for messages.
     pub disk: &'a Path,
+    /// Bytes that are free there (`disk::free_bytes`), or why that is not known.
+    pub free_bytes: Result<u64, String>,
     /// Bytes of the spool that are there already.
     pub spool_there_bytes: u64,
 }
@@ -166,15 +167,15 @@ fn disk_space(plan: &Plan<'_>, estimate: &Estimate, found: &mut Found) {
         found.add(Level::Error, Some("spool_max_gb"), message, Some("raise it, or take fewer or smaller clips".into()));
     }
     let needed = estimate.spool_bytes.saturating_sub(plan.spool_there_bytes).saturating_add(estimate.checkpoint_bytes);
-    match disk::free_bytes(plan.disk) {
-        Ok(free) if free < needed => {
+    match &plan.free_bytes {
+        Ok(free) if *free < needed => {
             let message = format!(
                 "about {:.1} GB are needed on the disk of {} (spool {:.1}, checkpoints {:.1}), {:.1} GB are free",
                 gb(needed),
                 plan.disk.display(),
                 gb(estimate.spool_bytes.saturating_sub(plan.spool_there_bytes)),
                 gb(estimate.checkpoint_bytes),
-                gb(free)
+                gb(*free)
             );
             let help = "make room, name a folder on another disk, or keep fewer checkpoints (`keep_every`)".into();
             found.add(Level::Error, Some("output"), message, Some(help));
@@ -244,7 +245,8 @@ mod tests {
             device: DEVICE,
             max_hours: 5000.0,
             spool_max_bytes: 1 << 40,
-            disk: Path::new("/"),
+            disk: Path::new("/data"),
+            free_bytes: Ok(1 << 40),
             spool_there_bytes: 0,
         };
         change(&mut plan);
@@ -272,8 +274,10 @@ mod tests {
         assert_eq!(errors(&of(|plan| plan.device.memory_gb = 12.0)), [Some("device_memory_gb")]);
         let wide = of(|plan| plan.device.memory_gb = 40.0);
         assert_eq!((errors(&wide), wide.strategy), (vec![], Strategy::Fsdp2));
-        let crowded = of(|plan| (plan.samples, plan.spool_max_bytes) = (1 << 50, u64::MAX));
+        let crowded = of(|plan| plan.free_bytes = Ok(10 << 30));
         assert_eq!(errors(&crowded), [Some("output")]);
+        let unknown = of(|plan| plan.free_bytes = Err("no such folder".into()));
+        assert!(!unknown.has_errors() && unknown.findings[0].level == Level::Warning, "{unknown}");
         let settings = Settings { keep_every: 0, rank: u32::MAX, ..Preset::PaperCode.settings() };
         let absurd = of(|plan| {
             plan.settings = Box::leak(Box::new(settings));
