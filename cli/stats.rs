@@ -1,7 +1,5 @@
 //! The verb `stats`: what the tables of an output say of the run, as text, JSON or a picture.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use curette_engine::exit::Exit;
 use curette_operators::stats::{stats, svg};
@@ -10,8 +8,8 @@ use crate::{complain, print};
 
 #[derive(Args)]
 pub(crate) struct StatsArgs {
-    /// The output folder of a pipeline, or one of its tables: then its number columns are counted, too.
-    table: PathBuf,
+    /// The output folder or URL of a pipeline, or one of its tables: then its number columns are counted, too.
+    table: String,
     /// How the statistics are printed.
     #[arg(long, value_enum, default_value_t = Picture::Text)]
     format: Picture,
@@ -32,7 +30,7 @@ pub(crate) fn show(args: &StatsArgs) -> Exit {
             Picture::Svg => print(svg::svg(&found).trim_end()),
         },
         Err(e) => {
-            complain(&format!("{}: {e}", args.table.display()));
+            complain(&format!("{}: {e}", args.table));
             Exit::Mistake
         }
     }

@@ -1,6 +1,7 @@
 //! Sources that decide over whole tables: against plain sets and SQL, in any order, with any workers, killed at any point, and crawl by crawl.
 
-#![allow(clippy::unwrap_used)]
+// Test code: a number that is asserted is printed, too.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 
@@ -100,7 +101,7 @@ struct World {
 
 impl World {
     fn pipeline(&self, name: &str) -> (PathBuf, PathBuf) {
-        let output = self.folder.join(name);
+        let output = self.output(name);
         let file = self.folder.join(format!("{name}.toml"));
         let text = format!(
             "[pipeline]\nname = \"expansion\"\noutput = {:?}\nsplit_max_items = 50\n\n\
@@ -114,6 +115,10 @@ impl World {
         );
         std::fs::write(&file, text).unwrap();
         (file, output)
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     fn run(&self, name: &str, args: &[&str]) -> (Vec<String>, String) {
@@ -292,6 +297,179 @@ fn a_later_crawl_reads_its_own_records_and_ends_like_a_run_over_everything() {
     // Without a change nothing is looked at.
     let (_, said) = world.run("out", &["-w", "2"]);
     assert_eq!(number(&said, " records were new"), 0, "{said}");
+}
+
+/// `n` records of many channels, a few of them large; every 500th is medical.
+fn crowd(n: u64, first: u64, random: &mut Random) -> (Vec<Row>, Vec<Row>) {
+    let row = |i: u64| {
+        let x = random.below(1 << 30) as f64 / (1u64 << 30) as f64;
+        let channel = Some(format!("UC{:05}", (20_000.0 * x * x * x) as u64));
+        Row { id: Some(format!("v{i:07}")), channel, uploader: None, title: format!("title {}", i % 7) }
+    };
+    let records: Vec<Row> = (first..first + n).map(row).collect();
+    let medical = records.iter().enumerate().filter(|(at, _)| at % 500 == 3).map(|(_, row)| row.clone()).collect();
+    (records, medical)
+}
+
+/// What each round of an output's ledger says that it looked at.
+fn work(output: &Path) -> BTreeMap<u64, BTreeMap<String, u64>> {
+    let ledger = rows(&output.join("_curette/rounds/expanded"));
+    let cell = |row: &str, name: &str| row.split(" | ").find_map(|c| c.strip_prefix(name).map(str::to_owned)).unwrap();
+    let of = |row: &String| (cell(row, "round=").parse().unwrap(), serde_json::from_str(&cell(row, "name=")).unwrap());
+    ledger.iter().filter(|row| row.contains("part=work")).map(of).collect()
+}
+
+#[test]
+fn one_percent_more_records_touch_about_one_percent() {
+    let mut random = Random(11);
+    let (old, old_medical) = crowd(150_000, 0, &mut random);
+    let (new, new_medical) = crowd(1_500, 150_000, &mut random);
+    let dir = tempfile::tempdir().unwrap();
+    let world = World { folder: dir.path().to_owned(), min_videos: 3, min_share: 0.0 };
+    write(&world.folder.join("catalogue/first.parquet"), &old);
+    write(&world.folder.join("medical/first.parquet"), &old_medical);
+    let (first, _) = world.run("out", &["-w", "2"]);
+    same("first", &oracle(&old, &old_medical, 3, 0.0), &first);
+    write(&world.folder.join("catalogue/later.parquet"), &new);
+    write(&world.folder.join("medical/later.parquet"), &new_medical);
+    let (second, _) = world.run("out", &["-w", "1", "--new-version"]);
+    let (all, all_medical) = ([old, new].concat(), [old_medical, new_medical].concat());
+    same("second", &oracle(&all, &all_medical, 3, 0.0), &second);
+    assert!(second.len() > first.len() && second.len() < all.len(), "the rule decides something: {}", second.len());
+
+    let work = work(&world.output("out"));
+    println!("{work:?}");
+    let (whole, more) = (&work[&0], &work[&1]);
+    assert_eq!((whole["new_records"], whole["known_records"], whole["decoded_rows"]), (150_300, 0, 0));
+    assert_eq!((more["new_records"], more["known_records"]), (1_503, 150_300));
+    assert!(more["channels_asked"] >= 1 && more["loaded_records"] >= 1, "the round needs something that is known: {more:?}");
+    let looked_at = more["new_records"] + more["loaded_records"];
+    assert!(looked_at * 50 < 150_300, "new and looked up: less than 2 %: {more:?}");
+    // A page of the ledger holds 1,024 rows, and each channel lies in one or two.
+    assert!(more["decoded_rows"] * 20 < 150_300, "decoded to find them: less than 5 %: {more:?}");
+}
+
+/// Files come, change and go: what all rounds together say, by sets. A channel that is in stays in, and so does a video, as long as a row of it is there.
+fn oracle_of_rounds(rounds: &[[BTreeMap<String, Vec<Row>>; 2]], min_videos: u64, min_share: f64) -> Vec<String> {
+    let (mut good, mut listed) = (BTreeSet::new(), BTreeSet::new());
+    let mut out = Vec::new();
+    for [catalogue, medical] in rounds {
+        let mut all: BTreeMap<String, BTreeMap<String, (bool, String)>> = BTreeMap::new();
+        let rows = |table: &BTreeMap<String, Vec<Row>>| table.values().flatten().cloned().collect::<Vec<_>>();
+        for (row, is_medical) in rows(catalogue).iter().map(|r| (r, false)).chain(rows(medical).iter().map(|r| (r, true))) {
+            let Some(id) = &row.id else { continue };
+            let channel = row.channel.clone().or(row.uploader.clone()).unwrap_or_else(|| format!("alone {id}"));
+            let video = all.entry(channel).or_default().entry(id.clone()).or_insert((false, row.title.clone()));
+            video.0 |= is_medical;
+            video.1 = video.1.clone().min(row.title.clone());
+        }
+        for (channel, videos) in &all {
+            let n = videos.values().filter(|v| v.0).count() as u64;
+            if n >= min_videos && n as f64 >= min_share * videos.len() as f64 {
+                good.insert(channel.clone());
+            }
+            listed.extend(
+                videos.iter().filter(|(_, v)| good.contains(channel) || v.0).map(|(id, _)| (channel.clone(), id.clone())),
+            );
+        }
+        out.clear();
+        for (channel, id) in &listed {
+            if let Some((is_medical, title)) = all.get(channel).and_then(|videos| videos.get(id)) {
+                out.push(format!("video_id={id} | is_medical={is_medical} | title={title}"));
+            }
+        }
+        out.sort();
+    }
+    out
+}
+
+#[test]
+fn files_that_come_change_and_go_are_what_sets_say_round_by_round() {
+    for (seed, rule) in [(1, (2, 0.0)), (2, (2, 0.3)), (3, (1, 0.15))] {
+        let mut random = Random(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let world = World { folder: dir.path().to_owned(), min_videos: rule.0, min_share: rule.1 };
+        let mut now: [BTreeMap<String, Vec<Row>>; 2] = Default::default();
+        let mut history = Vec::new();
+        for round in 0..5u64 {
+            let records = catalogue(120, round * 120, &mut random);
+            let found: Vec<Row> = medical(&records).into_iter().filter(|_| random.below(3) > 0).collect();
+            let name = format!("crawl-{round}.parquet");
+            now[0].insert(name.clone(), records);
+            now[1].insert(name, found);
+            if round >= 2 {
+                // One goes, one is another from now on.
+                for table in &mut now {
+                    let names: Vec<String> = table.keys().cloned().collect();
+                    table.remove(&names[random.below(names.len() as u64) as usize]);
+                    let names: Vec<String> = table.keys().cloned().collect();
+                    let changed = table.get_mut(&names[random.below(names.len() as u64) as usize]).unwrap();
+                    changed.truncate(changed.len() / 2);
+                }
+            }
+            for (table, files) in ["catalogue", "medical"].iter().zip(&now) {
+                let folder = world.folder.join(table);
+                let there: BTreeMap<String, Vec<Row>> = history
+                    .last()
+                    .map(|last: &[BTreeMap<String, Vec<Row>>; 2]| last[usize::from(*table == "medical")].clone())
+                    .unwrap_or_default();
+                there.keys().filter(|n| !files.contains_key(*n)).for_each(|n| std::fs::remove_file(folder.join(n)).unwrap());
+                files.iter().filter(|(n, rows)| there.get(*n) != Some(rows)).for_each(|(n, rows)| write(&folder.join(n), rows));
+            }
+            history.push(now.clone());
+            let workers: &[&str] =
+                if round % 2 == 0 { &["-w", "2", "--new-version"] } else { &["-w", "4", "--binary", "--new-version"] };
+            let want = oracle_of_rounds(&history, rule.0, rule.1);
+            same(&format!("{rule:?}, round {round}"), &want, &world.run("out", workers).0);
+        }
+    }
+}
+
+#[test]
+fn a_later_crawl_is_taken_up_by_a_plain_run_where_the_pipeline_says_so() {
+    let mut random = Random(5);
+    let (old, later) = (catalogue(300, 0, &mut random), catalogue(30, 300, &mut random));
+    let (_dir, world) = world(&old, &medical(&old), 2, 1, (2, 0.0));
+    let (file, output) = world.pipeline("out");
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let text = plain.replace("[pipeline]\n", "[pipeline]\non_new_inputs = \"new_version\"\n");
+    let run = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        curette().arg("run").arg(&file).args(["--quiet", "-w", "2"]).output().unwrap()
+    };
+    assert!(run(&text).status.success());
+    let first = listed(&output);
+    write(&world.folder.join("catalogue/later.parquet"), &later);
+    write(&world.folder.join("medical/later.parquet"), &medical(&later));
+    let refused = run(&plain);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("--new-version") && listed(&output) == first, "{said}");
+    // Killed when the new version has begun: the same command goes on with it.
+    std::fs::write(&file, &text).unwrap();
+    let killed = curette().arg("run").arg(&file).args(["--quiet"]).env("CURETTE_KILL_AT", "version_begun").output().unwrap();
+    assert!(!killed.status.success());
+    let done = run(&text);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let all = [old.clone(), later.clone()].concat();
+    same("all", &oracle(&all, &medical(&all), 2, 0.0), &listed(&output));
+    // Anything else that differs is still refused.
+    let other = run(&text.replace("split_max_items = 50", "split_max_items = 51"));
+    assert!(!other.status.success() && String::from_utf8_lossy(&other.stderr).contains("--new-version"));
+}
+
+#[test]
+fn what_a_killed_round_left_in_the_ledgers_folder_is_swept_up() {
+    let records = catalogue(200, 0, &mut Random(3));
+    let (_dir, world) = world(&records, &medical(&records), 1, 1, (2, 0.0));
+    let (file, output) = world.pipeline("out");
+    let killed =
+        curette().arg("run").arg(&file).args(["--quiet", "-w", "1"]).env("CURETTE_KILL_AT", "before_commit:1").output().unwrap();
+    assert!(!killed.status.success());
+    let ledger = output.join("_curette/rounds/expanded");
+    let files = || std::fs::read_dir(&ledger).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count();
+    assert_eq!(files(), 1, "a file that nobody names");
+    same("after", &oracle(&records, &medical(&records), 2, 0.0), &world.run("out", &["-w", "2"]).0);
+    assert_eq!(files(), 1, "the one that is named, and no other");
 }
 
 #[test]

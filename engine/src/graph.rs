@@ -53,6 +53,33 @@ pub struct PipelineSettings {
     #[serde(default = "default_split_max_cost")]
     #[schemars(range(min = 1))]
     pub split_max_cost_bytes: u64,
+    /// What a run does when inputs are new, changed or gone since the tables were made and nothing else differs.
+    #[serde(default)]
+    pub on_new_inputs: OnNewInputs,
+    /// Counts of another run of these steps, a paper's for example, to be shown beside ours; changes nothing else.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+}
+
+/// What a run does when its inputs differ from those that the tables were made from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNewInputs {
+    /// It is refused, and `--new-version` goes on.
+    #[default]
+    Refuse,
+    /// It begins a new version by itself; kept answers make that cost about the difference, and older versions stay readable.
+    NewVersion,
+}
+
+/// Counts of another run: `[pipeline.reference]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Where the counts are from.
+    pub source: String,
+    /// Rows that came out of a step there, by the step's name here.
+    pub rows_out: BTreeMap<String, u64>,
 }
 
 fn default_max_error_rate() -> f64 {

@@ -372,3 +372,16 @@ mod robust {
         }
     }
 }
+
+#[test]
+fn counts_of_another_run_are_of_steps_that_are_there() {
+    let with = |more: &str| format!("{HEAD}{more}{GOOD}");
+    let good = checked(&with("[pipeline.reference]\nsource = \"the paper\"\nrows_out.size = 37000\n")).ok().unwrap();
+    let reference = good.pipeline.reference.unwrap();
+    assert_eq!((reference.source.as_str(), reference.rows_out["size"]), ("the paper", 37_000));
+    let bad = checked(&with("[pipeline.reference]\nsource = \"the paper\"\nrows_out = { siez = 1, keep = 2 }\n")).err().unwrap();
+    let [one] = bad.as_slice() else { panic!("{bad:?}") };
+    assert_eq!(one.code, Code::UnknownInput);
+    assert_eq!(one.message, "`reference.rows_out` counts a step `siez`, which there is not");
+    assert_eq!(one.help.as_deref(), Some("did you mean `size`?"));
+}

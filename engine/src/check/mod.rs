@@ -55,6 +55,7 @@ pub fn check(file: &Path, text: &str, registry: &[Entry], options: &Options) -> 
     let config::Document { pipeline, engine, runtime, steps, complete, unknown, variables } = document;
     let paths = paths_of(file);
 
+    let counted = settings::counted_steps(pipeline.as_ref());
     let pipeline = settings::pipeline(text, pipeline, complete, &unknown, &mut diagnostics);
     let engine = settings::engine(text, engine, &unknown, &mut diagnostics);
     let mut runtime = settings::runtime(text, runtime, &unknown, &mut diagnostics).resolved(&paths);
@@ -68,6 +69,8 @@ pub fn check(file: &Path, text: &str, registry: &[Entry], options: &Options) -> 
 
     let mut checked = Vec::new();
     if complete {
+        let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
+        settings::steps_are_there(&counted, &names, &mut diagnostics);
         let wiring = wiring::wire(&steps, &mut diagnostics);
         let edges = columns::edges(&steps, &wiring, registry, text, &paths, &mut diagnostics);
         surroundings::locations(&steps, &mut diagnostics);

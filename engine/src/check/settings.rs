@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::surroundings;
 use crate::config::Section;
 use crate::config::schema::Validator;
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, did_you_mean};
 use crate::graph::{EngineSettings, PipelineSettings, RuntimeSettings};
 
 /// Longest name of a pipeline or step.
@@ -66,6 +66,35 @@ pub(super) fn pipeline(
         diagnostics.push(Diagnostic::new(Code::OutOfRange, problem, span, "no known store").help(surroundings::STORES));
     }
     parse("`[pipeline]`", text, section, unknown, diagnostics)
+}
+
+/// The steps that `reference` counts, and where they are named.
+pub(super) fn counted_steps(section: Option<&Section<'_>>) -> Vec<(String, Range<usize>)> {
+    let counts = section
+        .and_then(|s| s.table.get_ref().get("reference"))
+        .and_then(|reference| inner(reference)?.get("rows_out"))
+        .and_then(inner);
+    let names = counts.into_iter().flat_map(|counts| counts.iter());
+    names.map(|(name, _)| (name.get_ref().to_string(), name.span())).collect()
+}
+
+fn inner<'v, 't>(value: &'v Spanned<DeValue<'t>>) -> Option<&'v DeTable<'t>> {
+    match value.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// Every counted step must be one.
+pub(super) fn steps_are_there(counted: &[(String, Range<usize>)], steps: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+    for (name, span) in counted.iter().filter(|(name, _)| !steps.contains(&name.as_str())) {
+        let message = format!("`reference.rows_out` counts a step `{name}`, which there is not");
+        let d = Diagnostic::new(Code::UnknownInput, message, span.clone(), "unknown step");
+        diagnostics.push(match did_you_mean(name, steps.iter().copied()) {
+            Some(near) => d.help(format!("did you mean `{near}`?")),
+            None => d.help(format!("the steps are: {}", steps.join(", "))),
+        });
+    }
 }
 
 pub(super) fn engine(

@@ -20,7 +20,9 @@
 //! | `table`, `actions` | open, create, state, commit; the retry loop |
 //! | `generation` | a new version of the table: old rows removed logically, old versions still readable |
 //! | `orphans` | deletes files that no log entry ever named |
-//! | `read` | reads small tables back |
+//! | `read` | reads tables back, from stores only the columns that are asked for |
+//! | `store_file` | a Parquet file in a store: its end, then the ranges that are read |
+//! | `pages` | where in a file the values of a column may be |
 //! | `jsonl` | the other format: one file per split, replaced as a whole |
 //! | `killpoint` | where tests kill the process |
 //!
@@ -40,12 +42,14 @@ mod jsonl;
 pub mod killpoint;
 pub(crate) mod location;
 mod orphans;
+mod pages;
 mod read;
 mod record;
 mod schema;
 mod shard;
 mod split_set;
 mod stats;
+mod store_file;
 mod synced;
 mod table;
 mod upload;
@@ -58,8 +62,11 @@ pub use folder::Folder;
 pub use jsonl::{JsonlDir, SplitFile};
 pub use killpoint::kill_point;
 pub use orphans::Orphans;
+pub use pages::Pages;
+pub use parquet::arrow::arrow_reader::RowSelection;
 pub use read::{Batches, TableFile, parquet_reader};
 pub use schema::table_schema;
 pub use shard::{Shard, ShardWriter};
 pub use split_set::{SplitSet, SplitSetError};
+pub use store_file::StoreFile;
 pub use table::{Outcome, PlanStamp, Table, TableSpec, TableState};

@@ -1,15 +1,20 @@
 //! Reads a table back: for `why`, the funnel, and the checks at the end of a run.
 //!
-//! One file is open at a time, in the order of the names, so the order of rows does not depend on who committed first in time. On disk only
-//! the wanted columns are read; from other stores a file is fetched whole. What can go wrong: a column that the table does not have.
+//! One file is open at a time, in the order of the names, so the order of rows does not depend on who committed first in time. Only the end of a
+//! file and the wanted columns are read; from a store a row group's at a time, in few requests. What can go wrong: a column that the table does
+//! not have.
 
 use std::fs::File;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arrow::array::RecordBatch;
-use object_store::ObjectStoreExt;
+use arrow::error::ArrowError;
+use futures::{Stream, StreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::ChunkReader;
@@ -17,6 +22,7 @@ use parquet::file::reader::ChunkReader;
 use super::error::CommitError;
 use super::generation::LiveFile;
 use super::location::block_on;
+use super::store_file::StoreFile;
 use super::table::Table;
 
 /// Rows per batch that is read, unless the reader asks for another number.
@@ -27,7 +33,7 @@ pub struct Batches<'a> {
     table: &'a Table,
     columns: Option<Vec<String>>,
     files: IntoIter<LiveFile>,
-    open: Option<ParquetRecordBatchReader>,
+    open: Option<Rows>,
     rows: usize,
 }
 
@@ -101,22 +107,65 @@ impl Table {
         columns: Option<&[String]>,
         batch_rows: usize,
         rows: Option<RowSelection>,
-    ) -> Result<ParquetRecordBatchReader, CommitError> {
+    ) -> Result<Rows, CommitError> {
         let error = |reason: String| CommitError::Shard { table: self.name.clone(), file: name.to_owned(), reason };
         let reader = match &self.location.local {
             Some(folder) => {
                 let file = File::open(folder.join(name)).map_err(|e| error(e.to_string()))?;
-                parquet_reader(file, columns, batch_rows, rows)
+                parquet_reader(file, columns, batch_rows, rows).map(Rows::OnDisk)
             }
             None => {
-                let path = self.location.file(name);
-                let bytes = block_on(async { self.location.store.get(&path).await?.bytes().await });
-                let bytes = bytes.map_err(|e| self.storage_error("read", path.as_ref(), &e))?;
-                parquet_reader(bytes, columns, batch_rows, rows)
+                let file = StoreFile::find(Arc::clone(&self.location.store), self.location.file(name));
+                block_on(async { rows_in_store(file.await?, columns, batch_rows, rows).await }).map(Rows::InStore)
             }
         };
         reader.map_err(|e| error(e.to_string()))
     }
+}
+
+/// Rows of a file.
+enum Rows {
+    OnDisk(ParquetRecordBatchReader),
+    InStore(Pin<Box<dyn Stream<Item = Result<RecordBatch, ParquetError>> + Send>>),
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Rows::OnDisk(reader) => reader.next(),
+            Rows::InStore(stream) => block_on(stream.next()).map(|batch| batch.map_err(ArrowError::from)),
+        }
+    }
+}
+
+async fn rows_in_store(
+    reader: StoreFile,
+    columns: Option<&[String]>,
+    batch_rows: usize,
+    rows: Option<RowSelection>,
+) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch, ParquetError>> + Send>>, ParquetError> {
+    let mut builder =
+        ParquetRecordBatchStreamBuilder::new_with_options(reader, options(&rows)).await?.with_batch_size(batch_rows);
+    if let Some(names) = columns {
+        let fields = builder.schema().fields().iter().enumerate();
+        let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        builder = builder.with_projection(mask);
+    }
+    if let Some(rows) = rows {
+        builder = builder.with_row_selection(rows);
+    }
+    Ok(Box::pin(builder.build()?))
+}
+
+/// An index of pages is of use where rows are picked.
+fn options(rows: &Option<RowSelection>) -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_page_index_policy(match rows {
+        Some(_) => PageIndexPolicy::Optional,
+        None => PageIndexPolicy::Skip,
+    })
 }
 
 /// Reads a Parquet file: the top-level columns of these names (`None`: all), and just these rows.
@@ -126,11 +175,7 @@ pub fn parquet_reader(
     batch_rows: usize,
     rows: Option<RowSelection>,
 ) -> Result<ParquetRecordBatchReader, ParquetError> {
-    let options = ArrowReaderOptions::new().with_page_index_policy(match rows {
-        Some(_) => PageIndexPolicy::Optional,
-        None => PageIndexPolicy::Skip,
-    });
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options)?.with_batch_size(batch_rows);
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options(&rows))?.with_batch_size(batch_rows);
     if let Some(names) = columns {
         let fields = builder.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
@@ -150,7 +195,7 @@ impl Batches<'_> {
         self
     }
 
-    fn open(&self, file: &LiveFile) -> Result<ParquetRecordBatchReader, CommitError> {
+    fn open(&self, file: &LiveFile) -> Result<Rows, CommitError> {
         self.table.open_file(&file.path, self.columns.as_deref(), self.rows, None)
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct ShardOptions {
     pub row_group_bytes: u64,
     pub zstd_level: i32,
     pub dictionary_columns: Vec<String>,
+    pub page_rows: Option<usize>,
 }
 
 /// A complete Parquet file that no log entry names yet.
@@ -195,6 +196,9 @@ fn properties(
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))
         .set_max_row_group_bytes(Some(row_group_bytes))
         .set_dictionary_enabled(false);
+    if let Some(rows) = options.page_rows {
+        builder = builder.set_data_page_row_count_limit(rows.max(1));
+    }
     let wanted: HashSet<&str> = options.dictionary_columns.iter().map(String::as_str).collect();
     for leaf in ArrowSchemaConverter::new().convert(schema)?.columns() {
         if leaf.physical_type() != Type::BYTE_ARRAY {

@@ -72,6 +72,9 @@ pub struct TableSpec {
     pub zstd_level: i32,
     /// String columns that get a dictionary whatever their length: ids that repeat.
     pub dictionary_columns: Vec<String>,
+    /// A page closes at about these many rows (in steps of 1,024), for tables that are asked for few rows by sorted columns (see
+    /// [`Table::pages`]); `None`: by bytes alone.
+    pub page_rows: Option<usize>,
 }
 
 /// Which plan rows belong to.
@@ -175,6 +178,7 @@ impl Table {
             row_group_bytes: spec.row_group_bytes,
             zstd_level: spec.zstd_level,
             dictionary_columns: spec.dictionary_columns.clone(),
+            page_rows: spec.page_rows,
         };
         let table = Table::unopened(location, &spec.name, schema, options);
         let mut last = String::new();
@@ -453,7 +457,13 @@ fn pauses(times: usize) -> impl Iterator<Item = Duration> {
 }
 
 fn reading() -> ShardOptions {
-    ShardOptions { target_shard_bytes: 1 << 28, row_group_bytes: 1 << 25, zstd_level: 3, dictionary_columns: Vec::new() }
+    ShardOptions {
+        target_shard_bytes: 1 << 28,
+        row_group_bytes: 1 << 25,
+        zstd_level: 3,
+        dictionary_columns: Vec::new(),
+        page_rows: None,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,7 +2,7 @@
 //!
 //! `_curette/plans/<hash>/meaning.json` and `inputs.parquet` below the pipeline's output. They are written once under their own hash, so writing
 //! them again is harmless. They serve people (what did this table come from, what did I change) and the refusal of a changed plan; finished
-//! work is recorded in the tables, not here.
+//! work is recorded in the tables, not here. `_curette/reference.json` holds the counts that a report is shown beside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use serde_json::Value;
 
 use super::{Plan, PlanHash};
 use crate::commit::Folder;
-use crate::graph::Graph;
+use crate::graph::{Graph, Reference};
+
+/// Where the counts of another run are kept.
+const REFERENCE: &str = "_curette/reference.json";
 
 /// A plan could not be stored or read back.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +85,20 @@ impl PlanStore {
         let meaning = serde_json::to_vec_pretty(&plan.meaning).map_err(|e| fail(&e))?;
         let inputs = encode(graph, plan).map_err(|e| fail(&e))?;
         self.folder.put(&Self::path(&plan.hash, "inputs.parquet"), inputs).map_err(|e| fail(&e))?;
-        self.folder.put(&Self::path(&plan.hash, "meaning.json"), meaning).map_err(|e| fail(&e))
+        self.folder.put(&Self::path(&plan.hash, "meaning.json"), meaning).map_err(|e| fail(&e))?;
+        // Of the newest run, so that whoever looks at the tables sees them beside the same counts.
+        match &graph.pipeline.reference {
+            Some(reference) => {
+                let reference = serde_json::to_vec_pretty(reference).map_err(|e| fail(&e))?;
+                self.folder.put(REFERENCE, reference).map_err(|e| fail(&e))
+            }
+            None => self.folder.delete(REFERENCE).map_err(|e| fail(&e)),
+        }
+    }
+
+    /// The counts that the newest run was shown beside, if any.
+    pub fn reference(&self) -> Option<Reference> {
+        serde_json::from_slice(&self.folder.get(REFERENCE).ok()?).ok()
     }
 
     /// What the pipeline of an older plan meant.

@@ -10,7 +10,7 @@ use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, T
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
-use crate::graph::Graph;
+use crate::graph::{Graph, OnNewInputs, meaning_diff};
 use crate::operator::{ID_METADATA, OperatorError, SinkFormat};
 use crate::plan::{Plan, PlanHash, PlanStore, plan};
 use crate::resources::{OutputPlace, Resources};
@@ -165,7 +165,7 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let standings = standings(&wanted, &plan)?;
     let begun = Begun::of(output_folder(&graph)?);
     let ask = Ask { new_version: options.new_version, follows: options.follows, begun: begun.generation()? };
-    let mut version = decide(&standings, &plan.hash, ask);
+    let mut version = decide_for(&graph, &plan, &standings, ask)?;
     let asked = options.new_version && !options.follows && standings.iter().any(|s| s.stamp.is_some());
     if let (Version::Continue(_), true) = (&version, asked) {
         tracing::info!("--new-version begins nothing: the newest version is of this plan and not finished, so it is continued");
@@ -220,6 +220,16 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
     Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, begun })
+}
+
+/// [`decide`], and the pipeline's own word on inputs that are new.
+fn decide_for(graph: &Graph, plan: &Plan, standings: &[Standing], ask: Ask) -> Result<Version, RunError> {
+    let version = decide(standings, &plan.hash, ask);
+    let (Version::Refuse(old), OnNewInputs::NewVersion) = (&version, graph.pipeline.on_new_inputs) else { return Ok(version) };
+    // A plan that cannot be read back may differ in anything.
+    let meaning = PlanStore::new(output_folder(graph)?).meaning(old);
+    let only_inputs_differ = meaning.is_ok_and(|meaning| meaning_diff(&meaning, &plan.meaning).is_empty());
+    Ok(if only_inputs_differ { decide(standings, &plan.hash, Ask { new_version: true, ..ask }) } else { version })
 }
 
 /// Lets sources keep what their listings decided.
@@ -319,7 +329,7 @@ pub struct Found {
 /// Looks at the tables of a pipeline's output, without making any.
 pub fn look(graph: &Graph, program: &Program, plan: &Plan) -> Result<Found, RunError> {
     let wanted = targets(graph, program)?;
-    Ok(match decide(&standings(&wanted, plan)?, &plan.hash, Ask::default()) {
+    Ok(match decide_for(graph, plan, &standings(&wanted, plan)?, Ask::default())? {
         Version::Refuse(other) => Found { other: Some(other), done: SplitSet::new() },
         Version::Begin(_) => Found { other: None, done: SplitSet::new() },
         Version::Continue(generation) => {
@@ -374,6 +384,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
                         row_group_bytes: *row_group_bytes,
                         zstd_level: *zstd_level,
                         dictionary_columns: ids.collect(),
+                        page_rows: None,
                     },
                     id,
                 )
@@ -390,6 +401,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
             row_group_bytes: SYSTEM_ROW_GROUP_BYTES,
             zstd_level: SYSTEM_ZSTD_LEVEL,
             dictionary_columns: ["root_id", "step", "operator", "code"].map(String::from).to_vec(),
+            page_rows: None,
         };
         out.push((name.into(), below(name), Wanted::Table(spec, None)));
     }

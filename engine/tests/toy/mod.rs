@@ -229,6 +229,8 @@ pub fn graph(output: &Path, count: u64) -> Graph {
             max_error_rate: 1.0,
             split_max_items: 7,
             split_max_cost_bytes: 1_000_000,
+            on_new_inputs: Default::default(),
+            reference: None,
         },
         engine: EngineSettings { commit_interval_seconds: 0, ..EngineSettings::default() },
         runtime: Default::default(),

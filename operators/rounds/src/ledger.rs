@@ -1,8 +1,9 @@
 //! The ledger of planning rounds: a committed table in which each round is one atomic entry.
 //!
 //! A round says which files it saw for the first time and which were gone, the records of the new files as numbers, the channels that qualified and
-//! the videos that were listed. So a later round reads only new files of the catalogue, and a run that is killed finds a round whole or not at all.
-//! The rows of all of this share one table, told apart by `part`, because one table is what one log entry can make true:
+//! the videos that were listed. So a later round reads only new files of the catalogue, and of the records that are known only those whose channel it
+//! asks about; and a run that is killed finds a round whole or not at all. The rows of all of this share one table, told apart by `part`, because one
+//! table is what one log entry can make true:
 //!
 //! | part | file | row | channel, video | medical, all | name | identity |
 //! |---|---|---|---|---|---|---|
@@ -11,26 +12,25 @@
 //! | `record` | where | where | numbers of the ids | | | |
 //! | `channel` | | | number | what it qualified with | | |
 //! | `video` | where | where | numbers | | its id | |
+//! | `work` | | | | | what it looked at, as JSON ([`Touched`]) | |
 //!
-//! A run that is killed may leave a file in the folder that no log entry names. It is not deleted here, since another run may be about to name it:
-//! read the ledger as a Delta table.
+//! Records are sorted by channel (see [`super::rows`]), so looking some channels up decodes the pages that they may be in and no others.
+//!
+//! A run that is killed may leave a file in the folder that no log entry names. The name says for which round it was made; when that round is
+//! committed, by whomever, nobody can name the file any more, and it is deleted.
 //!
 //! What can go wrong: two runs that plan the same round at once; the second is told to run again. Another rule than the ledger's: refused, since
 //! qualification stays.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, Int32Builder, Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder,
-};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
-use curette_engine::commit::{CommitError, Outcome as Committed, PlanStamp, Shard, ShardWriter, SplitSet, Table, TableSpec};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::{Int32Type, Int64Type};
+use curette_engine::commit::{CommitError, Outcome as Committed, Pages, PlanStamp, RowSelection, SplitSet, Table};
+use serde::{Deserialize, Serialize};
 
 use crate::expand::{Qualified, Record};
-
-/// Rows of a batch that is written or read.
-const BATCH_ROWS: usize = 1 << 16;
+use crate::rows::{BATCH_ROWS, Columns, Line, Lines, spec};
 
 /// Where a round is stored failed.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,35 @@ pub struct State {
     pub videos: BTreeMap<(u64, u64), Listed>,
 }
 
+/// What a round looked at, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Touched {
+    /// Records of files that no round had seen, read from the tables.
+    pub new_records: u64,
+    /// Rows of these files that have no id, left out.
+    pub without_id: u64,
+    /// Records of files that are known and still there.
+    pub known_records: u64,
+    /// Channels whose known records were asked for.
+    pub channels_asked: u64,
+    /// Known records that came back: those of these channels.
+    pub loaded_records: u64,
+    /// Rows of the ledger that were decoded to find them.
+    pub decoded_rows: u64,
+    /// Pairs of channel and video that the join gave.
+    pub joined_pairs: u64,
+}
+
+/// Which records are asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Those of these channels.
+    Channels(&'a BTreeSet<u64>),
+    /// Those of these files.
+    Files(&'a BTreeSet<i32>),
+}
+
 /// What one round adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Round {
@@ -122,6 +151,8 @@ pub struct Round {
     pub channels: Vec<Qualified>,
     /// Videos that are listed, or found in further rows.
     pub videos: BTreeMap<(u64, u64), Listed>,
+    /// What it looked at.
+    pub touched: Touched,
 }
 
 impl State {
@@ -150,103 +181,6 @@ impl State {
         }
         self.rounds += 1;
         self
-    }
-}
-
-fn schema() -> SchemaRef {
-    let number = |name: &str| Field::new(name, DataType::Int64, true);
-    Arc::new(Schema::new(vec![
-        Field::new("round", DataType::Int32, false),
-        Field::new("part", DataType::Utf8, false),
-        Field::new("file", DataType::Int32, true),
-        number("row"),
-        number("channel"),
-        number("video"),
-        number("medical"),
-        number("all"),
-        Field::new("name", DataType::Utf8, true),
-        Field::new("identity", DataType::Utf8, true),
-    ]))
-}
-
-/// One row of the table, before it is one.
-#[derive(Default)]
-struct Line<'a> {
-    part: &'a str,
-    file: Option<i32>,
-    row: Option<u64>,
-    channel: Option<u64>,
-    video: Option<u64>,
-    counts: Option<(u64, u64)>,
-    name: Option<&'a str>,
-    identity: Option<&'a str>,
-}
-
-/// Rows on their way into a shard.
-struct Lines<'a> {
-    round: i32,
-    table: &'a Table,
-    attempt: String,
-    shard: ShardWriter,
-    full: Vec<Shard>,
-    parts: StringBuilder,
-    files: Int32Builder,
-    numbers: [Int64Builder; 5],
-    texts: [StringBuilder; 2],
-    rows: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn new(round: u32, table: &'a Table) -> Self {
-        let attempt = ulid::Ulid::generate().to_string();
-        Lines {
-            round: round as i32,
-            table,
-            shard: table.shard_writer(&attempt),
-            attempt,
-            full: Vec::new(),
-            parts: StringBuilder::new(),
-            files: Int32Builder::new(),
-            numbers: Default::default(),
-            texts: Default::default(),
-            rows: 0,
-        }
-    }
-
-    fn finish(mut self) -> Result<Vec<Shard>, CommitError> {
-        self.flush()?;
-        self.full.push(self.shard.finish()?);
-        Ok(self.full)
-    }
-
-    fn push(&mut self, line: Line) -> Result<(), CommitError> {
-        self.parts.append_value(line.part);
-        self.files.append_option(line.file);
-        // Numbers of ids use all 64 bits; the table has signed ones.
-        let signed = |n: u64| n as i64;
-        let numbers = [line.row, line.channel, line.video, line.counts.map(|c| c.0), line.counts.map(|c| c.1)];
-        self.numbers.iter_mut().zip(numbers).for_each(|(to, n)| to.append_option(n.map(signed)));
-        self.texts.iter_mut().zip([line.name, line.identity]).for_each(|(to, text)| to.append_option(text));
-        self.rows += 1;
-        if self.rows >= BATCH_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), CommitError> {
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int32Array::from_value(self.round, self.rows)),
-            Arc::new(self.parts.finish()),
-            Arc::new(self.files.finish()),
-        ];
-        columns.extend(self.numbers.iter_mut().map(|n| Arc::new(n.finish()) as ArrayRef));
-        columns.extend(self.texts.iter_mut().map(|t| Arc::new(t.finish()) as ArrayRef));
-        self.rows = 0;
-        let batch = RecordBatch::try_new(schema(), columns).unwrap_or_else(|e| panic!("the columns of a ledger do not fit: {e}"));
-        self.shard.write(&batch)?;
-        if self.shard.is_full() {
-            let next = self.table.shard_writer(&self.attempt);
-            self.full.push(std::mem::replace(&mut self.shard, next).finish()?);
-        }
-        Ok(())
     }
 }
 
@@ -279,8 +213,20 @@ impl Ledger {
     pub fn state(&self) -> Result<State, LedgerError> {
         let Some((table, committed)) = self.open()? else { return Ok(State::default()) };
         let mut rounds: BTreeMap<u32, Round> = (0..committed).map(|round| (round, Round::default())).collect();
-        for batch in table.read_batches(None)?.with_batch_rows(BATCH_ROWS) {
-            self.add(&Columns::of(&batch?).ok_or_else(|| self.damaged("it has other columns"))?, &mut rounds)?;
+        let all: Vec<String> = table.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        for file in table.files()? {
+            let pages = table.pages(&file.name, "part")?;
+            let (mins, maxes) = (pages.mins.as_string_opt::<i32>().cloned(), pages.maxes.as_string_opt::<i32>().cloned());
+            let only_records = |bounds: &Option<StringArray>, at: usize| {
+                bounds.as_ref().is_some_and(|b| b.is_valid(at) && b.value(at) == "record")
+            };
+            let (rows, some) = pages.select(|at| !(only_records(&mins, at) && only_records(&maxes, at)));
+            if some > 0 {
+                for batch in table.read_file(&file.name, &all, BATCH_ROWS, Some(rows))? {
+                    self.add(&Columns::of(&batch?).ok_or_else(|| self.damaged("it has other columns"))?, &mut rounds)?;
+                }
+            }
         }
         Ok(rounds.into_values().fold(State::default(), |state, round| state.after(&round)))
     }
@@ -315,39 +261,59 @@ impl Ledger {
                     listed.id = text(&columns.texts[0])?;
                     listed.places.push((file()?, number(&n[0])?));
                 }
+                "work" => {
+                    let text = text(&columns.texts[0])?;
+                    let damaged = |e: serde_json::Error| self.damaged(format!("a row of part `work` is no JSON: {e}"));
+                    round.touched = serde_json::from_str(&text).map_err(damaged)?;
+                }
                 other => return Err(self.damaged(format!("it has rows of an unknown part `{other}`"))),
             }
         }
         Ok(())
     }
 
-    /// Calls `each` for every record of the files that are in `live`, with its place. A record of a medical file is one.
+    /// Calls `each` for every record that is asked for and whose file is in `live`, with its place. A record of a medical file is one. Gives the
+    /// number of rows that were decoded for it.
     pub fn records<E: From<LedgerError>>(
         &self,
         live: &BTreeSet<i32>,
+        which: Which,
         mut each: impl FnMut(Place, u64, u64) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some((table, _)) = self.open()? else { return Ok(()) };
-        let columns = ["round", "part", "file", "row", "channel", "video"];
-        let batches = table.read_batches(Some(&columns)).map_err(LedgerError::from)?.with_batch_rows(BATCH_ROWS);
-        for batch in batches {
-            let batch = batch.map_err(LedgerError::from)?;
-            let column = |name: &str| batch.column_by_name(name);
-            let long = |name: &str| column(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
-            let file = column("file").and_then(|c| c.as_primitive_opt::<Int32Type>());
-            let part = column("part").and_then(|c| c.as_string_opt::<i32>());
-            let (Some(part), Some(file), Some(row), Some(channel), Some(video)) =
-                (part, file, long("row"), long("channel"), long("video"))
-            else {
-                return Err(self.damaged("it has other columns").into());
-            };
-            for at in 0..batch.num_rows() {
-                if part.value(at) == "record" && live.contains(&file.value(at)) {
-                    each((file.value(at), row.value(at) as u64), channel.value(at) as u64, video.value(at) as u64)?;
+    ) -> Result<u64, E> {
+        let Some((table, _)) = self.open()? else { return Ok(0) };
+        let (by, wanted): (&str, BTreeSet<i64>) = match which {
+            Which::Channels(channels) => ("channel", channels.iter().map(|c| *c as i64).collect()),
+            Which::Files(files) => ("file", files.iter().map(|f| i64::from(*f)).collect()),
+        };
+        let columns = ["part", "file", "row", "channel", "video"];
+        let mut decoded = 0;
+        for file in table.files().map_err(LedgerError::from)? {
+            let pages = table.pages(&file.name, by).map_err(LedgerError::from)?;
+            let (rows, some) = where_it_may_be(&pages, &wanted);
+            decoded += some;
+            if some == 0 {
+                continue;
+            }
+            for batch in table.read_file(&file.name, &columns, BATCH_ROWS, Some(rows)).map_err(LedgerError::from)? {
+                let batch = batch.map_err(LedgerError::from)?;
+                let column = |name: &str| batch.column_by_name(name);
+                let long = |name: &str| column(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+                let file = column("file").and_then(|c| c.as_primitive_opt::<Int32Type>());
+                let part = column("part").and_then(|c| c.as_string_opt::<i32>());
+                let (Some(part), Some(file), Some(row), Some(channel), Some(video)) =
+                    (part, file, long("row"), long("channel"), long("video"))
+                else {
+                    return Err(self.damaged("it has other columns").into());
+                };
+                for at in 0..batch.num_rows() {
+                    let key = if by == "file" { i64::from(file.value(at)) } else { channel.value(at) };
+                    if part.value(at) == "record" && wanted.contains(&key) && live.contains(&file.value(at)) {
+                        each((file.value(at), row.value(at) as u64), channel.value(at) as u64, video.value(at) as u64)?;
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(decoded)
     }
 
     /// Commits a round: all of it or nothing. `records` gives those of the round's new files, a place and two numbers each, to the function that it
@@ -358,29 +324,22 @@ impl Ledger {
         round: &Round,
         records: impl FnOnce(&mut dyn FnMut(Place, Record) -> Result<(), LedgerError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let table = Table::open_or_create(&TableSpec {
-            name: "ledger".into(),
-            location: self.place.clone(),
-            schema: schema(),
-            target_shard_bytes: 256 << 20,
-            row_group_bytes: 16 << 20,
-            zstd_level: 3,
-            dictionary_columns: vec!["part".into()],
-        })
-        .map_err(LedgerError::from)?;
-        let mut lines = Lines::new(number, &table);
+        let table = Table::open_or_create(&spec(&self.place)).map_err(LedgerError::from)?;
+        let mut lines = Lines::new(number, &table, &attempt_of(number));
         self.write_small(&mut lines, round).map_err(LedgerError::from)?;
-        records(&mut |place, record| {
-            let (file, row) = (Some(place.0), Some(place.1));
-            let line =
-                Line { part: "record", file, row, channel: Some(record.channel), video: Some(record.video), ..Line::default() };
-            lines.push(line).map_err(LedgerError::from)
-        })?;
+        records(&mut |place, record| lines.record(place, record).map_err(LedgerError::from))?;
         let shards = lines.finish().map_err(LedgerError::from)?;
         let stamp = PlanStamp { plan_hash: self.rule.clone(), generation: 0 };
         let mut splits = SplitSet::new();
         splits.insert(number);
-        match table.commit(&stamp, &splits, &shards).map_err(LedgerError::from)? {
+        let outcome = table.commit(&stamp, &splits, &shards).map_err(LedgerError::from)?;
+        // Whoever has won: files for this round or an earlier one, unnamed by now, can never be named.
+        match table.give_up(|name| round_of_file(name).is_some_and(|round| round <= number)) {
+            Ok(swept) if swept.files > 0 => tracing::info!(files = swept.files, "Removed what killed runs left in the ledger"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "What killed runs left in the ledger could not be removed"),
+        }
+        match outcome {
             Committed::Committed { .. } => Ok(()),
             Committed::AlreadyDone | Committed::PartlyDone { .. } => {
                 Err(LedgerError::LostTo { place: self.place.clone(), round: number }.into())
@@ -389,6 +348,8 @@ impl Ledger {
     }
 
     fn write_small(&self, lines: &mut Lines, round: &Round) -> Result<(), CommitError> {
+        let touched = serde_json::to_string(&round.touched).unwrap_or_default();
+        lines.push(Line { part: "work", name: Some(&touched), ..Line::default() })?;
         for f in &round.files {
             let (name, identity) = (Some(&*f.name), Some(&*f.identity));
             lines.push(Line { part: "file", file: Some(f.number), row: Some(f.rows), name, identity, ..Line::default() })?;
@@ -417,26 +378,45 @@ impl Ledger {
     }
 }
 
-struct Columns {
-    round: Int32Array,
-    part: StringArray,
-    file: Int32Array,
-    numbers: [Int64Array; 5],
-    texts: [StringArray; 2],
+/// The rows of pages whose bounds leave room for a wanted number.
+fn where_it_may_be(pages: &Pages, wanted: &BTreeSet<i64>) -> (RowSelection, u64) {
+    let number = |bounds: &ArrayRef, at: usize| -> Option<i64> {
+        let int = bounds.as_primitive_opt::<Int32Type>().filter(|b| b.is_valid(at)).map(|b| i64::from(b.value(at)));
+        int.or_else(|| bounds.as_primitive_opt::<Int64Type>().filter(|b: &&Int64Array| b.is_valid(at)).map(|b| b.value(at)))
+    };
+    pages.select(|at| match (number(&pages.mins, at), number(&pages.maxes, at)) {
+        (Some(min), Some(max)) => wanted.range(min..=max).next().is_some(),
+        _ => !wanted.is_empty(),
+    })
 }
 
-impl Columns {
-    fn of(batch: &RecordBatch) -> Option<Columns> {
-        let column = |name: &str| batch.column_by_name(name);
-        let int = |name: &str| column(name)?.as_primitive_opt::<Int32Type>().cloned();
-        let long = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().cloned();
-        let text = |name: &str| column(name)?.as_string_opt::<i32>().cloned();
-        Some(Columns {
-            round: int("round")?,
-            part: text("part")?,
-            file: int("file")?,
-            numbers: [long("row")?, long("channel")?, long("video")?, long("medical")?, long("all")?],
-            texts: [text("name")?, text("identity")?],
-        })
+/// Bits of an attempt's random part below the round.
+const RANDOM_BITS: u32 = 48;
+
+/// A unique name for the files of a round, which says of which.
+fn attempt_of(round: u32) -> String {
+    let unique = ulid::Ulid::generate();
+    let random = unique.random() & ((1 << RANDOM_BITS) - 1);
+    ulid::Ulid::from_parts(unique.timestamp_ms(), (u128::from(round) << RANDOM_BITS) | random).to_string()
+}
+
+/// The round that a file was made for.
+fn round_of_file(name: &str) -> Option<u32> {
+    let attempt = name.strip_prefix("part-")?.split('-').next()?;
+    u32::try_from(ulid::Ulid::from_string(attempt).ok()?.random() >> RANDOM_BITS).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_says_its_round() {
+        for round in [0, 1, 77, u32::MAX] {
+            let names = [attempt_of(round), attempt_of(round)];
+            assert_ne!(names[0], names[1]);
+            assert_eq!(round_of_file(&format!("part-{}-00003.parquet", names[0])), Some(round));
+        }
+        assert_eq!(round_of_file("part-x-00000.parquet"), None);
     }
 }

@@ -9,17 +9,19 @@
 //! | `rule` | when a channel qualifies |
 //! | `ids` | ids as 64-bit numbers |
 //! | `expand` | the differential dataflow: records and medical videos in, channels and videos that are new in each round out |
-//! | `ledger` | the committed table of rounds |
+//! | `ledger`, `rows` | the committed table of rounds, and its rows |
 //! | `dedup` | which of several equal rows stays |
 //! | `oracle` | the same by plain sets, slow and obvious; for tests |
 //!
-//! What can go wrong: memory. The dataflow holds about [`BYTES_PER_RECORD`] for each record of the catalogue, so callers limit their number first.
+//! What can go wrong: memory. The dataflow holds about [`BYTES_PER_RECORD`] for each record that a round looks at: in the first round the whole
+//! catalogue, so callers limit their number first.
 
 pub mod dedup;
 pub mod expand;
 pub mod ids;
 pub mod ledger;
 pub mod oracle;
+mod rows;
 pub mod rule;
 
 pub use expand::{Batch, Expansion, Outcome, Record, Work};

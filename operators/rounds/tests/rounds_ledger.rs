@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use curette_rounds::Counts;
 use curette_rounds::expand::{Qualified, Record};
-use curette_rounds::ledger::{FileEntry, Ledger, LedgerError, Listed, Round, State};
+use curette_rounds::ledger::{FileEntry, Ledger, LedgerError, Listed, Round, State, Touched, Which};
+use curette_rounds::{Counts, ids};
 
 fn file(number: i32, name: &str) -> FileEntry {
     FileEntry { number, name: name.into(), identity: format!("{name} as it is"), rows: 3 }
@@ -22,6 +22,7 @@ fn first() -> Round {
         gone: vec![],
         channels: vec![Qualified { channel: u64::MAX, counts: Counts { medical: 2, all: 0 } }],
         videos: BTreeMap::from([((u64::MAX, 7), listed("seven", 0, &[(0, 1), (1, 0)]))]),
+        touched: Touched { new_records: 3, ..Touched::default() },
     }
 }
 
@@ -31,6 +32,7 @@ fn second() -> Round {
         gone: vec![0],
         channels: vec![],
         videos: BTreeMap::from([((u64::MAX, 7), listed("seven", 1, &[(2, 2)])), ((u64::MAX, 9), listed("nine", 1, &[(2, 0)]))]),
+        touched: Touched::default(),
     }
 }
 
@@ -58,15 +60,72 @@ fn rounds_come_back_as_they_were_put_in_and_places_of_files_that_are_gone_do_not
     assert_eq!(state.videos[&(u64::MAX, 7)], listed("seven", 0, &[(1, 0), (2, 2)]));
     assert_eq!(state.files.keys().copied().collect::<Vec<_>>(), [1, 2]);
 
-    let mut seen = Vec::new();
-    ledger
-        .records::<LedgerError>(&BTreeSet::from([1, 2]), |place, channel, video| {
+    let live = BTreeSet::from([1, 2]);
+    let seen = |which: Which| {
+        let mut seen = Vec::new();
+        let each = |place, channel, video| {
             seen.push((place, record(channel, video)));
             Ok(())
+        };
+        ledger.records::<LedgerError>(&live, which, each).unwrap();
+        seen.sort();
+        seen
+    };
+    let both = [((1, 0), record(u64::MAX, 7)), ((2, 0), record(u64::MAX, 9))];
+    assert_eq!(seen(Which::Channels(&BTreeSet::from([1, u64::MAX]))), both, "the file of channel 1 is gone");
+    assert!(seen(Which::Channels(&BTreeSet::from([2]))).is_empty());
+    assert_eq!(seen(Which::Files(&BTreeSet::from([0, 2]))), both[1..]);
+}
+
+#[test]
+fn looking_up_few_channels_decodes_few_rows_whatever_the_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(dir.path().join("ledger").to_str().unwrap(), "rule");
+    // Of 1,000 channels, ids spread over all 64 bits, in no order; a second round comes later.
+    let all: Vec<((i32, u64), Record)> = (0..120_000u64)
+        .map(|i| {
+            ((i32::from(i >= 100_000), i), record(ids::number(&(i * 7919 % 1000).to_string()), ids::number(&format!("v{i}"))))
         })
-        .unwrap();
-    seen.sort();
-    assert_eq!(seen, [((1, 0), record(u64::MAX, 7)), ((2, 0), record(u64::MAX, 9))]);
+        .collect();
+    let round = |n: i32| Round { files: vec![file(n, &format!("c/{n}.parquet"))], ..Round::default() };
+    commit(&ledger, 0, &round(0), &all[..100_000]).unwrap();
+    commit(&ledger, 1, &round(1), &all[100_000..]).unwrap();
+    assert_eq!(ledger.state().unwrap(), State::default().after(&round(0)).after(&round(1)));
+    let asked: BTreeSet<u64> = ["5", "500", "none"].map(ids::number).into();
+    let mut got = Vec::new();
+    let each = |place, channel, video| {
+        got.push((place, record(channel, video)));
+        Ok(())
+    };
+    let decoded = ledger.records::<LedgerError>(&BTreeSet::from([0, 1]), Which::Channels(&asked), each).unwrap();
+    got.sort();
+    let want: Vec<_> = all.iter().filter(|(_, r)| asked.contains(&r.channel)).copied().collect();
+    assert_eq!(want.len(), 240);
+    assert_eq!(got, want, "every record of these channels and no other");
+    // A page or two for each of three channels in each of two rounds, of 120 pages.
+    assert!((240..=12 * 1024).contains(&decoded), "{decoded} rows were decoded");
+}
+
+#[test]
+fn files_of_killed_runs_go_with_the_round_that_they_were_made_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(dir.path().to_str().unwrap(), "rule");
+    commit(&ledger, 0, &first(), &[]).unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().path().is_file()).count();
+    assert_eq!(files(), 1);
+    // Killed before its commit: the file of a round that is open may be another run's, which goes on.
+    let copy = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.is_file()).unwrap();
+    let left = |round: u32| {
+        let random = u128::from(round) << 48 | 7;
+        let name = format!("part-{}-00000.parquet", ulid::Ulid::from_parts(1, random));
+        std::fs::copy(&copy, dir.path().join(name)).unwrap();
+    };
+    [0, 1, 2].into_iter().for_each(left);
+    commit(&ledger, 1, &second(), &[]).unwrap();
+    assert_eq!(files(), 3, "two rounds, and the file of the round that is to come");
+    assert_eq!(ledger.state().unwrap(), State::default().after(&first()).after(&second()));
+    let lost = commit(&ledger, 1, &second(), &[]);
+    assert!(lost.is_err() && files() == 3, "the loser takes its own files away");
 }
 
 #[test]

@@ -15,14 +15,14 @@ use curette_engine::operator::{
 use curette_engine::resources::OutputPlace;
 use curette_engine::verdict::{Processed, Verdict};
 use curette_rounds::Rule;
-use curette_rounds::ledger::{Ledger, Round, State};
+use curette_rounds::ledger::{Ledger, Round, State, Touched};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{self, Carried};
 use super::ids::{channel_columns, video_columns};
 use super::places::{Place, Reader, payload};
-use super::planning::{Looked, Planner, ROLES, Summary, is_medical, split};
+use super::planning::{Looked, Planner, ROLES, is_medical, split};
 use crate::sources::files::{Files, is_url};
 use crate::sources::videos::absolute;
 
@@ -37,20 +37,21 @@ const COST_OF_A_ROW: u64 = 1024;
 ///
 /// Reads two tables that are there before the run: `catalogue` (every record) and `medical` (the records that were found medical, say by
 /// `keyword_filter` and `text_classifier` in another pipeline). Each may be an output table of a pipeline, a Parquet file or a folder of Parquet
-/// files. A video counts once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a
+/// files, on a disk or in a store (`s3://bucket/prefix`), of which only the ends of files and the columns that are used are fetched. A video counts once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a
 /// channel of its own; one without an id is left out, and the run says how many were.
 ///
 /// The decision is made in rounds. A round is whatever files are new in the two tables (or gone from them) since the round before, taken together:
 /// neither the order of files and records nor the number of workers can change its result. What it decided is kept in `ledger` by one atomic commit
-/// when the run begins, so a run that is killed goes on with the same plan, and a later crawl reads its own files only; earlier records come back
-/// from the ledger as numbers. A channel that has qualified stays so, also when later records bring it below `min_share`: what was downloaded cannot
+/// when the run begins, so a run that is killed goes on with the same plan, and a later crawl reads its own files only; of earlier records those come
+/// back from the ledger, as numbers, whose channel has new medical videos and is not in yet. What a round looked at stands in the ledger as JSON (the
+/// row with `part = 'work'`). A channel that has qualified stays so, also when later records bring it below `min_share`: what was downloaded cannot
 /// be taken back. The ledger belongs to one rule; give another rule another ledger.
 ///
 /// New videos are another plan: run with `--new-version`; kept answers make it cost about the difference. Where a video stands in several rows, the
 /// one whose carried columns, written as JSON, sort first is taken.
 ///
-/// Memory while planning: about 23 bytes for each record, up to twice that while a round is read, and twice again with `min_share`; `max_records` is
-/// the limit. The plan holds about 300 bytes for each listed video; `max_videos` is the limit. Each process of a cluster plans by itself.
+/// Memory while planning: about 23 bytes for each record that a round looks at (in the first round all), up to twice that while a round is read, and
+/// twice again with `min_share`; `max_records` is the limit of all. The plan holds about 300 bytes for each listed video; `max_videos` is the limit. Each process of a cluster plans by itself.
 ///
 /// Unmeasured codes: `file_missing`, `input_changed`, `file_unreadable` (a file of the tables is gone, is another one, or is damaged since the plan
 /// was made: run again).
@@ -251,12 +252,12 @@ fn items(state: &State) -> Result<Vec<InputItem>, OperatorError> {
     by_id.into_iter().map(item).collect()
 }
 
-fn notes(state: &State, summary: &Summary) -> Vec<String> {
-    let Summary { new_records, known_records, without_id, joined } = summary;
+fn notes(state: &State, touched: &Touched) -> Vec<String> {
+    let Touched { new_records, without_id, known_records, channels_asked, loaded_records, joined_pairs, .. } = touched;
     let gone = state.videos.values().filter(|v| v.places.is_empty()).count();
     let mut notes = vec![format!(
-        "{} channels qualify and {} videos are listed by {} planning round(s); \
-         {new_records} records were new ({joined} pairs joined), {known_records} known",
+        "{} channels qualify and {} videos are listed by {} planning round(s); {new_records} records were new ({joined_pairs} pairs joined), \
+         {loaded_records} of {known_records} known ones were looked up, those of {channels_asked} channels",
         state.channels.len(),
         state.videos.len() - gone,
         state.rounds
@@ -273,8 +274,8 @@ fn notes(state: &State, summary: &Summary) -> Vec<String> {
 impl Source for ExpansionSource {
     fn list(&self) -> Result<Vec<InputItem>, OperatorError> {
         let named = |e: OperatorError| OperatorError { message: format!("step {}: {}", self.step, e.message), help: e.help };
-        let Looked { state, pending, summary } = self.planner.look(&self.files).map_err(named)?;
-        set(&self.notes, notes(&state, &summary));
+        let Looked { state, pending, touched } = self.planner.look(&self.files).map_err(named)?;
+        set(&self.notes, notes(&state, &touched));
         let items = items(&state).map_err(named)?;
         set(&self.pending, pending.map(|round| (state.rounds - 1, round)));
         Ok(items)
@@ -294,7 +295,7 @@ impl Source for ExpansionSource {
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
         let payloads = items.iter().map(|item| payload::<Payload>(&self.step, item)).collect::<Result<Vec<_>, _>>()?;
         let places: Vec<Vec<Place>> = payloads.iter().map(|p| p.places.clone()).collect();
-        let tables = self.planner.tables();
+        let tables = self.planner.tables(&self.files);
         let reader = Reader {
             tables: &tables,
             files: &self.files,

@@ -37,7 +37,7 @@ const SEPARATOR: char = '\u{1f}';
 /// workers can change that.
 ///
 /// `table` must be there before the run: an output table of another pipeline (`content_blake3` of `probe` tells equal files), a Parquet file or a
-/// folder of Parquet files. Rows without an id are left out, and the run says how many were. What repeats is recorded in `rejects`; of rows with one
+/// folder of Parquet files, on a disk or in a store (`s3://bucket/prefix`). Rows without an id are left out, and the run says how many were. What repeats is recorded in `rejects`; of rows with one
 /// id, those that go are named `ID (again N)` there.
 ///
 /// Memory while planning: the ids and about 100 bytes for each row, and about 300 bytes for each row in the plan; `max_rows` is the limit.
@@ -220,7 +220,7 @@ impl DedupSource {
 
 impl Source for DedupSource {
     fn list(&self) -> Result<Vec<InputItem>, OperatorError> {
-        let tables = [Ok(Parts::open(&self.place).map_err(|e| self.error(e))?)];
+        let tables = [Ok(Parts::open(&self.place, &self.files).map_err(|e| self.error(e))?)];
         let (mut rows, places, nameless) = match &tables[0] {
             Ok(table) => self.rows(table)?,
             Err::<_, String>(e) => return Err(self.error(e)),
@@ -250,7 +250,7 @@ impl Source for DedupSource {
 
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
         let payloads = items.iter().map(|item| payload::<Payload>(&self.step, item)).collect::<Result<Vec<_>, _>>()?;
-        let tables = [Parts::open(&self.place)];
+        let tables = [Parts::open(&self.place, &self.files)];
         let reader = Reader { tables: &tables, files: &self.files, carried: &self.config.columns, channel_columns: &[] };
         let stays = |p: &Payload| matches!(p.fate, Said::Stays).then(|| p.place.clone());
         let found = reader.read(&payloads.iter().map(|p| stays(p).into_iter().collect()).collect::<Vec<_>>(), task)?;

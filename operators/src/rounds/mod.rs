@@ -9,3 +9,6 @@ pub mod dedup;
 pub mod ids;
 pub mod places;
 pub mod planning;
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub struct Reader<'a> {
     /// The tables.
     pub tables: &'a [Result<Parts, String>],
     /// The stores.
-    pub files: &'a Files,
+    pub files: &'a Arc<Files>,
     /// What is carried over.
     pub carried: &'a Carried,
     /// Names of the column with the channel.

@@ -1,19 +1,23 @@
 //! One planning round of channel expansion: what the tables hold now against what the ledger knows.
 //!
-//! New files are read for their ids only; records of old files come from the ledger, as numbers. Both go through the dataflow, a second pass finds
-//! where the listed videos stand. Nothing is written before [`Planner::settle`], and the listing is the same before and after it.
+//! New files are read for their ids only. Of the records that are known, only those come back from the ledger, as numbers, whose channel this round may
+//! let in: one that is not in yet and has new medical records. Why no other can matter: records that are not medical only lower a share, and of a channel
+//! that is in every video is listed already. (Where a share is asked, a channel that lost records to a file that is gone may rise, so it is looked up,
+//! too.) Both go through the dataflow, a second pass finds where the listed videos stand. Nothing is written before [`Planner::settle`], and the
+//! listing is the same before and after it.
 //!
 //! What can go wrong: tables that change while they are read (a file that vanishes ends the listing with its name), and more records or videos than
 //! the limits.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
 use curette_engine::cluster::Workers;
 use curette_engine::commit::kill_point;
 use curette_engine::operator::OperatorError;
 use curette_rounds::expand::{BATCH_RECORDS, Batch, Expansion, QUEUE_BATCHES, Record, expand};
-use curette_rounds::ledger::{FileEntry, Ledger, LedgerError, Listed, Place, Round, State};
+use curette_rounds::ledger::{FileEntry, Ledger, LedgerError, Listed, Place, Round, State, Touched, Which};
 use curette_rounds::{BYTES_PER_RECORD, Rule, ids};
 
 use super::ids::FirstOf;
@@ -57,20 +61,7 @@ pub struct Looked {
     /// The round that is not committed yet, if the tables differ from the last one.
     pub pending: Option<Round>,
     /// For people.
-    pub summary: Summary,
-}
-
-/// What a look cost and met.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Records of files that no round had seen, read from the tables.
-    pub new_records: u64,
-    /// Records that came from the ledger, as numbers.
-    pub known_records: u64,
-    /// Rows without an id, left out.
-    pub without_id: u64,
-    /// Pairs that the new files made the dataflow look at.
-    pub joined: u64,
+    pub touched: Touched,
 }
 
 fn failed(e: impl std::fmt::Display) -> OperatorError {
@@ -98,6 +89,16 @@ impl From<Failed> for OperatorError {
     }
 }
 
+/// What was given to the dataflow, besides the new records.
+#[derive(Default)]
+struct Fed {
+    /// Pairs of new medical rows, where they are kept in any case.
+    medical: HashSet<Pair>,
+    /// Records that came from the ledger: 32 bytes each, of the channels that were asked for.
+    loaded: Vec<(Pair, Place)>,
+    touched: Touched,
+}
+
 /// A row of a table as the planner sees it.
 struct Seen<'a> {
     place: Place,
@@ -107,21 +108,21 @@ struct Seen<'a> {
 
 impl Planner {
     /// The tables, each by itself, so that one that is missing can be named.
-    pub fn tables(&self) -> [Result<Parts, String>; 2] {
-        self.places.each_ref().map(|place| Parts::open(place))
+    pub fn tables(&self, files: &Files) -> [Result<Parts, String>; 2] {
+        self.places.each_ref().map(|place| Parts::open(place, files))
     }
 
-    fn opened(&self) -> Result<[Parts; 2], OperatorError> {
+    fn opened(&self, files: &Files) -> Result<[Parts; 2], OperatorError> {
         let named = |role: usize, parts: Result<Parts, String>| {
             parts.map_err(|e| OperatorError::new(format!("`{}` {}: {e}", ROLES[role], self.places[role])))
         };
-        let [catalogue, medical] = self.tables();
+        let [catalogue, medical] = self.tables(files);
         Ok([named(0, catalogue)?, named(1, medical)?])
     }
 
     /// Looks at the tables and plans what is new. Writes nothing.
-    pub fn look(&self, files: &Files) -> Result<Looked, OperatorError> {
-        let tables = self.opened()?;
+    pub fn look(&self, files: &Arc<Files>) -> Result<Looked, OperatorError> {
+        let tables = self.opened(files)?;
         let state = self.ledger.state().map_err(failed)?;
         let mut now: BTreeMap<String, Part> = BTreeMap::new();
         for (role, table) in tables.iter().enumerate() {
@@ -140,7 +141,8 @@ impl Planner {
                 "raise max_records if there is memory: each record takes about {BYTES_PER_RECORD} bytes, these about {gib} GiB"
             )));
         }
-        let is_known = |name: &str, part: &Part| state.files.values().any(|f| f.name == name && f.identity == part.identity);
+        let old: HashSet<(&str, &str)> = state.files.values().map(|f| (&*f.name, &*f.identity)).collect();
+        let is_known = |name: &str, part: &Part| old.contains(&(name, &*part.identity));
         let known: HashSet<String> =
             now.iter().filter(|(name, part)| is_known(name, part)).map(|(name, _)| name.clone()).collect();
         let stays = |f: &FileEntry| known.contains(&f.name) && now.get(&f.name).is_some_and(|part| part.identity == f.identity);
@@ -158,10 +160,11 @@ impl Planner {
             .collect();
         let known_records = state.files.values().filter(|f| stays(f)).map(|f| f.rows).sum();
         if new.is_empty() && gone.is_empty() {
-            return Ok(Looked { state, pending: None, summary: Summary { known_records, ..Summary::default() } });
+            return Ok(Looked { state, pending: None, touched: Touched { known_records, ..Touched::default() } });
         }
         let mut round = Round { files: new, gone, ..Round::default() };
-        let summary = self.plan(files, &tables, &state, &mut round)?;
+        round.touched.known_records = known_records;
+        self.plan(files, &tables, &state, &mut round)?;
         let after = state.after(&round);
         if after.videos.len() as u64 > self.max_videos {
             let message = format!("{} videos would be listed, more than max_videos = {}", after.videos.len(), self.max_videos);
@@ -169,7 +172,8 @@ impl Planner {
                 OperatorError::new(message).help("raise min_videos or min_share, or max_videos if the plan may be that large")
             );
         }
-        Ok(Looked { state: after, pending: Some(round), summary })
+        let touched = round.touched.clone();
+        Ok(Looked { state: after, pending: Some(round), touched })
     }
 
     /// Files of the state that the round does not lose.
@@ -177,15 +181,16 @@ impl Planner {
         state.files.keys().copied().filter(|number| !round.gone.contains(number)).collect()
     }
 
-    fn plan(&self, files: &Files, tables: &[Parts; 2], state: &State, round: &mut Round) -> Result<Summary, OperatorError> {
-        let live = Planner::live(state, round);
-        let (expansion, mut wanted, mut summary) = self.expand(files, tables, state, round, &live)?;
-        round.channels = expansion.rounds.iter().flat_map(|r| r.channels.iter().copied()).collect();
-        round.channels.sort_unstable();
-        wanted.extend(expansion.rounds.iter().flat_map(|r| r.videos.iter().copied()));
+    fn plan(&self, files: &Arc<Files>, tables: &[Parts; 2], state: &State, round: &mut Round) -> Result<(), OperatorError> {
+        let (expansion, fed) = self.expand(files, tables, state, round)?;
+        let Fed { medical: mut wanted, loaded, touched } = fed;
+        round.touched = touched;
+        round.touched.joined_pairs = expansion.work.iter().map(|w| w.joined).sum();
+        let outcome = expansion.rounds.into_iter().next().unwrap_or_default();
+        round.channels = outcome.channels;
+        wanted.extend(outcome.videos);
         wanted.retain(|pair| !state.videos.contains_key(pair));
-        summary.joined = expansion.work.get(1).map_or(0, |w| w.joined);
-        let mut videos: BTreeMap<(u64, u64), Listed> = BTreeMap::new();
+        let mut videos: BTreeMap<Pair, Listed> = BTreeMap::new();
         for file in &round.files {
             self.rows_of(files, tables, file, |seen| {
                 let pair = (seen.record.channel, seen.record.video);
@@ -197,15 +202,8 @@ impl Planner {
                 Ok(())
             })?;
         }
-        if !wanted.is_empty() && !live.is_empty() {
-            self.ledger
-                .records(&live, |place, channel, video| {
-                    if wanted.contains(&(channel, video)) {
-                        videos.entry((channel, video)).or_default().places.push(place);
-                    }
-                    Ok::<(), LedgerError>(())
-                })
-                .map_err(failed)?;
+        for (pair, place) in loaded.into_iter().filter(|(pair, _)| wanted.contains(pair)) {
+            videos.entry(pair).or_default().places.push(place);
         }
         self.name(files, tables, state, &mut videos)?;
         videos.values_mut().for_each(|listed| {
@@ -213,61 +211,86 @@ impl Planner {
             listed.places.sort_unstable();
         });
         round.videos = videos;
-        Ok(summary)
+        Ok(())
     }
 
-    /// Runs the dataflow: what is known as its first round, what is new as its second. Gives the pairs of new medical rows, too, if they are kept in
-    /// any case.
+    /// Runs the dataflow over what is new and what is known of the channels that this may let in, together: the round is judged as a whole.
     fn expand(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         state: &State,
         round: &Round,
-        live: &BTreeSet<i32>,
-    ) -> Result<(Expansion, HashSet<Pair>, Summary), OperatorError> {
+    ) -> Result<(Expansion, Fed), OperatorError> {
         let (to, from) = bounded(QUEUE_BATCHES);
         std::thread::scope(|scope| {
-            let feed = scope.spawn(move || {
-                let mut feeder = Feeder { to, round: 0, records: Vec::with_capacity(BATCH_RECORDS) };
-                let (mut medical, mut summary) = (HashSet::new(), Summary::default());
-                self.ledger
-                    .records(live, |place, channel, video| {
-                        summary.known_records += 1;
-                        let is_medical = state.files.get(&place.0).is_some_and(|f| is_medical(&f.name));
-                        feeder.push(Record { channel, video, medical: is_medical });
-                        Ok::<(), LedgerError>(())
-                    })
-                    .map_err(failed)?;
-                feeder.next_round();
-                for file in &round.files {
-                    let mut named = 0;
-                    self.rows_of(files, tables, file, |seen| {
-                        named += 1;
-                        if seen.record.medical && self.keep_medical {
-                            medical.insert((seen.record.channel, seen.record.video));
-                        }
-                        feeder.push(seen.record);
-                        Ok(())
-                    })?;
-                    summary.new_records += named;
-                    summary.without_id += file.rows.saturating_sub(named);
-                }
-                feeder.flush();
-                Ok::<_, OperatorError>((medical, summary))
-            });
+            let feed = scope.spawn(move || self.feed(files, tables, state, round, to));
             let latched = state.channels.iter().copied().collect();
             let expansion = expand(Workers::Threads(self.workers), self.rule, latched, from);
             let fed = feed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let (medical, summary) = fed?;
-            Ok((expansion.map_err(failed)?, medical, summary))
+            let fed = fed?;
+            Ok((expansion.map_err(failed)?, fed))
         })
+    }
+
+    fn feed(
+        &self,
+        files: &Arc<Files>,
+        tables: &[Parts; 2],
+        state: &State,
+        round: &Round,
+        to: Sender<Batch>,
+    ) -> Result<Fed, OperatorError> {
+        let mut feeder = Feeder { to, records: Vec::with_capacity(BATCH_RECORDS) };
+        let mut fed = Fed { touched: round.touched.clone(), ..Fed::default() };
+        let mut asked: BTreeSet<u64> = BTreeSet::new();
+        for file in &round.files {
+            let mut named = 0;
+            self.rows_of(files, tables, file, |seen| {
+                named += 1;
+                let Record { channel, video, medical } = seen.record;
+                if medical && self.keep_medical {
+                    fed.medical.insert((channel, video));
+                }
+                if medical && !state.channels.contains(&channel) {
+                    asked.insert(channel);
+                }
+                feeder.push(seen.record);
+                Ok(())
+            })?;
+            fed.touched.new_records += named;
+            fed.touched.without_id += file.rows.saturating_sub(named);
+        }
+        let live = Planner::live(state, round);
+        if self.rule.counts_all() && !round.gone.is_empty() {
+            let gone: BTreeSet<i32> = round.gone.iter().copied().collect();
+            let lost = |_: Place, channel: u64, _: u64| {
+                if !state.channels.contains(&channel) {
+                    asked.insert(channel);
+                }
+                Ok::<(), LedgerError>(())
+            };
+            fed.touched.decoded_rows += self.ledger.records(&gone, Which::Files(&gone), lost).map_err(failed)?;
+        }
+        fed.touched.channels_asked = asked.len() as u64;
+        if !asked.is_empty() && !live.is_empty() {
+            let known = |place: Place, channel: u64, video: u64| {
+                let medical = state.files.get(&place.0).is_some_and(|f| is_medical(&f.name));
+                feeder.push(Record { channel, video, medical });
+                fed.loaded.push(((channel, video), place));
+                Ok::<(), LedgerError>(())
+            };
+            fed.touched.decoded_rows += self.ledger.records(&live, Which::Channels(&asked), known).map_err(failed)?;
+        }
+        fed.touched.loaded_records = fed.loaded.len() as u64;
+        feeder.flush();
+        Ok(fed)
     }
 
     /// Calls `each` for the rows of a file that have an id. One without a channel is a channel of its own.
     fn rows_of(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         file: &FileEntry,
         mut each: impl FnMut(Seen) -> Result<(), Failed>,
@@ -301,7 +324,7 @@ impl Planner {
     /// Reads the ids of videos that were found in known files only.
     fn name(
         &self,
-        files: &Files,
+        files: &Arc<Files>,
         tables: &[Parts; 2],
         state: &State,
         videos: &mut BTreeMap<(u64, u64), Listed>,
@@ -330,8 +353,8 @@ impl Planner {
     }
 
     /// Commits the pending round of a look: all of it or nothing.
-    pub fn settle(&self, files: &Files, number: u32, round: &Round) -> Result<(), OperatorError> {
-        let tables = self.opened()?;
+    pub fn settle(&self, files: &Arc<Files>, number: u32, round: &Round) -> Result<(), OperatorError> {
+        let tables = self.opened(files)?;
         kill_point("before_round");
         self.ledger.commit(number, round, |push| {
             for file in &round.files {
@@ -360,7 +383,6 @@ pub fn is_medical(name: &str) -> bool {
 /// Fills batches. When nobody takes them any more, the dataflow has failed, which its caller tells.
 struct Feeder {
     to: Sender<Batch>,
-    round: u32,
     records: Vec<Record>,
 }
 
@@ -374,11 +396,6 @@ impl Feeder {
 
     fn flush(&mut self) {
         let records = std::mem::replace(&mut self.records, Vec::with_capacity(BATCH_RECORDS));
-        drop(self.to.send(Batch { round: self.round, records }));
-    }
-
-    fn next_round(&mut self) {
-        self.flush();
-        self.round += 1;
+        drop(self.to.send(Batch { round: 0, records }));
     }
 }

@@ -230,7 +230,7 @@ impl Files {
     }
 
     /// The store of a URL and the object's key in it.
-    fn store(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), FileError> {
+    pub(crate) fn store(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path), FileError> {
         let bad = |reason: String| FileError::Unreadable { uri: uri.into(), reason };
         let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
         let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
@@ -253,7 +253,7 @@ impl Files {
     }
 
     /// Runs a request on the I/O threads while this thread waits; right on any thread, also inside an async runtime.
-    fn wait<T, F>(&self, uri: &str, future: F) -> Result<T, FileError>
+    pub(crate) fn wait<T, F>(&self, uri: &str, future: F) -> Result<T, FileError>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
@@ -399,4 +399,4 @@ fn leads_back(entry: &std::fs::DirEntry, path: &LocalPath) -> bool {
 
 #[cfg(test)]
 #[path = "files_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -14,23 +14,31 @@ use super::*;
 use crate::testing;
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+/// Sizes of the bodies that went out.
+type Served = Arc<Mutex<Vec<usize>>>;
 
 /// A bucket `corpus` on loopback that answers two keys per list page.
 pub struct FakeS3 {
     objects: Objects,
+    served: Served,
     endpoint: String,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl FakeS3 {
     pub fn start() -> FakeS3 {
-        let objects = Objects::default();
+        let (objects, served) = (Objects::default(), Served::default());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&objects));
+        let app = axum::Router::new().fallback(answer).with_state((Arc::clone(&objects), Arc::clone(&served)));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, app).await });
-        FakeS3 { objects, endpoint, _runtime: runtime }
+        FakeS3 { objects, served, endpoint, _runtime: runtime }
+    }
+    /// Bytes of objects that went out since the last call, and in how many answers.
+    pub fn served(&self) -> (usize, usize) {
+        let served = std::mem::take(&mut *self.served.lock().unwrap());
+        (served.iter().sum(), served.len())
     }
     pub fn put(&self, key: &str, body: &str) {
         self.objects.lock().unwrap().insert(key.into(), body.as_bytes().to_vec());
@@ -71,7 +79,7 @@ impl FakeS3 {
     }
 }
 
-async fn answer(State(objects): State<Objects>, request: Request) -> Response {
+async fn answer(State((objects, served)): State<(Objects, Served)>, request: Request) -> Response {
     const PAGE: usize = 2;
     let objects = objects.lock().unwrap().clone();
     let path = decode(request.uri().path());
@@ -107,6 +115,9 @@ async fn answer(State(objects): State<Objects>, request: Request) -> Response {
     let range = request.headers().get("range").and_then(|r| r.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
     let range = range.map(|(from, to)| (from.parse::<usize>().unwrap(), (to.parse::<usize>().unwrap() + 1).min(all.len())));
     let body = &range.map_or(all.clone(), |(from, to)| all[from..to].to_vec());
+    if request.method() == Method::GET {
+        served.lock().unwrap().push(body.len());
+    }
     let mut response = Response::builder();
     if let Some((from, to)) = range {
         let part = format!("bytes {from}-{}/{}", to - 1, all.len());

@@ -5,6 +5,7 @@ pub mod info_json;
 pub mod listing;
 pub mod manifest;
 pub mod metadata;
+pub mod ranged;
 pub mod record_columns;
 pub mod record_files;
 pub mod record_lines;

@@ -5,64 +5,25 @@
 //! What can go wrong: a writer that makes one huge row group. Parts are cut inside of it too, and pages before a part are skipped where the file has
 //! an index of them; where it has none they are decompressed for each part.
 
-use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, NullArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{concat_batches, kernels::zip::zip};
 use arrow::datatypes::DataType;
-use bytes::Bytes;
 use curette_engine::verdict::{Problem, Verdict};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
-use parquet::file::reader::{ChunkReader, Length};
 
-use super::files::{FileError, Files};
+use super::files::{FileError, Files, is_url};
+use super::ranged::{Ask, InStore, Ranged};
 use super::record_columns::{Column, Holds, Wanted, date};
 
 /// Rows of a part at most: with texts of a few hundred bytes some 50 MB.
 pub const PART_ROWS: u64 = 131_072;
 /// A footer above this is refused.
 const MAX_FOOTER_BYTES: usize = 256 << 20;
-
-/// Bytes of a file, wherever it lies.
-struct Remote {
-    files: Arc<Files>,
-    uri: String,
-    bytes: u64,
-}
-
-impl Length for Remote {
-    fn len(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl ChunkReader for Remote {
-    type T = Box<dyn Read>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Box<dyn Read>> {
-        // Only headers are read so, a few bytes each.
-        const AHEAD: u64 = 64 << 10;
-        let bytes = self.range(start, (start + AHEAD).min(self.bytes))?;
-        Ok(Box::new(Cursor::new(bytes)))
-    }
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let bytes = self.range(start, start + length as u64)?;
-        match bytes.len() == length {
-            true => Ok(bytes),
-            false => Err(ParquetError::EOF(format!("{length} bytes at {start} were wanted, {} are there", bytes.len()))),
-        }
-    }
-}
-
-impl Remote {
-    fn range(&self, from: u64, to: u64) -> parquet::errors::Result<Bytes> {
-        self.files.read_range(&self.uri, from, to).map_err(|e| ParquetError::External(Box::new(e)))
-    }
-}
 
 /// Rows `from..from + rows` of a row group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,17 +40,23 @@ pub struct Part {
     pub bytes: u64,
 }
 
-fn open(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<ParquetRecordBatchReaderBuilder<Remote>, ParquetError> {
-    let remote = Remote { files: Arc::clone(files), uri: uri.into(), bytes };
-    let footer = bytes.min(8);
-    let tail = remote.range(bytes - footer, bytes)?;
+fn open(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<ParquetRecordBatchReaderBuilder<Ranged>, ParquetError> {
+    refuse_long_footers(files, uri, bytes)?;
+    ParquetRecordBatchReaderBuilder::try_new_with_options(Ranged::new(files, uri, bytes), options())
+}
+
+fn refuse_long_footers(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<(), ParquetError> {
+    let tail = Ranged::new(files, uri, bytes).range(bytes - bytes.min(8), bytes)?;
     let size = tail.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
-    if size > MAX_FOOTER_BYTES {
-        return Err(ParquetError::General(format!("a footer of {size} bytes; the limit is {MAX_FOOTER_BYTES}")));
+    match size > MAX_FOOTER_BYTES {
+        true => Err(ParquetError::General(format!("a footer of {size} bytes; the limit is {MAX_FOOTER_BYTES}"))),
+        false => Ok(()),
     }
-    // The plain types of the columns, not those of the writer's own library.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_offset_index_policy(PageIndexPolicy::Optional);
-    ParquetRecordBatchReaderBuilder::try_new_with_options(remote, options)
+}
+
+/// The plain types of the columns, not those of the writer's own library.
+fn options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_offset_index_policy(PageIndexPolicy::Optional)
 }
 
 /// The parts of a file.
@@ -171,30 +138,19 @@ fn with_one_more(column: &ArrayRef, text: Option<&str>) -> ArrayRef {
 
 /// What could be read of a part, and why not all.
 fn batch(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> (Option<RecordBatch>, Option<String>) {
-    let say = |e: &dyn std::fmt::Display| Some(e.to_string());
-    let builder = match open(files, uri, bytes) {
-        Ok(builder) => builder,
-        Err(e) => return (None, say(&e)),
+    let (mut batches, mut broken) = (Vec::new(), None);
+    let reader = match is_url(uri) {
+        true => in_store(files, uri, bytes, part, wanted),
+        false => on_disk(files, uri, bytes, part, wanted).map_err(|e| e.to_string()),
     };
-    let schema = Arc::clone(builder.schema());
-    let roots = schema.fields().iter().enumerate().filter(|(_, f)| wanted.place(f.name()).is_some()).map(|(at, _)| at);
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let reader = builder
-        .with_projection(mask)
-        .with_row_groups(vec![part.group])
-        .with_offset(part.from as usize)
-        .with_limit(part.rows as usize)
-        .with_batch_size(part.rows as usize)
-        .build();
     let reader = match reader {
         Ok(reader) => reader,
-        Err(e) => return (None, say(&e)),
+        Err(e) => return (None, Some(e)),
     };
-    let (mut batches, mut broken) = (Vec::new(), None);
     for batch in reader {
         match batch {
             Ok(batch) => batches.push(batch),
-            Err(e) => broken = say(&e),
+            Err(e) => broken = Some(e),
         }
         if broken.is_some() {
             break;
@@ -205,9 +161,40 @@ fn batch(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted
         1 => (batches.pop(), broken),
         _ => match concat_batches(&batches[0].schema(), &batches) {
             Ok(batch) => (Some(batch), broken),
-            Err(e) => (None, say(&e)),
+            Err(e) => (None, Some(e.to_string())),
         },
     }
+}
+
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
+
+fn on_disk(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> Result<Batches, ParquetError> {
+    let builder = open(files, uri, bytes)?;
+    let schema = Arc::clone(builder.schema());
+    let roots = schema.fields().iter().enumerate().filter(|(_, f)| wanted.place(f.name()).is_some()).map(|(at, _)| at);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder
+        .with_projection(mask)
+        .with_row_groups(vec![part.group])
+        .with_offset(part.from as usize)
+        .with_limit(part.rows as usize)
+        .with_batch_size(part.rows as usize)
+        .build()?;
+    Ok(Box::new(reader.map(|batch| batch.map_err(|e| e.to_string()))))
+}
+
+fn in_store(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> Result<Batches, String> {
+    refuse_long_footers(files, uri, bytes).map_err(|e| e.to_string())?;
+    let skip = (part.from > 0).then(|| RowSelector::skip(part.from as usize));
+    let rows: Vec<RowSelector> = skip.into_iter().chain([RowSelector::select(part.rows as usize)]).collect();
+    let ask = Ask {
+        column: &|name: &str| wanted.place(name).is_some(),
+        batch_rows: part.rows as usize,
+        rows: Some(rows.into()),
+        group: Some(part.group),
+        options: options(),
+    };
+    Ok(Box::new(InStore::open(files, uri, bytes, ask)?))
 }
 
 /// A column from the inputs that it may come from: the first that has a value.

@@ -1,8 +1,8 @@
 //! The verb `stats`: what a finished or running pipeline's tables say of it: counts and reasons of each step, and how measured values are spread.
 //!
 //! Counts come from the `stages` table, which holds the sums of each split as it was committed: the question costs splits, not rows. Histograms come
-//! from the measured values in `rejects`, and from the number columns of an output table if one is asked for. What can go wrong: a folder that is no
-//! output.
+//! from the measured values in `rejects`, and from the number columns of an output table if one is asked for. Where the pipeline names the counts of
+//! another run, they stand beside ours. What can go wrong: a folder that is no output.
 //!
 //! | file | does |
 //! |---|---|
@@ -13,17 +13,19 @@ pub mod histogram;
 pub mod svg;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
-use curette_engine::commit::Table;
+use curette_engine::commit::{Folder, Table};
 use curette_engine::dataflow::ledger::Counts;
 use curette_engine::dataflow::tables::{REJECTS, STAGES, SYSTEM_TABLES, add_stages};
+use curette_engine::plan::PlanStore;
 use curette_engine::run::Funnel;
 use curette_engine::run::funnel::Stage;
 use serde::Serialize;
 
 use self::histogram::{Histogram, Range};
+use crate::sources::files::{is_url, split_name};
 use crate::tables::cast;
 
 /// Rows of a batch that is read.
@@ -57,30 +59,41 @@ pub struct Spread {
     pub histogram: Histogram,
 }
 
-/// The output folder, and the table in it if one was named: a folder with `stages` is an output, one beside it is one of its tables.
-fn places(given: &Path) -> Result<(PathBuf, Option<PathBuf>), String> {
-    let has_stages = |folder: &Path| folder.join(STAGES).join("_delta_log").is_dir();
-    if has_stages(given) {
-        return Ok((given.to_owned(), None));
+/// The output folder or URL, and the table in it if one was named: a folder with `stages` is an output, one beside it is one of its tables.
+fn places(given: &str) -> Result<(String, Option<String>), String> {
+    let place = absolute(given)?;
+    if has_stages(&place)? {
+        return Ok((place, None));
     }
-    let full = given.canonicalize().map_err(|e| e.to_string())?;
-    match full.parent() {
-        Some(parent) if has_stages(parent) => {
-            let name = full.file_name().unwrap_or_default().to_string_lossy();
-            let is_system = SYSTEM_TABLES.contains(&&*name);
-            Ok((parent.to_owned(), (!is_system).then(|| full.clone())))
-        }
-        _ => Err(format!(
-            "is neither the output folder of a pipeline nor a table in one: there is no table `{STAGES}` in or beside it"
-        )),
+    if let Some((parent, name)) = place.rsplit_once('/').filter(|(parent, _)| !parent.is_empty() && !parent.ends_with(":/"))
+        && has_stages(parent)?
+    {
+        let table = (!SYSTEM_TABLES.contains(&name)).then(|| place.clone());
+        return Ok((parent.to_owned(), table));
     }
+    Err(format!("is neither the output folder of a pipeline nor a table in one: there is no table `{STAGES}` in or beside it"))
 }
 
-/// The statistics of an output folder, or of one of its tables.
-pub fn stats(given: &Path) -> Result<Stats, String> {
+fn has_stages(folder: &str) -> Result<bool, String> {
+    Ok(open_if_there(&format!("{folder}/{STAGES}"))?.is_some())
+}
+
+/// Without a `/` at its end; of a folder on a disk, the folder itself and not a link to it.
+fn absolute(given: &str) -> Result<String, String> {
+    if is_url(given) {
+        return Ok(given.trim_end_matches('/').to_owned());
+    }
+    let path = Path::new(given.strip_prefix("file://").unwrap_or(given)).canonicalize().map_err(|e| e.to_string())?;
+    path.to_str().map(str::to_owned).ok_or_else(|| "its name is not UTF-8".into())
+}
+
+/// The statistics of an output folder or URL, or of one of its tables.
+pub fn stats(given: &str) -> Result<Stats, String> {
     let (output, table) = places(given)?;
-    let (splits, funnel) = funnel(&open(&output.join(STAGES))?)?;
-    let mut histograms = rejects(&open(&output.join(REJECTS))?)?;
+    let (splits, funnel) = funnel(&open(&format!("{output}/{STAGES}"))?)?;
+    let reference = Folder::open(&output).ok().and_then(|folder| PlanStore::new(folder).reference());
+    let funnel = funnel.beside(reference.as_ref());
+    let mut histograms = rejects(&open(&format!("{output}/{REJECTS}"))?)?;
     let order: BTreeMap<String, usize> = funnel.stages.iter().enumerate().map(|(at, s)| (s.step.clone(), at)).collect();
     histograms.sort_by_key(|spread| order.get(&spread.of).copied());
     if let Some(table) = table {
@@ -89,11 +102,12 @@ pub fn stats(given: &Path) -> Result<Stats, String> {
     Ok(Stats { splits, funnel, histograms })
 }
 
-fn open(folder: &Path) -> Result<Table, String> {
-    let place = std::path::absolute(folder).map_err(|e| e.to_string())?;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let table = Table::open_existing(&name, &place.to_string_lossy()).map_err(|e| e.to_string())?;
-    table.ok_or_else(|| format!("there is no table at {}", folder.display()))
+fn open_if_there(place: &str) -> Result<Option<Table>, String> {
+    Table::open_existing(split_name(place).1, place).map_err(|e| e.to_string())
+}
+
+fn open(place: &str) -> Result<Table, String> {
+    open_if_there(place)?.ok_or_else(|| format!("there is no table at {place}"))
 }
 
 /// Puts the steps of one split among those known: each behind the one that it follows. Every split names its steps in the order of the pipeline.
@@ -129,10 +143,12 @@ fn funnel(table: &Table) -> Result<(u64, Funnel), String> {
     splits.values().for_each(|steps| merge(&mut order, steps));
     let mut counts = vec![Counts::default(); order.len()];
     batches.iter().try_for_each(|batch| add_stages(&order, batch, &mut counts))?;
-    let stage =
-        |(step, counts): (String, Counts)| Stage { operator: operators.get(&step).cloned().unwrap_or_default(), step, counts };
+    let stage = |(step, counts): (String, Counts)| {
+        let operator = operators.get(&step).cloned().unwrap_or_default();
+        Stage { step, operator, counts, reference_out: None }
+    };
     let done = table.state().map_err(|e| e.to_string())?.done.len();
-    Ok((done, Funnel { stages: order.into_iter().zip(counts).map(stage).collect() }))
+    Ok((done, Funnel { stages: order.into_iter().zip(counts).map(stage).collect(), reference: None }))
 }
 
 /// The measured values of rejects, by step and reason, in two passes: the range, then the bins.
@@ -174,8 +190,8 @@ fn rejects(table: &Table) -> Result<Vec<Spread>, String> {
 }
 
 /// The number columns of an output table.
-fn columns(folder: &Path) -> Result<Vec<Spread>, String> {
-    let table = open(folder)?;
+fn columns(place: &str) -> Result<Vec<Spread>, String> {
+    let table = open(place)?;
     let names: Vec<String> =
         table.schema().fields().iter().filter(|f| f.data_type().is_numeric()).map(|f| f.name().clone()).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -197,7 +213,7 @@ fn columns(folder: &Path) -> Result<Vec<Spread>, String> {
     each(&mut |at, value| ranges[at].add(value))?;
     let mut bins: Vec<Histogram> = ranges.iter().map(Histogram::over).collect();
     each(&mut |at, value| bins[at].add(value))?;
-    let of = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let of = split_name(place).1.to_owned();
     let spread = |(what, histogram)| Spread { of: of.clone(), what, threshold: None, histogram };
     Ok(names.into_iter().zip(bins).filter(|(_, h)| h.values > 0).map(spread).collect())
 }

@@ -37,8 +37,12 @@ pub fn svg(stats: &Stats) -> String {
             rect(&mut out, [x, y, width, ROW - 8.0], color, &format!("{name}: {n}"));
             x += width;
         }
-        text(&mut out, x + 6.0, y + 15.0, "start", &format!("{} in, {} kept", c.rows_in, c.passed));
+        let beside = stage.reference_out.map(|n| format!(", {} out ({n} there)", c.rows_out)).unwrap_or_default();
+        text(&mut out, x + 6.0, y + 15.0, "start", &format!("{} in, {} kept{beside}", c.rows_in, c.passed));
         y += ROW;
+    }
+    if let Some(reference) = &stats.funnel.reference {
+        text(&mut out, LEFT, y + 12.0, "start", &format!("there: {reference}"));
     }
     y += 20.0;
     for spread in &stats.histograms {

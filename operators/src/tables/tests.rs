@@ -20,6 +20,7 @@ pub(crate) fn commit(folder: &Path, rows: &RecordBatch, generation: u64) {
         row_group_bytes: 1 << 20,
         zstd_level: 3,
         dictionary_columns: vec![],
+        page_rows: None,
     };
     let table = Table::open_or_create(&spec).unwrap();
     let stamp = PlanStamp { plan_hash: "plan".into(), generation };

@@ -31,6 +31,7 @@ fn spec(location: &str) -> TableSpec {
         row_group_bytes: 1 << 20,
         zstd_level: 3,
         dictionary_columns: vec!["id".into()],
+        page_rows: None,
     }
 }
 
