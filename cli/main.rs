@@ -78,6 +78,9 @@ enum Verb {
     Probe(probe::ProbeArgs),
     /// Write the frames that are on screen at given times as pictures. Exit 1 if a time has none.
     Frames(frames::FramesArgs),
+    /// Work for a run with `decoder_processes`; nothing for people.
+    #[command(name = "decoder-process", hide = true)]
+    DecoderProcess,
     /// Print the JSON Schema of pipeline files, for editors.
     Schema,
     /// Explain an error code such as E0103.
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
         Verb::Ops(args) => ops::ops(&args),
         Verb::Probe(args) => probe::probe(&args),
         Verb::Frames(args) => frames::frames(&args),
+        Verb::DecoderProcess => curette_engine::isolation::child::serve(curette_operators::registry::ALL),
         Verb::Schema => ops::schema(),
         Verb::Explain { code } => ops::explain(&code),
         Verb::Models(args) => models::models(&args),

@@ -100,6 +100,7 @@ fn as_json(file: &str, found: &Result<Inspection, MediaError>) -> Value {
         "stated_duration_us": info.stated_duration_us,
         "has_audio": info.has_audio,
         "content_blake3": info.content_blake3,
+        "bytes_read": found.bytes_read,
         "structure": found.structure.map(|s| json!({
             "key_frames": s.key_frames,
             "reference_frames": s.reference_frames,
@@ -173,6 +174,9 @@ fn as_table(value: &Value) -> String {
     match damage {
         [] => line("damage", none.into()),
         some => some.iter().filter_map(Value::as_str).for_each(|d| line("damage", d.into())),
+    }
+    if let Some(bytes) = value["bytes_read"].as_u64() {
+        line("read", format!("{bytes} bytes over the network"));
     }
     line("blake3", text("content_blake3"));
     out

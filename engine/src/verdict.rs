@@ -41,7 +41,7 @@ impl Problem {
 }
 
 /// The answer for one input row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The row goes on (for an expanding operator: at least one child does).
     Pass,

@@ -7,16 +7,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::ledger::Shape;
 use crate::graph::{Graph, OnUnmeasured};
+use crate::isolation::{Children, Isolated};
 use crate::operator::{
     BuildContext, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkSpec, Source, Transform,
 };
-use crate::resources::Resources;
+use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Recipe;
 
 /// What a step does when rows reach it.
@@ -104,6 +106,14 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
             source.only(live);
         }
     }
+    let children = match graph.engine.decoder_processes {
+        0 => None,
+        most => {
+            let children = Children::new(most, Duration::from_secs(graph.engine.decoder_task_seconds));
+            let children = children.map_err(|e| OperatorError::new(format!("this program does not find itself: {e}")))?;
+            Some(Arc::new(children))
+        }
+    };
     let mut steps = Vec::new();
     let mut sinks = Vec::new();
     for (index, (step, runtime)) in graph.steps.iter().zip(runtimes).enumerate() {
@@ -112,7 +122,16 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
         let id = metadata.get(ID_METADATA).map(|id| (id.clone(), metadata.get(ROOT_ID_METADATA).unwrap_or(id).clone()));
         let (output, work) = match runtime {
             Runtime::Source(s) => (project(&step.output, &live[index]), Work::Source(s.into())),
-            Runtime::Transform(t) => (project(&step.output, &live[index]), Work::Transform(t.into())),
+            Runtime::Transform(t) => {
+                let work: Arc<dyn Transform> = match children.as_ref().filter(|_| step.operator.pool() == Pool::Decode) {
+                    Some(children) => {
+                        let output = resources.get(OutputPlace::default);
+                        Arc::new(Isolated::new(step, graph, &output, children)?)
+                    }
+                    None => t.into(),
+                };
+                (project(&step.output, &live[index]), Work::Transform(work))
+            }
             Runtime::Sink(spec) => {
                 let output = sink_schema(&step.input, &spec);
                 let number = sinks.len() as u32;

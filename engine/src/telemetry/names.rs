@@ -84,6 +84,12 @@ pub const SPAN_DECODES: &str = "curette_media_span_decodes_total";
 pub const GRID_DECODES: &str = "curette_media_grid_decodes_total";
 /// Decoders that did not stop when they were told to.
 pub const STUCK_PIPELINES: &str = "curette_media_stuck_pipelines_total";
+/// Bytes of remote videos that were fetched.
+pub const REMOTE_VIDEO_BYTES: &str = "curette_media_remote_bytes_total";
+/// Ranges of remote videos that were fetched.
+pub const REMOTE_VIDEO_REQUESTS: &str = "curette_media_remote_requests_total";
+/// Decoder processes that crashed, were killed or did not answer.
+pub const DECODERS_LOST: &str = "curette_decoder_processes_lost_total";
 /// Calls of a model.
 pub const MODEL_RUNS: &str = "curette_model_runs_total";
 /// Rows that a model was given.
@@ -164,6 +170,15 @@ pub const METRICS: &[Metric] = &[
         Unit::Count,
         &[],
         "Decoders that did not stop when they were told to and were left behind.",
+    ),
+    metric(REMOTE_VIDEO_BYTES, Kind::Counter, Unit::Bytes, &[], "Bytes of remote videos that were fetched, by ranges."),
+    metric(REMOTE_VIDEO_REQUESTS, Kind::Counter, Unit::Count, &[], "Ranges of remote videos that were fetched."),
+    metric(
+        DECODERS_LOST,
+        Kind::Counter,
+        Unit::Count,
+        &[],
+        "Decoder processes that crashed, were killed or did not answer in time.",
     ),
     metric(MODEL_RUNS, Kind::Counter, Unit::Count, &["model"], "Calls of a model, one batch each."),
     metric(MODEL_ROWS, Kind::Counter, Unit::Count, &["model"], "Rows that a model was given."),

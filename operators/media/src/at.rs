@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::fetch::localize;
+use super::input::localize;
 use super::picture::{Converter, shrink};
 use super::reader::Decoded;
 use super::sniff::sniff;
@@ -41,11 +41,11 @@ pub fn frames_at(
 ) -> Result<Vec<NotShown>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
+    let kind = sniff(&local.input, deadline, context)?;
     let mut order: Vec<usize> = (0..times_us.len()).collect();
     order.sort_by_key(|&i| times_us[i]);
     let Some(first) = order.first() else { return Ok(Vec::new()) };
-    let mut reader = open_at(&local.path, kind, times_us[*first].saturating_mul(1000).max(0), deadline, context)?;
+    let mut reader = open_at(&local.input, kind, times_us[*first].saturating_mul(1000).max(0), deadline, context)?;
     let mut converter = Converter::default();
     let mut waiting = order.into_iter().peekable();
     let mut shown: Option<Decoded> = None;
@@ -83,7 +83,7 @@ pub fn frames_at(
     let why = reader.ended_by.as_ref().map_or(String::new(), |e| format!(" ({e})"));
     let missing = |index: usize| {
         let asked_s = times_us[index] as f64 / 1e6;
-        let message = format!("{}: no frame at {asked_s} s, its last one ends at {end_s:.6} s{why}", local.path.display());
+        let message = format!("{}: no frame at {asked_s} s, its last one ends at {end_s:.6} s{why}", local.input.display());
         NotShown { index, error: MediaError::new("no_frames", message) }
     };
     Ok(waiting.map(missing).collect())

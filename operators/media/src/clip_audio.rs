@@ -33,7 +33,7 @@ pub(crate) fn audio_track(
         Ok(Some(track)) => return Ok(Some(track).filter(|t| !t.packets.is_empty())),
         Ok(None) => {}
         Err(e) if e.is_final() => return Err(e),
-        Err(e) => tracing::debug!(file = %source.path.display(), error = %e, "Audio packets cannot be copied; decoding them"),
+        Err(e) => tracing::debug!(file = %source.input.display(), error = %e, "Audio packets cannot be copied; decoding them"),
     }
     match decoded_audio(source, from_ns, until_ns)? {
         Some(audio) => encode_audio(audio, source.deadline, source.context),
@@ -44,7 +44,7 @@ pub(crate) fn audio_track(
 fn or_none<T>(source: &Source, result: Result<Option<T>, MediaError>) -> Result<Option<T>, MediaError> {
     match result {
         Err(e) if !e.is_final() => {
-            tracing::warn!(file = %source.path.display(), error = %e, "Audio cannot be decoded; the clip has none");
+            tracing::warn!(file = %source.input.display(), error = %e, "Audio cannot be decoded; the clip has none");
             Ok(None)
         }
         other => other,
@@ -52,7 +52,7 @@ fn or_none<T>(source: &Source, result: Result<Option<T>, MediaError>) -> Result<
 }
 
 fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<Audio>, MediaError> {
-    let mut reader = open_track_at(source.path, Track::Audio, source.kind, from_ns, source.deadline, source.context)?;
+    let mut reader = open_track_at(source.input, Track::Audio, source.kind, from_ns, source.deadline, source.context)?;
     let mut audio: Option<Audio> = None;
     while let Some(block) = reader.next()? {
         if block.pts_ns >= until_ns {
@@ -60,7 +60,7 @@ fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<A
         }
         let Some(caps) = block.sample.caps_owned() else { continue };
         if audio.as_ref().is_some_and(|a| a.caps != caps) {
-            tracing::warn!(file = %source.path.display(), at_us = block.pts_ns / 1000, "The format of the audio changes; the clip has what came before");
+            tracing::warn!(file = %source.input.display(), at_us = block.pts_ns / 1000, "The format of the audio changes; the clip has what came before");
             break;
         }
         if let Some(trimmed) = trim(&block, &caps, from_ns, until_ns) {
@@ -73,7 +73,7 @@ fn read_samples(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<A
 
 /// `None` if the audio is not AAC as an mp4 holds it.
 fn copied_packets(source: &Source, from_ns: i64, until_ns: i64) -> Result<Option<AudioTrack>, MediaError> {
-    let mut reader = open_track_at(source.path, Track::AudioPackets, source.kind, from_ns, source.deadline, source.context)?;
+    let mut reader = open_track_at(source.input, Track::AudioPackets, source.kind, from_ns, source.deadline, source.context)?;
     let mut track: Option<(AudioTrack, gst::Caps)> = None;
     let mut before: Option<AudioPacket> = None;
     while let Some(packet) = reader.next()? {

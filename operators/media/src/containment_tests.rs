@@ -1,7 +1,6 @@
 //! Nothing outlives a call, and no call outlives its limits: cancel flag, deadline, threads, descriptors, remote files.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -41,7 +40,8 @@ fn the_caller_s_own_work_between_frames_is_no_stall() {
     let bench = Bench::new();
     let context = bench.context();
     let (file, deadline) = (folder.join("h264-10bit-200p.mp4"), Instant::now() + Duration::from_secs(60));
-    let mut reader = super::reader::Reader::open(&file, super::track::Track::Video, deadline, &context).unwrap();
+    let mut reader =
+        super::reader::Reader::open(&super::input::Input::file(&file), super::track::Track::Video, deadline, &context).unwrap();
     reader.play().unwrap();
     reader.patience = Duration::from_millis(300);
     for _ in 0..3 {
@@ -152,51 +152,4 @@ fn good_and_broken_files_leave_no_threads_or_descriptors_behind() {
     let after = held();
     eprintln!("threads, descriptors: {before:?} then {after:?}");
     assert!(after.0 <= before.0 + 2 && after.1 <= before.1 + 2, "{before:?} {after:?}");
-}
-
-#[test]
-fn a_remote_file_is_the_same_as_a_local_one_and_its_copy_is_deleted() {
-    let Some(folder) = media_folder() else { return };
-    let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let file = folder.join("h264-10bit-200p.mp4");
-    let bytes = std::fs::read(&file).unwrap();
-    let served = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let address = server.block_on(async {
-        let count = Arc::clone(&served);
-        let answer = move || async move {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            bytes
-        };
-        let app = axum::Router::new().route("/clip.mp4", axum::routing::get(answer));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        address
-    });
-    let bench = Bench::new();
-    let uri = format!("http://{address}/clip.mp4");
-    assert_eq!(probe(&uri, &bench.context()), probe(&file.to_string_lossy(), &bench.context()));
-    let local = url::Url::from_file_path(&file).unwrap();
-    assert_eq!(probe(local.as_str(), &bench.context()), probe(&uri, &bench.context()));
-    let copy = super::fetch::localize(&uri, Instant::now() + Duration::from_secs(60), &bench.context()).unwrap().path;
-    assert!(copy.exists());
-    assert_eq!(code(probe(&format!("http://{address}/other.mp4"), &bench.context())), "file_missing");
-    drop(bench);
-    assert!(!copy.exists());
-    // Many rows of one video at the same time: one transfer, one identity.
-    let before = served.load(std::sync::atomic::Ordering::Relaxed);
-    let bench = Bench::new();
-    let context = bench.context();
-    std::thread::scope(|scope| {
-        (0..4).for_each(|_| drop(scope.spawn(|| probe(&uri, &context).unwrap())));
-    });
-    assert_eq!(served.load(std::sync::atomic::Ordering::Relaxed), before + 1);
-    let identity = |bench: &Bench| {
-        super::fetch::localize(&uri, Instant::now() + Duration::from_secs(60), &bench.context()).unwrap().identity
-    };
-    assert_eq!(identity(&bench), identity(&Bench::new()));
-    drop(bench);
-    drop(server);
-    let bench = Bench::new();
-    assert_eq!(code(probe(&format!("http://{address}/clip.mp4"), &bench.context())), "fetch_failed");
 }

@@ -118,7 +118,7 @@ impl Work<'_> {
         let units = &s.packets.units;
         let (first, last) = (self.plan.copied[0], self.plan.copied[self.plan.copied.len() - 1]);
         let seek_ns = self.plan.from_ns - EARLIER_NS;
-        let mut reader = open_track_at(s.path, Track::VideoPackets, s.kind, seek_ns, s.deadline, s.context)?;
+        let mut reader = open_track_at(s.input, Track::VideoPackets, s.kind, seek_ns, s.deadline, s.context)?;
         // A seek may move what the demuxer counts from, but not stream time.
         let same = |packet: &Decoded, at: usize| {
             let (buffer, unit) = (packet.sample.buffer(), &units[at]);
@@ -241,7 +241,7 @@ struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     fn at(source: &Source<'a>, from_ns: i64) -> Result<Self, MediaError> {
-        Ok(Frames { reader: open_at(source.path, source.kind, from_ns, source.deadline, source.context)?, errors: 0 })
+        Ok(Frames { reader: open_at(source.input, source.kind, from_ns, source.deadline, source.context)?, errors: 0 })
     }
 
     /// The next frame, which must be the one of this time; only before the first one may others come.

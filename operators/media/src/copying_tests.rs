@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 
+use super::input::Input;
 use super::reader::Reader;
 use super::tests::{Bench, media_folder};
 use super::track::Track;
@@ -28,7 +29,7 @@ fn settings(mode: CutMode) -> CutSettings {
 
 /// Every frame of a span: its time, the hash of its planes, how it looks.
 fn frames(path: &Path, from_ns: i64, until_ns: i64, context: &MediaContext) -> Vec<(i64, Look, Look)> {
-    let mut reader = Reader::open(path, Track::Video, Instant::now() + Duration::from_secs(100), context).unwrap();
+    let mut reader = Reader::open(&Input::file(path), Track::Video, Instant::now() + Duration::from_secs(100), context).unwrap();
     reader.play().unwrap();
     let mut found = Vec::new();
     while let Some(frame) = reader.next().unwrap() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::copying::{Stop, copying};
 use super::encoders::Encoder;
 use super::exact::exact;
-use super::fetch::localize;
+use super::input::{Input, localize};
 use super::limits::MAX_CLIP_US;
 use super::packets::{Packets, packets};
 use super::resize::TargetSize;
@@ -129,7 +129,7 @@ pub struct Clip {
 
 /// A span of a local file, and what is known of the file.
 pub(crate) struct Source<'a> {
-    pub path: &'a std::path::Path,
+    pub input: &'a Input,
     pub kind: Kind,
     pub packets: &'a Packets,
     pub start_ns: i64,
@@ -150,7 +150,7 @@ impl Source<'_> {
     /// Why there is nothing to cut.
     pub fn no_frames(&self) -> MediaError {
         let (from, to) = (self.start_ns / 1000, self.end_ns / 1000);
-        MediaError::new("no_frames", format!("{}: no frame in [{from}, {to}) us", self.path.display()))
+        MediaError::new("no_frames", format!("{}: no frame in [{from}, {to}) us", self.input.display()))
     }
 }
 
@@ -158,8 +158,8 @@ impl Source<'_> {
 pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, context: &MediaContext) -> Result<Clip, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
-    let packets = packets(&local.path, &local.identity, deadline, context)?;
+    let kind = sniff(&local.input, deadline, context)?;
+    let packets = packets(&local.input, &local.identity, deadline, context)?;
     let (start_ns, end_ns) = (start_us.saturating_mul(1000), end_us.saturating_mul(1000));
     let length_us = end_ns.min(packets.end_ns) / 1000 - start_us;
     if length_us > MAX_CLIP_US {
@@ -168,7 +168,7 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
             format!("a clip of {} s; the limit is {} s", length_us / 1_000_000, MAX_CLIP_US / 1_000_000),
         ));
     }
-    let source = Source { path: &local.path, kind, packets: &packets, start_ns, end_ns, deadline, context };
+    let source = Source { input: &local.input, kind, packets: &packets, start_ns, end_ns, deadline, context };
     let copied = match settings.mode {
         CutMode::Exact => Err(Stop::Fallback(None)),
         _ if settings.size.is_some() => Err("resized".into()),
@@ -180,13 +180,13 @@ pub fn cut(uri: &str, start_us: i64, end_us: i64, settings: &CutSettings, contex
         Ok(clip) => return Ok(clip),
         Err(Stop::Failed(e)) if e.is_final() => return Err(e),
         Err(Stop::Failed(e)) => {
-            tracing::warn!(file = %local.path.display(), error = %e, "Packets cannot be copied; encoding the clip");
+            tracing::warn!(file = %local.input.display(), error = %e, "Packets cannot be copied; encoding the clip");
             Some("copy_failed")
         }
         Err(Stop::Fallback(why)) => why,
     };
     if let Some(why) = why {
-        tracing::debug!(file = %local.path.display(), start_us, end_us, why, "Encoding the whole clip instead of copying packets");
+        tracing::debug!(file = %local.input.display(), start_us, end_us, why, "Encoding the whole clip instead of copying packets");
     }
     let file = clip_file(context)?;
     let written = exact(&source, file.path(), settings)?;
@@ -209,7 +209,7 @@ fn copied(source: &Source, settings: &CutSettings, ends: Ends) -> Result<Clip, S
     match verify(file.path(), &written, source.deadline, source.context) {
         Ok(()) => Ok(finished(bytes, &written, settings.mode)),
         Err(e) if e.code == "cut_mismatch" => {
-            tracing::warn!(file = %source.path.display(), error = %e, "A clip of copied packets does not hold what the source holds; encoding it");
+            tracing::warn!(file = %source.input.display(), error = %e, "A clip of copied packets does not hold what the source holds; encoding it");
             Err(Stop::Fallback(Some("not_verified")))
         }
         Err(e) => Err(Stop::Failed(e)),

@@ -4,8 +4,8 @@
 
 use std::time::Instant;
 
-use super::fetch::localize;
 use super::grid::{GridStats, Progress, WHOLE_NS};
+use super::input::localize;
 use super::packets::packets;
 use super::reader::{Decoded, Reader};
 use super::small::Shrinker;
@@ -46,13 +46,13 @@ fn pass(
 ) -> Result<GridStats, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    sniff(&local.path)?;
-    let packets = match packets(&local.path, &local.identity, deadline, context) {
+    sniff(&local.input, deadline, context)?;
+    let packets = match packets(&local.input, &local.identity, deadline, context) {
         Ok(packets) => packets,
         // A stream without a decoder has the better reason.
-        Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
+        Err(e) => return Err(Reader::open(&local.input, Track::Video, deadline, context).err().unwrap_or(e)),
     };
-    let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+    let mut reader = Reader::open(&local.input, Track::Video, deadline, context)?;
     let mut progress = Progress::default();
     reader.play()?;
     while let Some(frame) = reader.next()? {

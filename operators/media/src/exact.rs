@@ -27,14 +27,14 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
         source.kind.seeks_exactly() && codec.is_some_and(|c| ["h264", "hevc", "vp9", "av1"].contains(&c.as_str()));
     let expected_ns = one_packet_one_frame.then(|| source.times_ns(source.start_ns, source.end_ns));
 
-    let mut reader = open_at(source.path, source.kind, source.start_ns, source.deadline, source.context)?;
+    let mut reader = open_at(source.input, source.kind, source.start_ns, source.deadline, source.context)?;
     let first = next_inside(source, &mut reader, None)?.ok_or_else(|| source.no_frames())?;
     let audio = match settings.audio && source.packets.has_audio {
         true => decoded_audio(source, first.pts_ns, source.end_ns)?,
         false => None,
     };
     let has_audio = audio.is_some();
-    let unknown = || MediaError::new("damaged", format!("{}: a decoded frame of unknown format", source.path.display()));
+    let unknown = || MediaError::new("damaged", format!("{}: a decoded frame of unknown format", source.input.display()));
     let caps = first.sample.caps_owned().ok_or_else(unknown)?;
     let info = gst_video::VideoInfo::from_caps(&caps).map_err(|_| unknown())?;
     let geometry = Geometry::of(&info, reader.orientation())?;
@@ -47,7 +47,7 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
     let mut current = first;
     let last_duration_ns = loop {
         if current.sample.caps() != Some(caps.as_ref()) {
-            let message = format!("{}: the picture changes its format inside the clip", source.path.display());
+            let message = format!("{}: the picture changes its format inside the clip", source.input.display());
             return Err(MediaError::new("format_change", message));
         }
         let next = next_inside(source, &mut reader, Some(current.pts_ns))?;
@@ -80,7 +80,7 @@ pub(crate) fn exact(source: &Source, target: &Path, settings: &CutSettings) -> R
     };
     sound(source, &mut reader, current.errors)?;
     if let Some(difference) = expected_ns.and_then(|expected| difference(&decoded_ns, expected)) {
-        return Err(MediaError::new("cut_mismatch", format!("{}: {difference}", source.path.display())));
+        return Err(MediaError::new("cut_mismatch", format!("{}: {difference}", source.input.display())));
     }
     let size = encoding.size;
     encoding.finish()?;
@@ -109,7 +109,7 @@ pub(crate) fn sound(source: &Source, reader: &mut Reader, errors: u64) -> Result
     match if reader.finished { reader.decode_errors() } else { errors } {
         0 => Ok(()),
         errors => {
-            let path = source.path.display();
+            let path = source.input.display();
             let message = format!("{path}: the source decodes with {errors} errors inside the clip; fetch it again");
             Err(MediaError::new("cut_mismatch", message))
         }

@@ -7,12 +7,13 @@
 //! What need not be decoded is left out before the decoder: see [`super::plan`]. The pass decodes everything where packets do not tell enough, and
 //! starts again so when a planned one meets a decode error, other packets, or a promised frame that does not come: the answer never depends on luck.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::feed::Feed;
-use super::fetch::localize;
+use super::input::{Input, localize};
+use super::mp4_index::Index;
+use super::outline::{LEADS, is_certain, outline};
 use super::packets::{Packets, is_short, packets};
 use super::picture::Converter;
 use super::plan::{Plan, Sampling, plan};
@@ -171,20 +172,23 @@ pub fn sample(
 ) -> Result<GridStats, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
-    let packets = packets(&local.path, &local.identity, deadline, context);
-    let mut pass = Pass { path: &local.path, kind, settings, deadline, context, visit, visited_ns: None };
+    let kind = sniff(&local.input, deadline, context)?;
+    let mut pass = Pass { input: local.input.clone(), kind, settings, deadline, context, visit, visited_ns: None };
+    if let Some(stats) = pass.outlined(&local.identity)? {
+        return Ok(stats);
+    }
+    let packets = packets(&local.input, &local.identity, deadline, context);
     let packets = match packets {
         Ok(packets) => packets,
         // A stream without a decoder has the better reason.
-        Err(e) => return Err(Reader::open(&local.path, Track::Video, deadline, context).err().unwrap_or(e)),
+        Err(e) => return Err(Reader::open(&local.input, Track::Video, deadline, context).err().unwrap_or(e)),
     };
     let (start_ns, end_ns) = settings.span_ns;
     if settings.span_ns != WHOLE_NS && !packets.times_ns.iter().any(|t| (start_ns..end_ns).contains(t)) {
         let (from, to, end) = (start_ns / 1000, end_ns / 1000, packets.end_ns / 1000);
         return Err(MediaError::new(
             "no_frames",
-            format!("{}: no frame in [{from}, {to}) us, it ends at {end} us", local.path.display()),
+            format!("{}: no frame in [{from}, {to}) us, it ends at {end} us", local.input.display()),
         ));
     }
     metrics::counter!("curette_media_grid_decodes_total").increment(1);
@@ -207,7 +211,7 @@ enum Followed {
 
 /// One call's work, over one or two decoding passes.
 struct Pass<'a> {
-    path: &'a Path,
+    input: Input,
     kind: Kind,
     settings: &'a GridSettings,
     deadline: Instant,
@@ -228,12 +232,43 @@ impl Pass<'_> {
         (self.settings.span_ns.0..self.settings.span_ns.1).contains(&pts_ns)
     }
 
+    /// Of a remote file whose index tells enough, reads and decodes what a plan keeps. `None` if all packets must be looked at.
+    fn outlined(&mut self, identity: &str) -> Result<Option<GridStats>, MediaError> {
+        let (deadline, context) = (self.deadline, self.context);
+        if self.settings.sampling == Sampling::Exact || self.kind != Kind::Mp4 || context.plane.packets.get(identity).is_some() {
+            return Ok(None);
+        }
+        let Some(index) = Index::of(&self.input, deadline, context)? else { return Ok(None) };
+        for lead in LEADS {
+            let Some(packets) = outline(&self.input, identity, &index, lead, deadline, context)? else { break };
+            let (span_ns, fps) = (self.settings.span_ns, self.settings.fps);
+            let Some(plan) = plan(&packets.units, span_ns, fps, packets.period_ns(), self.settings.sampling) else { break };
+            if packets.truncated() {
+                break;
+            }
+            if !is_certain(&plan, &packets.units, &packets.looked_at) {
+                continue;
+            }
+            metrics::counter!("curette_media_grid_decodes_total").increment(1);
+            let holes = Arc::new(index.holes(|i| plan.keep[i]));
+            let sparse = match self.input.remote() {
+                Some(remote) => Input::Remote { remote: Arc::clone(remote), holes: Some(holes) },
+                None => break,
+            };
+            let whole = std::mem::replace(&mut self.input, sparse);
+            let done = self.planned(&plan, &packets);
+            self.input = whole;
+            return done;
+        }
+        Ok(None)
+    }
+
     /// Decodes what the plan keeps. `None` if the decoder does not do what the packets promised: then everything must be decoded.
     fn planned(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Option<GridStats>, MediaError> {
         match self.follow(plan, packets)? {
             Followed::Done(stats) => Ok(Some(stats)),
             Followed::Not(why) => {
-                tracing::debug!(file = %self.path.display(), why, "Decoding everything instead of the planned part");
+                tracing::debug!(file = %self.input.display(), why, "Decoding everything instead of the planned part");
                 Ok(None)
             }
         }
@@ -242,7 +277,7 @@ impl Pass<'_> {
     fn follow(&mut self, plan: &Plan, packets: &Arc<Packets>) -> Result<Followed, MediaError> {
         let ends_early = self.settings.span_ns.1 < packets.end_ns;
         let feed = Arc::new(Feed::new(Arc::clone(packets), plan, self.kind.seeks_exactly(), ends_early));
-        let mut reader = match Reader::open_fed(self.path, Arc::clone(&feed), self.deadline, self.context) {
+        let mut reader = match Reader::open_fed(&self.input, Arc::clone(&feed), self.deadline, self.context) {
             Err(e) if !e.is_final() => return Ok(Followed::Not("the decoder does not start")),
             reader => match reader? {
                 Some(reader) => reader,
@@ -306,7 +341,7 @@ impl Pass<'_> {
         // What is wrong before this is not wrong with the span; what is wrong behind it spreads, as frames refer to frames.
         let restarts = packets.units.iter().filter(|u| u.sync).filter_map(|u| u.time_ns).filter(|t| *t <= start_ns);
         let restart_ns = restarts.max().unwrap_or(i64::MIN);
-        let mut reader = open_at(self.path, self.kind, start_ns, self.deadline, self.context)?;
+        let mut reader = open_at(&self.input, self.kind, start_ns, self.deadline, self.context)?;
         while let Some(frame) = reader.next()? {
             if frame.pts_ns >= end_ns {
                 break;

@@ -1,23 +1,26 @@
 //! What a video is: sniff, packet times, the first decoded frame, and the hash of its content.
 
-use std::fs::File;
-use std::path::Path;
+use std::io::Read;
 use std::time::Instant;
 
 use gst_video::VideoOrientationMethod as Orientation;
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
-use super::fetch::{localize, shown};
+use super::fetch::shown;
 use super::grid::microseconds;
+use super::input::{Local, interrupted, localize};
 use super::limits::MAX_KEY_FRAMES;
-use super::packets::packets;
+use super::outline::timed_packets;
 use super::picture::Geometry;
 use super::plan::Unit;
 use super::reader::Reader;
 use super::sniff::sniff;
 use super::track::Track;
 use super::{MediaContext, MediaError};
+
+/// Stands before what names a remote file, so that no file's content hashes to the same.
+const REMOTE_HASH: &str = "curette remote file 1";
 
 /// What [`probe`] finds out.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +52,7 @@ pub struct VideoInfo {
     /// Times of the frames at which decoding can restart, ascending, in stream time; of more than [`MAX_KEY_FRAMES`] every second (third, ...) one.
     /// `None` where the structure of the packets is unknown.
     pub key_frame_times_us: Option<Vec<i64>>,
-    /// blake3 of the whole file, hex.
+    /// blake3 of the whole file, hex; of a remote file, of its URL, length and etag (or time of last change).
     pub content_blake3: String,
 }
 
@@ -57,11 +60,11 @@ pub struct VideoInfo {
 pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
+    let kind = sniff(&local.input, deadline, context)?;
     let shown = shown(uri);
     // Decode first: it names an unsupported codec better than the packets do.
     let (codec, pixel_format, geometry, fallback_fps) = {
-        let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+        let mut reader = Reader::open(&local.input, Track::Video, deadline, context)?;
         let sample = reader.preroll()?;
         let caps = sample.caps().ok_or_else(|| MediaError::new("damaged", format!("{shown}: a frame without a format")))?;
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| MediaError::new("damaged", format!("{shown}: {e}")))?;
@@ -70,7 +73,7 @@ pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError>
         let fps = f64::from(info.fps().numer()) / f64::from(info.fps().denom().max(1));
         (codec, info.format().to_str().to_lowercase(), geometry, fps)
     };
-    let packets = packets(&local.path, &local.identity, deadline, context)?;
+    let packets = timed_packets(&local.input, &local.identity, kind, deadline, context)?;
     let duration_ns = packets.end_ns;
     let frames = packets.times_ns.len() as u64;
     let fps = match packets.times_ns.as_slice() {
@@ -92,7 +95,7 @@ pub fn probe(uri: &str, context: &MediaContext) -> Result<VideoInfo, MediaError>
         has_audio: packets.has_audio,
         truncated: packets.truncated(),
         key_frame_times_us: key_frame_times_us(&packets.units, MAX_KEY_FRAMES),
-        content_blake3: hash_file(&local.path, deadline, context)?,
+        content_blake3: content_hash(&local, deadline, context)?,
     })
 }
 
@@ -133,21 +136,21 @@ pub(crate) fn codec_name(caps: &gst::Caps) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn hash_file(path: &Path, deadline: Instant, context: &MediaContext) -> Result<String, MediaError> {
+/// The hash of a file's bytes; of a remote file, which would have to be read whole for that, the hash of what names its version.
+fn content_hash(local: &Local, deadline: Instant, context: &MediaContext) -> Result<String, MediaError> {
     const BLOCK: usize = 1 << 20;
-    let unreadable = |e: std::io::Error| MediaError::new("file_unreadable", format!("{}: {e}", path.display()));
-    let mut file = File::open(path).map_err(unreadable)?;
+    if local.input.remote().is_some() {
+        let named = format!("{REMOTE_HASH}|{}", local.identity);
+        return Ok(blake3::hash(named.as_bytes()).to_hex().to_string());
+    }
+    let (mut file, _) = local.input.open(deadline, context)?;
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0u8; BLOCK];
     loop {
-        context.check_cancelled()?;
-        if Instant::now() > deadline {
-            return Err(MediaError::new(
-                "timeout",
-                format!("{} was not read after {} s", path.display(), context.timeout.as_secs()),
-            ));
+        if let Some(why) = interrupted(deadline, context) {
+            return Err(MediaError { message: format!("{}: {}", local.input.display(), why.message), ..why });
         }
-        match std::io::Read::read(&mut file, &mut block).map_err(unreadable)? {
+        match file.read(&mut block).map_err(|e| local.input.unreadable(e))? {
             0 => return Ok(hasher.finalize().to_hex().to_string()),
             n => hasher.update(&block[..n]),
         };

@@ -4,9 +4,9 @@
 use std::time::Instant;
 
 use super::every::decode_whole;
-use super::fetch::localize;
 use super::grid::WHOLE_NS;
 use super::info::codec_name;
+use super::input::localize;
 use super::packets::packets;
 use super::plan::plan;
 use super::{GridStats, MediaContext, MediaError, Sampling, VideoInfo, probe};
@@ -20,6 +20,8 @@ pub struct Inspection {
     pub streams: Vec<String>,
     /// How packets depend on one another; `None` where that is not known, so that every frame is decoded.
     pub structure: Option<Structure>,
+    /// Of a remote file, how much of it was fetched for this.
+    pub bytes_read: Option<u64>,
     /// What a full decode gave; `None` if it was not asked for.
     pub decoded: Option<GridStats>,
 }
@@ -42,7 +44,7 @@ pub fn inspect(uri: &str, decode: bool, context: &MediaContext) -> Result<Inspec
     let info = probe(uri, context)?;
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let packets = packets(&local.path, &local.identity, deadline, context)?;
+    let packets = packets(&local.input, &local.identity, deadline, context)?;
     let streams = packets.streams.iter().map(|caps| {
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
         let kind = name.split('/').next().filter(|k| ["video", "audio", "text", "image"].contains(k)).unwrap_or("other");
@@ -70,5 +72,6 @@ pub fn inspect(uri: &str, decode: bool, context: &MediaContext) -> Result<Inspec
         }
     });
     let decoded = decode.then(|| decode_whole(uri, context)).transpose()?;
-    Ok(Inspection { info, streams: streams.collect(), structure, decoded })
+    let bytes_read = local.input.remote().map(|remote| remote.bytes_read());
+    Ok(Inspection { info, streams: streams.collect(), structure, bytes_read, decoded })
 }

@@ -4,8 +4,8 @@
 //! edit list. Everything here has a deadline, a watchdog and a limit, and every failure is a [`MediaError`] with a stable code.
 //! All times are stream time: what a player shows, with edit lists applied and the first presented frame near zero.
 //!
-//! What can go wrong: a decoder library can crash the process (not contained yet); concealed bit errors carry no flag, only
-//! [`GridStats::decode_errors`] counts them.
+//! What can go wrong: a decoder library can crash the process, which only a process of its own contains (`[engine] decoder_processes`);
+//! concealed bit errors carry no flag, only [`GridStats::decode_errors`] counts them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,20 +24,26 @@ mod exact;
 mod feed;
 mod fetch;
 mod grid;
+mod holes;
 mod info;
+mod input;
 mod inspect;
 mod joint;
 mod jpeg;
 pub mod limits;
 mod matrix;
 mod mp4;
+mod mp4_index;
 mod mux;
+mod outline;
 mod packets;
 mod parameter_sets;
 mod picture;
 mod plan;
 mod plane;
+mod ranged_source;
 mod reader;
+mod remote;
 mod resize;
 mod runtime;
 mod scratch;
@@ -50,6 +56,7 @@ mod store;
 mod structure;
 mod teardown;
 mod track;
+mod transfer;
 mod uniform;
 mod verify;
 mod watch;
@@ -66,9 +73,10 @@ pub use jpeg::{to_jpeg, to_png};
 pub use plan::Sampling;
 pub use plane::MediaPlane;
 pub use reader::decoded_times;
+pub use remote::{RemoteFile, remote_file};
 pub use resize::{Resize, TargetSize};
 pub use runtime::{Missing, missing_software};
-pub use sniff::{Kind, sniff};
+pub use sniff::Kind;
 pub use speech::{Sound, speech, wav};
 pub use uniform::{chosen_frames, uniform_frames};
 
@@ -77,9 +85,13 @@ mod containment_tests;
 #[cfg(test)]
 mod copying_tests;
 #[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
 mod sampling_tests;
 #[cfg(test)]
 mod structure_tests;
+#[cfg(test)]
+mod test_server;
 #[cfg(test)]
 mod tests;
 
@@ -105,7 +117,7 @@ pub struct Frame {
 pub struct MediaError {
     /// Stable snake_case code: `empty_file`, `not_a_video`, `no_video_stream`, `no_index`, `unsupported_codec`, `damaged`, `truncated`, `timeout`,
     /// `stalled`, `cancelled`, `file_missing`, `file_unreadable`, `no_frames`, `too_large`, `too_long`, `fetch_failed`, `clip_too_large`, `cut_mismatch`,
-    /// `encode_failed`, `decoder_stuck`, `no_audio`.
+    /// `encode_failed`, `decoder_stuck`, `no_audio`, `access_denied`, `input_changed`, `ranges_refused`.
     pub code: &'static str,
     /// What, where, why, what to do.
     pub message: String,
@@ -116,9 +128,14 @@ impl MediaError {
         MediaError { code, message: message.into() }
     }
 
+    /// True if its bytes did not come: nothing is known of the file's content, least of all that it is damaged.
+    fn is_of_transfer(&self) -> bool {
+        matches!(self.code, "fetch_failed" | "access_denied" | "input_changed" | "ranges_refused")
+    }
+
     /// True for errors that another way of doing the same would not change.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck")
+        matches!(self.code, "cancelled" | "timeout" | "stalled" | "decoder_stuck") || self.is_of_transfer()
     }
 }
 

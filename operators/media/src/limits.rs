@@ -12,12 +12,22 @@ pub const MAX_FRAMES: usize = 24 * 3600 * 60;
 pub const MAX_KEY_FRAMES: usize = 100_000;
 /// Larger local files are refused (`too_large`): 256 GiB.
 pub const MAX_FILE_BYTES: u64 = 256 << 30;
-/// Larger remote files are refused (`too_large`): they are copied to the temporary folder first. 16 GiB.
-pub const MAX_REMOTE_BYTES: u64 = 16 << 30;
-/// Remote copies that are kept for the next operator, per process: 4 files and 16 GiB.
-pub const MAX_REMOTE_COPIES: usize = 4;
-/// See [`MAX_REMOTE_COPIES`].
-pub const MAX_REMOTE_COPY_BYTES: u64 = 16 << 30;
+/// Remote files are read and kept in blocks of this size.
+pub const REMOTE_BLOCK_BYTES: u64 = 64 << 10;
+/// A reader that goes forward asks for at most this many blocks at once: 4 MiB.
+pub const REMOTE_READ_AHEAD_BLOCKS: u64 = 64;
+/// Blocks of remote files that are kept, per process.
+pub const REMOTE_CACHE_BYTES: usize = 256 << 20;
+/// Remote files whose length and version are remembered, per process.
+pub const MAX_REMOTE_FILES: usize = 256;
+/// How often one range is asked for before the error is the file's (`fetch_failed`).
+pub const REMOTE_ATTEMPTS: u32 = 3;
+/// A server that sends nothing for this long has failed one attempt.
+pub const REMOTE_IDLE: Duration = Duration::from_secs(15);
+/// One range arrives within this time, attempts included (`fetch_failed`).
+pub const REMOTE_READ_WAIT: Duration = Duration::from_secs(60);
+/// The index of a remote mp4 that is read to leave samples out; with a larger one the file is read whole.
+pub const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// One object is written within this time, retries included (`write_failed`).
 pub const UPLOAD_WAIT: Duration = Duration::from_secs(600);
 /// Decoded frames waiting between decoder and caller.

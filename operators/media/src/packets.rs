@@ -5,7 +5,6 @@
 //!
 //! What can go wrong: streams with several packets per frame; times are therefore made unique, and callers check decoded times against them.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,13 +12,15 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstreamer as gst;
 
-use super::limits::{END_WAIT, MAX_DURATION_NS, MAX_FRAMES, NO_PROGRESS, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
+use super::holes::is_left_out;
+use super::input::Input;
+use super::limits::{END_WAIT, MAX_DURATION_NS, MAX_FRAMES, POLL, TRUNCATION_NS, TRUNCATION_SHARE};
 use super::plan::Unit;
 use super::reader::{clock_time, make};
 use super::structure::{Shape, Syntax, orderly};
 use super::track::pixels_of;
 use super::watch::{Demuxers, is_demuxer};
-use super::{MediaContext, MediaError, runtime, teardown};
+use super::{MediaContext, MediaError, locked, runtime, teardown};
 
 /// What the packets of the chosen video stream say.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,8 @@ pub(crate) struct Packets {
     pub streams: Vec<gst::Caps>,
     /// All packets in decoding order; none if their structure is unknown, or one of them has no time.
     pub units: Vec<Unit>,
+    /// For each of them, whether it was looked at; of the others only time and size are true, see [`super::outline`]. Empty if all were.
+    pub looked_at: Vec<bool>,
 }
 
 impl Packets {
@@ -55,8 +58,9 @@ impl Packets {
         }
     }
 
-    fn bytes(&self) -> usize {
-        self.times_ns.len() * size_of::<i64>() + self.units.len() * size_of::<Unit>() + 256
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.times_ns.len() * size_of::<i64>() + self.units.len() * size_of::<Unit>() + self.looked_at.len() + 256
     }
 
     /// True when the data ends clearly before the stated end.
@@ -85,6 +89,8 @@ struct Stream {
     /// Something in the stream is not understood: no units.
     unclear: bool,
     units: Vec<(Unit, Shape)>,
+    /// For each unit, whether its bytes were read.
+    looked_at: Vec<bool>,
 }
 
 impl Stream {
@@ -98,12 +104,20 @@ impl Stream {
             _ => {
                 self.unclear = true;
                 self.units = Vec::new();
+                self.looked_at = Vec::new();
             }
         }
     }
 
-    fn unit(&self, buffer: &gst::BufferRef) -> Option<(Unit, Shape)> {
-        let shape = self.syntax?.shape(&buffer.map_readable().ok()?)?;
+    fn unit(&mut self, buffer: &gst::BufferRef) -> Option<(Unit, Shape)> {
+        let bytes = buffer.map_readable().ok()?;
+        let left_out = is_left_out(&bytes);
+        // The planner's most hopeful guess: see `outline`.
+        let shape = match left_out {
+            true => Shape { reference: false, ..Shape::chained(false, true) },
+            false => self.syntax?.shape(&bytes)?,
+        };
+        drop(bytes);
         let (pts, segment) = (buffer.pts(), self.segment.as_ref()?);
         let time_ns = match pts {
             None if shape.shown => return None,
@@ -123,6 +137,7 @@ impl Stream {
             sync: shape.sync,
             reference: shape.reference,
         };
+        self.looked_at.push(!left_out);
         Some((unit, shape))
     }
 
@@ -134,13 +149,15 @@ impl Stream {
         if !self.syntax.is_some_and(|syntax| orderly(syntax, timed)) {
             return Vec::new();
         }
-        units.into_iter().map(|(unit, shape)| Unit { reference: unit.reference || shape.layer < top, ..unit }).collect()
+        let layered = |unit: &Unit, shape: &Shape, looked_at: bool| unit.reference || (looked_at && shape.layer < top);
+        let units = units.into_iter().zip(&self.looked_at);
+        units.map(|((unit, shape), looked_at)| Unit { reference: layered(&unit, &shape, *looked_at), ..unit }).collect()
     }
 }
 
 /// Reads all packets, or takes them from the process's store.
 pub(crate) fn packets(
-    path: &Path,
+    input: &Input,
     identity: &str,
     deadline: Instant,
     context: &MediaContext,
@@ -149,9 +166,9 @@ pub(crate) fn packets(
     if let Some(known) = store.get(identity) {
         return Ok(known);
     }
-    let packets = Arc::new(scan(path, deadline, context)?);
+    let packets = Arc::new(scan(input, deadline, context)?);
     if packets.units.is_empty() {
-        tracing::debug!(file = %path.display(), "Structure unknown: every frame will be decoded");
+        tracing::debug!(file = %input.display(), "Structure unknown: every frame will be decoded");
     }
     store.put(identity, Arc::clone(&packets), packets.bytes());
     Ok(packets)
@@ -166,12 +183,11 @@ impl Drop for Scan {
     }
 }
 
-fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packets, MediaError> {
+pub(crate) fn scan(input: &Input, deadline: Instant, context: &MediaContext) -> Result<Packets, MediaError> {
     runtime::start()?;
-    let shown = path.display();
+    let shown = input.display();
     let pipeline = gst::Pipeline::new();
-    let source = make("filesrc")?;
-    source.set_property("location", path.to_string_lossy().as_ref());
+    let (source, broken_off) = input.source()?;
     let parse = make("parsebin")?;
     let broken = |e: gst::glib::BoolError| MediaError::new("unsupported_codec", format!("pipeline cannot be built: {e}"));
     pipeline.add_many([&source, &parse]).map_err(broken)?;
@@ -231,15 +247,18 @@ fn scan(path: &Path, deadline: Instant, context: &MediaContext) -> Result<Packet
                 {
                     failure = Some("no stream was found in what could be read".into());
                 }
-                if progress.elapsed() > NO_PROGRESS {
-                    return Err(MediaError::new("stalled", format!("{shown}: no packet for {} s", NO_PROGRESS.as_secs())));
+                if progress.elapsed() > input.patience() {
+                    return Err(MediaError::new("stalled", format!("{shown}: no packet for {} s", input.patience().as_secs())));
                 }
             }
         }
     }
     let stated_ns = scan.0.query_duration::<gst::ClockTime>().map(|d| d.nseconds() as i64);
     drop(scan);
-    summarise(&shown.to_string(), &streams, stated_ns, failure)
+    if let Some(e) = locked(&broken_off).take() {
+        return Err(e);
+    }
+    summarise(&shown, &streams, stated_ns, failure)
 }
 
 fn count_packets(pad: &gst::Pad, stream: &Arc<Mutex<Stream>>, activity: &Arc<AtomicU64>) {
@@ -313,6 +332,10 @@ fn summarise(
         overflow = stream.overflow;
         let (caps, turned) = (stream.caps.clone(), stream.turned);
         let units = if stream.unclear { Vec::new() } else { stream.take_units() };
+        let mut looked_at = std::mem::take(&mut stream.looked_at);
+        if looked_at.iter().all(|looked_at| *looked_at) {
+            looked_at = Vec::new();
+        }
         best = Some((
             pixels,
             Packets {
@@ -326,6 +349,7 @@ fn summarise(
                 video_streams: 0,
                 streams: Vec::new(),
                 units,
+                looked_at,
             },
         ));
     }

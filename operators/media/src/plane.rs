@@ -1,4 +1,4 @@
-//! What the calls of one process share: frames and packet times that the next operator on the same clip asks for, copies of remote files, and the
+//! What the calls of one process share: frames and packet times that the next operator on the same clip asks for, blocks of remote files, and the
 //! folder for temporary files.
 //!
 //! One value per process is enough; a second one only decodes again what the first one knows. Everything in it is bounded by [`super::limits`], and
@@ -7,9 +7,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Frame;
-use super::fetch::Copies;
 use super::limits::{FRAME_STORE_BYTES, PACKET_STORE_BYTES};
 use super::packets::Packets;
+use super::remote::Remotes;
 use super::scratch::Scratch;
 use super::store::Store;
 
@@ -19,7 +19,7 @@ pub struct MediaPlane {
     pub(crate) packets: Store<Packets>,
     /// Requests that the frame store could not answer.
     pub(crate) span_decodes: AtomicU64,
-    pub(crate) copies: Copies,
+    pub(crate) remotes: Remotes,
     pub(crate) scratch: Scratch,
 }
 
@@ -29,7 +29,7 @@ impl Default for MediaPlane {
             frames: Store::new(FRAME_STORE_BYTES),
             packets: Store::new(PACKET_STORE_BYTES),
             span_decodes: AtomicU64::new(0),
-            copies: Copies::default(),
+            remotes: Remotes::default(),
             scratch: Scratch::default(),
         }
     }
@@ -39,5 +39,10 @@ impl MediaPlane {
     /// How often a span was decoded for [`uniform_frames`](super::uniform_frames), because its frames were not kept.
     pub fn span_decodes(&self) -> u64 {
         self.span_decodes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of remote files that were fetched so far.
+    pub fn remote_bytes(&self) -> u64 {
+        self.remotes.bytes()
     }
 }

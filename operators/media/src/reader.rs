@@ -6,7 +6,6 @@
 //! What can go wrong: GStreamer ends damaged and truncated files with a normal end of stream; callers hold what came against
 //! [`super::packets`].
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,9 +17,9 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
 use super::feed::Feed;
-use super::fetch::localize;
 use super::info::codec_name;
-use super::limits::{END_WAIT, NO_PROGRESS, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT};
+use super::input::{Broken, Input, localize};
+use super::limits::{END_WAIT, POLL, QUEUED_AUDIO_BUFFERS, QUEUED_FRAMES, QUEUED_PACKETS, SEEK_WAIT};
 use super::sniff::sniff;
 use super::track::{Track, audio_caps, chosen, link_when_added, select_one, speech_caps, stream_type};
 use super::watch::{Seen, is_demuxer, watch_ends, watch_sink};
@@ -54,6 +53,8 @@ pub(crate) struct Reader<'a> {
     decoded: u64,
     /// When the current wait for the pipeline began, or last got something.
     waiting_since: Instant,
+    /// Why its bytes cannot be read any further.
+    broken: Broken,
     /// A longer wait is a stall.
     pub patience: Duration,
     collection: Option<gst::StreamCollection>,
@@ -75,26 +76,26 @@ impl Drop for Reader<'_> {
 
 impl<'a> Reader<'a> {
     /// Builds the pipeline and brings it to PAUSED: the first frame is decoded (or a typed reason given).
-    pub fn open(path: &Path, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
-        Self::start(path, track, None, deadline, context)
+    pub fn open(input: &Input, track: Track, deadline: Instant, context: &'a MediaContext<'a>) -> Result<Self, MediaError> {
+        Self::start(input, track, None, deadline, context)
     }
 
     /// As [`Reader::open`] for the video track, at the place where `feed` begins; the decoder gets only what it lets through. `None` if the file does not let
     /// itself be sought.
     pub fn open_fed(
-        path: &Path,
+        input: &Input,
         feed: Arc<Feed>,
         deadline: Instant,
         context: &'a MediaContext<'a>,
     ) -> Result<Option<Self>, MediaError> {
         let seek_ns = feed.seek_ns();
-        let mut reader = Self::start(path, Track::Video, Some(feed), deadline, context)?;
+        let mut reader = Self::start(input, Track::Video, Some(feed), deadline, context)?;
         let there = seek_ns.map_or(Ok(true), |to_ns| reader.seek_before(to_ns))?;
         Ok(there.then_some(reader))
     }
 
     fn start(
-        path: &Path,
+        input: &Input,
         track: Track,
         feed: Option<Arc<Feed>>,
         deadline: Instant,
@@ -102,8 +103,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Self, MediaError> {
         runtime::start()?;
         let pipeline = gst::Pipeline::new();
-        let source = make("filesrc")?;
-        source.set_property("location", path.to_string_lossy().as_ref());
+        let (source, broken_off) = input.source()?;
         let decode = make(if track.decodes() { "decodebin3" } else { "parsebin" })?;
         let (caps, queued) = match track {
             Track::Video => (gst::Caps::new_empty_simple("video/x-raw"), QUEUED_FRAMES),
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
             }
         });
         let bus = pipeline.bus().ok_or_else(|| MediaError::new("unsupported_codec", "pipeline without a bus"))?;
-        let shown = path.display().to_string();
+        let shown = input.display();
         let now = Instant::now();
         let mut reader = Reader {
             pipeline,
@@ -175,7 +175,8 @@ impl<'a> Reader<'a> {
             progress,
             decoded: 0,
             waiting_since: now,
-            patience: NO_PROGRESS,
+            patience: input.patience(),
+            broken: broken_off,
             collection: None,
             finished: false,
             delivered: 0,
@@ -258,7 +259,7 @@ impl<'a> Reader<'a> {
             let Some(sample) = self.sink.try_pull_sample(clock_time(POLL)) else {
                 let at_end = self.sink.is_eos();
                 if let Err(e) = self.look_at_bus() {
-                    if self.delivered == 0 || matches!(e.code, "cancelled" | "timeout" | "stalled") {
+                    if self.delivered == 0 || e.is_final() {
                         return Err(e);
                     }
                     self.ended_by = Some(e);
@@ -365,6 +366,9 @@ impl<'a> Reader<'a> {
 
     /// Reads all waiting messages; the first error becomes a typed one.
     fn look_at_bus(&mut self) -> Result<(), MediaError> {
+        if let Some(e) = locked(&self.broken).clone() {
+            return Err(e); // whatever the pipeline says comes from it
+        }
         let mut failure: Option<MediaError> = None;
         while let Some(message) = self.bus.pop() {
             match message.view() {
@@ -465,8 +469,8 @@ pub(crate) fn clock_time(d: std::time::Duration) -> gst::ClockTime {
 pub fn decoded_times(uri: &str, context: &MediaContext) -> Result<Vec<i64>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    sniff(&local.path)?;
-    let mut reader = Reader::open(&local.path, Track::Video, deadline, context)?;
+    sniff(&local.input, deadline, context)?;
+    let mut reader = Reader::open(&local.input, Track::Video, deadline, context)?;
     reader.play()?;
     let mut times = Vec::new();
     while let Some(frame) = reader.next()? {

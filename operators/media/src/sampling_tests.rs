@@ -7,6 +7,7 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstreamer as gst;
 
+use super::input::Input;
 use super::packets::packets;
 use super::picture::Converter;
 use super::plan::plan;
@@ -19,7 +20,7 @@ const SIDE: u32 = 96;
 
 /// Decodes everything: all frames that move forward in time, and where the last one ends, in microseconds.
 fn everything(uri: &str, period_ns: i64, context: &MediaContext) -> Result<(Vec<Frame>, i64), MediaError> {
-    let mut reader = Reader::open(Path::new(uri), Track::Video, Instant::now() + context.timeout, context)?;
+    let mut reader = Reader::open(&Input::file(Path::new(uri)), Track::Video, Instant::now() + context.timeout, context)?;
     reader.play()?;
     let (mut converter, mut frames, mut end_ns) = (Converter::default(), Vec::<Frame>::new(), 0);
     while let Some(frame) = reader.next()? {
@@ -68,7 +69,7 @@ struct Treated {
 fn check(uri: &str) -> Result<Treated, MediaError> {
     let bench = Bench::new();
     let context = bench.context();
-    let known = packets(Path::new(uri), uri, Instant::now() + context.timeout, &context)?;
+    let known = packets(&Input::file(Path::new(uri)), uri, Instant::now() + context.timeout, &context)?;
     let period_ns = known.period_ns();
     let (all, end_us) = everything(uri, period_ns, &context)?;
     for fps in [1.0, 2.3] {
@@ -225,7 +226,7 @@ fn a_span_has_the_pictures_of_a_full_decode() {
         let uri = folder.join(name).to_string_lossy().into_owned();
         let bench = Bench::new();
         let context = bench.context();
-        let packets = packets(Path::new(&uri), &uri, Instant::now() + context.timeout, &context).unwrap();
+        let packets = packets(&Input::file(Path::new(&uri)), &uri, Instant::now() + context.timeout, &context).unwrap();
         let period_ns = packets.period_ns();
         let all = everything(&uri, period_ns, &context).unwrap().0;
         let end_ns = packets.end_ns;

@@ -3,12 +3,11 @@
 //! Why before GStreamer: a renamed text file, an mp4 without its index and an empty file must each give their own reason, and a format that
 //! nobody asked for should not reach a parser. What can go wrong: an unusual but valid container is refused as `not_a_video`; add it to the list.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{Read, SeekFrom};
+use std::time::Instant;
 
-use super::MediaError;
-use super::limits::MAX_FILE_BYTES;
+use super::input::{Input, ReadSeek};
+use super::{MediaContext, MediaError};
 
 /// What the bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,25 +57,12 @@ impl Kind {
 const HEAD_BYTES: usize = 4096;
 
 /// Names the container, or says why the file is no video.
-pub fn sniff(path: &Path) -> Result<Kind, MediaError> {
-    let shown = path.display();
-    let mut file = File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => MediaError::new("file_missing", format!("{shown} does not exist")),
-        _ => MediaError::new("file_unreadable", format!("{shown} cannot be opened: {e}")),
-    })?;
-    let unreadable = |e: std::io::Error| MediaError::new("file_unreadable", format!("{shown} cannot be read: {e}"));
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(MediaError::new("file_unreadable", format!("{shown} is not a regular file")));
-    }
-    if metadata.len() == 0 {
-        return Err(MediaError::new("empty_file", format!("{shown} has 0 bytes: fetch it again")));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(MediaError::new("too_large", format!("{shown} has {} bytes, the limit is {MAX_FILE_BYTES}", metadata.len())));
-    }
+pub(crate) fn sniff(input: &Input, deadline: Instant, context: &MediaContext) -> Result<Kind, MediaError> {
+    let shown = input.display();
+    let (mut bytes, length) = input.open(deadline, context)?;
+    let unreadable = |e: std::io::Error| input.unreadable(e);
     let mut head = Vec::with_capacity(HEAD_BYTES);
-    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
+    bytes.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
     let kind = match classify(&head) {
         Found::Video(kind) => kind,
         Found::Audio(what) => return Err(MediaError::new("no_video_stream", format!("{shown} holds {what}, no video"))),
@@ -84,7 +70,7 @@ pub fn sniff(path: &Path) -> Result<Kind, MediaError> {
             return Err(MediaError::new("not_a_video", format!("{shown} holds {what}, not a known video container")));
         }
     };
-    if kind == Kind::Mp4 && !has_index(&mut file, metadata.len()).map_err(unreadable)? {
+    if kind == Kind::Mp4 && !has_index(&mut *bytes, length).map_err(unreadable)? {
         let message =
             format!("{shown} is an mp4 without its index (no moov box): the recording or download was cut off; fetch it again");
         return Err(MediaError::new("no_index", message));
@@ -184,7 +170,7 @@ fn as_text(b: &[u8]) -> Option<&'static str> {
 }
 
 /// Walks the top-level boxes. A size that runs past the end ends the walk: a truncated file with its index in front has one.
-fn has_index(file: &mut File, len: u64) -> std::io::Result<bool> {
+fn has_index(file: &mut dyn ReadSeek, len: u64) -> std::io::Result<bool> {
     const MAX_BOXES: usize = 100_000;
     let mut at = 0u64;
     for _ in 0..MAX_BOXES {
@@ -219,16 +205,22 @@ fn has_index(file: &mut File, len: u64) -> std::io::Result<bool> {
 mod tests {
     use super::*;
 
+    fn sniffed(path: &std::path::Path) -> Result<Kind, &'static str> {
+        let bench = crate::tests::Bench::new();
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        sniff(&Input::file(path), deadline, &bench.context()).map_err(|e| e.code)
+    }
+
     fn code(bytes: &[u8]) -> Result<Kind, &'static str> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        sniff(file.path()).map_err(|e| e.code)
+        sniffed(file.path())
     }
 
     #[test]
     fn each_kind_of_wrong_file_has_its_own_reason() {
-        assert_eq!(sniff(Path::new("/nonexistent/a.mp4")).map_err(|e| e.code), Err("file_missing"));
-        assert_eq!(sniff(Path::new("/")).map_err(|e| e.code), Err("file_unreadable"));
+        assert_eq!(sniffed("/nonexistent/a.mp4".as_ref()), Err("file_missing"));
+        assert_eq!(sniffed("/".as_ref()), Err("file_unreadable"));
         assert_eq!(code(b""), Err("empty_file"));
         assert_eq!(code("plain text, \u{e4}".as_bytes()), Err("not_a_video"));
         assert_eq!(code(b"<!DOCTYPE html><title>403</title>"), Err("not_a_video"));

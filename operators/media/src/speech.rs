@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::fetch::localize;
+use super::input::localize;
 use super::limits::{MAX_SPEECH_US, SPEECH_RATE};
 use super::reader::Decoded;
 use super::sniff::sniff;
@@ -39,9 +39,9 @@ pub fn speech(uri: &str, start_us: i64, end_us: i64, context: &MediaContext) -> 
     }
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
+    let kind = sniff(&local.input, deadline, context)?;
     let (start_ns, end_ns) = (start_us.saturating_mul(1000), end_us.saturating_mul(1000));
-    let opened = open_track_at(&local.path, Track::Speech, kind, start_ns, deadline, context);
+    let opened = open_track_at(&local.input, Track::Speech, kind, start_ns, deadline, context);
     let mut reader = match opened {
         // Nothing was said after the sound ended.
         Err(e) if e.code == "no_frames" => return Ok(Sound { samples: Vec::new(), ended: true }),
@@ -113,7 +113,7 @@ pub fn wav(samples: &[i16]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use gstreamer as gst;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     /// Runs a pipeline that writes a file, to its end.
-    fn draw(pipeline: &str) {
+    pub(crate) fn draw(pipeline: &str) {
         let pipeline = gst::parse::launch(pipeline).unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         let end = [gst::MessageType::Eos, gst::MessageType::Error];

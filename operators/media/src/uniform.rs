@@ -6,16 +6,15 @@
 //!
 //! A span is `[start, end)`: the frames of a clip here are the frames of its cut.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use gstreamer_video::VideoOrientationMethod;
 
-use super::fetch::localize;
+use super::input::{Input, localize};
 use super::limits::{MAX_REQUEST_BYTES, NATIVE_REQUEST_BYTES, SEEK_FROM_US};
-use super::packets::packets;
+use super::outline::timed_packets;
 use super::picture::{Converter, Geometry, fit, shrink};
 use super::reader::{Decoded, Reader};
 use super::sniff::{Kind, sniff};
@@ -52,9 +51,9 @@ pub fn uniform_frames(
     if let Some(native) = store.get(&native_key) {
         return keep(&native);
     }
-    let kind = sniff(&local.path)?;
+    let kind = sniff(&local.input, deadline, context)?;
     let span = Span {
-        path: &local.path,
+        input: &local.input,
         identity: &local.identity,
         kind,
         start_ns: start_us * 1000,
@@ -87,9 +86,9 @@ pub fn chosen_frames<T>(
 ) -> Result<Vec<T>, MediaError> {
     let deadline = Instant::now() + context.timeout;
     let local = localize(uri, deadline, context)?;
-    let kind = sniff(&local.path)?;
+    let kind = sniff(&local.input, deadline, context)?;
     let (start_ns, end_ns) = (start_us * 1000, end_us * 1000);
-    let span = Span { path: &local.path, identity: &local.identity, kind, start_ns, end_ns, deadline, context };
+    let span = Span { input: &local.input, identity: &local.identity, kind, start_ns, end_ns, deadline, context };
     let mut converter = Converter::default();
     span.pick_with(choose, &mut |index, _, frame, orientation| {
         make(index, converter.convert(&frame.sample, orientation, None, frame.pts_ns)?)
@@ -120,7 +119,7 @@ pub(crate) fn uniform_indexes(frames: usize, count: usize) -> Vec<usize> {
 }
 
 struct Span<'a> {
-    path: &'a Path,
+    input: &'a Input,
     identity: &'a str,
     kind: Kind,
     start_ns: i64,
@@ -159,7 +158,7 @@ impl Span<'_> {
     }
 
     fn pick_with<T>(&self, choose: &dyn Fn(usize) -> Vec<usize>, take: &mut Take<'_, T>) -> Result<Vec<T>, MediaError> {
-        let packets = packets(self.path, self.identity, self.deadline, self.context)?;
+        let packets = timed_packets(self.input, self.identity, self.kind, self.deadline, self.context)?;
         let from = packets.times_ns.partition_point(|&t| t < self.start_ns);
         let to = packets.times_ns.partition_point(|&t| t < self.end_ns);
         let expected = &packets.times_ns[from..to.max(from)];
@@ -171,21 +170,21 @@ impl Span<'_> {
             let (start, end) = (self.start_ns / 1000, self.end_ns / 1000);
             return Err(MediaError::new(
                 "no_frames",
-                format!("{}: no frame could be decoded in [{start}, {end}) us", self.path.display()),
+                format!("{}: no frame could be decoded in [{start}, {end}) us", self.input.display()),
             ));
         }
         match self.pass(&times, &choose(times.len()), take)? {
             Pass::Picked(frames) => Ok(frames),
             Pass::Differs(_) => Err(MediaError::new(
                 "damaged",
-                format!("{}: two passes of the decoder gave different frames", self.path.display()),
+                format!("{}: two passes of the decoder gave different frames", self.input.display()),
             )),
         }
     }
 
     /// Decodes the span and picks, as long as its times are the expected ones.
     fn pass<T>(&self, expected: &[i64], wanted: &[usize], take: &mut Take<'_, T>) -> Result<Pass<T>, MediaError> {
-        let mut reader = open_at(self.path, self.kind, self.start_ns, self.deadline, self.context)?;
+        let mut reader = open_at(self.input, self.kind, self.start_ns, self.deadline, self.context)?;
         let (mut seen, mut picked, mut same) = (Vec::new(), Vec::with_capacity(wanted.len()), !expected.is_empty());
         while let Some(frame) = reader.next()? {
             if frame.pts_ns < self.start_ns {
@@ -238,18 +237,18 @@ fn size_for(
 
 /// A playing reader whose first frame is at or before `start_ns`: by a seek where the container's index can be trusted, else from the start.
 pub(crate) fn open_at<'a>(
-    path: &Path,
+    input: &Input,
     kind: Kind,
     start_ns: i64,
     deadline: Instant,
     context: &'a MediaContext<'a>,
 ) -> Result<Reader<'a>, MediaError> {
-    open_track_at(path, Track::Video, kind, start_ns, deadline, context)
+    open_track_at(input, Track::Video, kind, start_ns, deadline, context)
 }
 
 /// As [`open_at`], for either track.
 pub(crate) fn open_track_at<'a>(
-    path: &Path,
+    input: &Input,
     track: Track,
     kind: Kind,
     start_ns: i64,
@@ -257,7 +256,7 @@ pub(crate) fn open_track_at<'a>(
     context: &'a MediaContext<'a>,
 ) -> Result<Reader<'a>, MediaError> {
     if kind.seeks_exactly() && start_ns > SEEK_FROM_US * 1000 {
-        let mut reader = Reader::open(path, track, deadline, context)?;
+        let mut reader = Reader::open(input, track, deadline, context)?;
         if reader.seek_before(start_ns)? {
             reader.play()?;
             // Hold the seek against what it must deliver; a file with a wrong index is decoded from its start.
@@ -266,7 +265,7 @@ pub(crate) fn open_track_at<'a>(
             }
         }
     }
-    let mut reader = Reader::open(path, track, deadline, context)?;
+    let mut reader = Reader::open(input, track, deadline, context)?;
     reader.play()?;
     Ok(reader)
 }

@@ -14,6 +14,7 @@ use gstreamer_video as gst_video;
 use gstreamer_video::VideoOrientationMethod as Orientation;
 use gstreamer_video::prelude::*;
 
+use super::input::Input;
 use super::picture::{Converter, Geometry, fit};
 use super::reader::Reader;
 use super::resize::{Layout, Resize, TargetSize};
@@ -147,7 +148,7 @@ pub(crate) fn difference(decoded_ns: &[i64], expected_ns: &[i64]) -> Option<Stri
 
 /// Decodes the clip and holds its frames against those that went in.
 pub(crate) fn verify(path: &Path, written: &Written, deadline: Instant, context: &MediaContext) -> Result<(), MediaError> {
-    let mut reader = Reader::open(path, Track::Video, deadline, context)?;
+    let mut reader = Reader::open(&Input::file(path), Track::Video, deadline, context)?;
     reader.play()?;
     let mut count = 0;
     let mut looks = written.looks.iter().peekable();

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io::{Read, Seek};
 use std::path::Path as LocalPath;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -22,6 +23,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 pub const MAX_FOLDER_DEPTH: usize = 64;
 /// Folders that could not be read and are named in a warning each; the rest are counted.
 const MAX_WARNINGS: usize = 10;
+/// Web servers that are asked at the same time when inputs are listed.
+const WEB_THREADS: usize = 16;
 /// Threads that wait for object stores.
 const IO_THREADS: usize = 2;
 
@@ -67,6 +70,9 @@ pub enum FileError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What a web server answered, with its own code.
+    #[error("{0}")]
+    Web(String, &'static str),
     /// The store or disk refused.
     #[error("{uri} cannot be read: {reason}")]
     Unreadable {
@@ -85,6 +91,7 @@ impl FileError {
             FileError::NotAFile { .. } => "not_a_file",
             FileError::TooLarge { .. } => "file_too_large",
             FileError::BadAddress { .. } => "bad_address",
+            FileError::Web(_, code) => code,
             FileError::Unreadable { .. } => "file_unreadable",
         }
     }
@@ -93,6 +100,11 @@ impl FileError {
 /// True for `scheme://...` other than `file://`.
 pub fn is_url(uri: &str) -> bool {
     uri.contains("://") && !uri.starts_with("file://")
+}
+
+/// True for `http://...` and `https://...`: one file, with nothing listed around it.
+pub fn is_web(uri: &str) -> bool {
+    uri.starts_with("http://") || uri.starts_with("https://")
 }
 
 /// The folder part of a URI, without the final `/`, and the name.
@@ -125,6 +137,10 @@ impl Files {
 
     /// Size and identity of a file.
     pub fn stat(&self, uri: &str) -> Result<FileStat, FileError> {
+        if is_web(uri) {
+            let found = curette_media::remote_file(uri).map_err(|e| FileError::Web(e.message, e.code))?;
+            return Ok(FileStat { bytes: found.bytes, identity: format!("{}-{}", found.bytes, found.version) });
+        }
         if is_url(uri) {
             let (store, path) = self.store(uri)?;
             let meta = self.wait(uri, async move { store.head(&path).await })?;
@@ -136,6 +152,24 @@ impl Files {
             Ok(_) => Err(FileError::NotAFile { uri: uri.into() }),
             Err(error) => Err(io_error(uri, &error)),
         }
+    }
+
+    /// [`Files::stat`] of many files, some at the same time.
+    pub fn stat_all(&self, uris: &[&str]) -> Vec<Result<FileStat, FileError>> {
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(uris.len())));
+        std::thread::scope(|scope| {
+            for _ in 0..WEB_THREADS.min(uris.len()) {
+                scope.spawn(|| {
+                    while let Some((at, uri)) = take(&next, uris) {
+                        let stat = self.stat(uri);
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push((at, stat));
+                    }
+                });
+            }
+        });
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, stat)| stat).collect()
     }
 
     /// The whole file and what it was when it was read. Never holds more than `limit` bytes.
@@ -241,7 +275,9 @@ impl Files {
             return Ok((Arc::clone(store), path));
         }
         if !matches!(scheme, "s3" | "s3a") {
-            let reason = format!("`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY");
+            let reason = format!(
+                "`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY, and for single videos http(s)://"
+            );
             return Err(FileError::BadAddress { uri: uri.into(), reason });
         }
         let url = url::Url::parse(&root).map_err(|e| bad(e.to_string()))?;
@@ -283,6 +319,11 @@ impl Files {
             Err(_) => Err(bad("the request was abandoned".into())),
         }
     }
+}
+
+fn take<'a>(next: &AtomicUsize, uris: &[&'a str]) -> Option<(usize, &'a str)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    uris.get(at).map(|uri| (at, *uri))
 }
 
 /// `AWS_REGION=x` as `("aws_region", "x")`; names that are not UTF-8 are none of ours.

@@ -19,7 +19,7 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::{FileError, FileStat, Files, is_url, split_name};
+use super::files::{FileError, FileStat, Files, is_url, is_web, split_name};
 use super::info_json::{self, Info, MAX_INFO_JSON_BYTES};
 use super::metadata::{self, Metadata};
 use super::sidecars::{self, Origin, Role};
@@ -39,11 +39,15 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 /// instead of mixing addresses that are dead with new ones. So is each file's size and time of last change (in a store: size and etag), and that of its sidecars: what
 /// tells content apart without reading it. A file that was only touched, or copied without its times (`cp -p` and `rsync -a` keep them), counts as changed.
 ///
+/// A manifest may name videos on web servers (`http://`, `https://`). They are read by ranges when they are decoded, never downloaded whole, and have no sidecars. The
+/// server must support `Range`; it is asked for each file's length and etag (else the time of last change) when inputs are listed, and again when they are read.
+///
 /// Of a folder, files without a video extension are left out; `curette plan` and the report of a run count them by extension. Folders that cannot be read are left out,
 /// with a warning and their number.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
-/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`, `bad_transcript`, `file_too_large` (an info
+/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`, `bad_transcript`, of web servers
+/// `access_denied`, `ranges_refused` and `fetch_failed`, `file_too_large` (an info
 /// file above 64 MiB, a transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +56,7 @@ pub struct Videos {
     /// paths start at the pipeline file. Names that start with `.` are left out.
     #[serde(default)]
     pub path: Option<String>,
-    /// A Parquet, JSON Lines or CSV file with a column `uri` (or `path`; relative ones start at the manifest's folder) and optionally `id`, `title`,
+    /// A Parquet, JSON Lines or CSV file with a column `uri` (or `path`; relative ones start at the manifest's folder; URLs are `s3://`, `http://` and `https://`) and optionally `id`, `title`,
     /// `description`, `channel_id`, `channel`, `tags` (in CSV separated by `;`), `upload_date`, `webpage_url`, `license`, `source_id`. Its values win over those of sidecars.
     #[serde(default)]
     pub manifest: Option<String>,
@@ -116,7 +120,11 @@ impl Operator for Videos {
             let Some(given) = given else { continue };
             if let Some((scheme, _)) = given.split_once("://").filter(|(scheme, _)| !matches!(*scheme, "s3" | "file")) {
                 let message = format!("videos cannot be listed at `{scheme}://`");
-                check.error(Some(key), Code::OutOfRange, message, Some("known are local paths, file:// and s3://".into()));
+                let help = match is_web(given) {
+                    true => "a web server has no list of its files: name their URLs in the column `uri` of a local `manifest`",
+                    false => "known are local paths, file:// and s3://",
+                };
+                check.error(Some(key), Code::OutOfRange, message, Some(help.into()));
             } else if given.trim().is_empty() {
                 let help = "`.` is the folder of the pipeline file".to_owned();
                 check.error(Some(key), Code::OutOfRange, format!("`{key}` is empty"), Some(help));
@@ -288,8 +296,15 @@ impl VideoSource {
         let mut items = Vec::new();
         let rows = manifest::read(&self.files, &self.location)?;
         let named: BTreeSet<String> = rows.iter().map(|row| join(&base, &row.uri)).collect();
+        let web: Vec<&str> = named.iter().map(String::as_str).filter(|uri| is_web(uri)).collect();
+        let web: BTreeMap<&str, _> = web.iter().copied().zip(self.files.stat_all(&web)).collect();
         for row in rows {
             let uri = join(&base, &row.uri);
+            if let Some(stat) = web.get(uri.as_str()) {
+                let key = row.key().to_string();
+                items.push(item(&key, stat, &Payload { uri, sidecars: BTreeMap::new(), metadata: row.metadata })?);
+                continue;
+            }
             let (folder, name) = split_name(&uri);
             // Looking at each folder once instead of at each file finds the sidecars too.
             if !folders.contains_key(folder) {

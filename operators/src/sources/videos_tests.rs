@@ -237,6 +237,10 @@ fn mistakes_are_found_before_anything_runs() {
     assert_eq!(environment("path = 'in'"), ["path E-NoInput: `/nowhere/in` does not exist"]);
     assert_eq!(environment("manifest = 'm.csv'"), ["manifest E-MissingFile: `/nowhere/m.csv` does not exist or is no file"]);
     assert_eq!(environment("path = 's3://bucket/x'"), Vec::<String>::new());
+    for toml in ["path = 'https://host/x.mp4'", "manifest = 'http://host/m.csv'"] {
+        let (key, scheme) = (toml.split(' ').next().unwrap(), toml.split('\'').nth(1).unwrap().split(':').next().unwrap());
+        assert_eq!(found(toml), [format!("{key} E-OutOfRange: videos cannot be listed at `{scheme}://`")]);
+    }
     let error = source(Path::new("/"), "path = '/nowhere/at/all'").list().unwrap_err().to_string();
     assert!(error.starts_with("step test: /nowhere/at/all does not exist"), "{error}");
 }
@@ -280,4 +284,53 @@ fn videos_in_a_bucket_are_listed_page_by_page_and_read_with_their_sidecars() {
     let items = source.list().unwrap();
     assert_eq!(items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(), [("../in/z.mp4", 1), ("z", 1)]);
     assert_eq!(read(&*source, &items).1, ["pass", "pass"]);
+}
+
+/// A web server with one file, which knows ranges; the etag is `tag`.
+fn web_server(tag: &'static std::sync::Mutex<&'static str>) -> std::net::SocketAddr {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let lines: Vec<String> =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let answer = match lines[0].contains("/there.mp4") {
+                true => {
+                    let tag = *tag.lock().unwrap();
+                    format!("206 Part\r\nETag: \"{tag}\"\r\nContent-Range: bytes 0-0/77\r\nContent-Length: 1\r\n\r\nx")
+                }
+                false if lines[0].contains("/secret.mp4") => "403 No\r\nContent-Length: 0\r\n\r\n".into(),
+                false => "404 No\r\nContent-Length: 0\r\n\r\n".into(),
+            };
+            let answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+            let _ = write!(stream, "HTTP/1.1 {answer}");
+        }
+    });
+    address
+}
+
+#[test]
+fn videos_on_the_web_are_rows_of_a_manifest() {
+    static TAG: std::sync::Mutex<&str> = std::sync::Mutex::new("one");
+    let address = web_server(&TAG);
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "near.mp4", "1");
+    let manifest = format!(
+        "uri,id,title\nhttp://{address}/there.mp4?key=1,there,Knee\nhttp://{address}/gone.mp4,gone,\n\
+         http://{address}/secret.mp4,secret,\nnear.mp4,near,\nhttp://127.0.0.1:1/a.mp4,refused,\n"
+    );
+    write(dir.path(), "m.csv", &manifest);
+    let source = source(dir.path(), "manifest = 'm.csv'");
+    let items = source.list().unwrap();
+    let told: Vec<_> = items.iter().map(|i| (i.key.as_str(), i.identity.as_str(), i.cost)).collect();
+    assert_eq!(told[..1], [("gone", "file_missing", 0)]);
+    assert_eq!(told[2..], [("refused", "fetch_failed", 0), ("secret", "access_denied", 0), ("there", "77-one", 77)]);
+    let codes = ["unmeasured file_missing", "pass", "unmeasured fetch_failed", "unmeasured access_denied", "pass"];
+    let (batch, found) = read(&*source, &items);
+    assert_eq!(found, codes);
+    assert_eq!(text(&batch, "video_uri", 4), Some(format!("http://{address}/there.mp4?key=1")));
+    assert_eq!(text(&batch, "title", 4).as_deref(), Some("Knee"));
+    *TAG.lock().unwrap() = "two";
+    assert_eq!(read(&*source, &items).1[4], "unmeasured input_changed");
 }

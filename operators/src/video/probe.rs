@@ -22,7 +22,10 @@ use crate::span::text_column;
 /// Reads what each video is: container, codec, size as displayed, frame rate, duration, audio, content hash.
 ///
 /// A row whose file cannot be used is unmeasured, with the reason as its code: `file_missing`, `file_unreadable`, `empty_file`, `not_a_video`,
-/// `no_index`, `no_video_stream`, `unsupported_codec`, `damaged`, `truncated`, `no_frames`, `too_large`, `too_long`, `timeout`, `stalled`, `fetch_failed`.
+/// `no_index`, `no_video_stream`, `unsupported_codec`, `damaged`, `truncated`, `no_frames`, `too_large`, `too_long`, `timeout`, `stalled`;
+/// of remote files also `fetch_failed`, `access_denied`, `input_changed` (another etag or length than at first) and `ranges_refused` (the server sends whole files only).
+///
+/// Remote files are read by ranges. Of an mp4 with an ordinary index, that is the index and the key frames; of other files, all of it once.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probe {
@@ -30,7 +33,7 @@ pub struct Probe {
     pub truncated_files: TruncatedFiles,
     /// Add `key_frame_times_us`, which `temporal_split` needs to place boundaries at key frames.
     pub key_frames: bool,
-    /// Time for one file, fetching included, in seconds (1 to 86400).
+    /// Time for one file, reading it over the network included, in seconds (1 to 86400).
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u64,
 }
@@ -61,7 +64,7 @@ impl Operator for Probe {
     fn columns(&self) -> Columns {
         let columns = Columns::none()
             .need("video_uri", &[DataType::Utf8])
-            .add("content_blake3", DataType::Utf8, "blake3 of the whole file, hex")
+            .add("content_blake3", DataType::Utf8, "blake3 of the whole file, hex; of a file in a store or on a web server, of its URL, length and etag (or time of last change)")
             .add("container", DataType::Utf8, "mp4, matroska, webm, avi, mpegts, ...: from the bytes, not the name")
             .add("video_codec", DataType::Utf8, "h264, hevc, vp9, av1, ... of the video stream with the most pixels")
             .add("pixel_format", DataType::Utf8, "decoded format in GStreamer's naming, lower case: i420, i420_10le, y444, ...")
