@@ -142,7 +142,15 @@ fn packets_that_are_not_those_of_the_source_are_found_without_decoding() {
     let input = Input::file(&folder.join("bunny-480p.mp4"));
     let kind = sniff::sniff(&input, deadline, &context).unwrap();
     let packets = packets::packets(&input, "bunny", deadline, &context).unwrap();
-    let source = Source { input: &input, kind, packets: &packets, start_ns: 5_010_000_000, end_ns: 8_990_000_000, deadline, context: &context };
+    let source = Source {
+        input: &input,
+        kind,
+        packets: &packets,
+        start_ns: 5_010_000_000,
+        end_ns: 8_990_000_000,
+        deadline,
+        context: &context,
+    };
     let quick = CutSettings { verify: VerifyCopies::Packets, audio: false, ..settings(CutMode::Keyframe) };
     let (bytes, _, copied) = copying(&source, &quick, Ends::Around).unwrap();
     let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
