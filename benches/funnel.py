@@ -32,6 +32,7 @@ EXPANSION = """
 [pipeline]
 name = "expansion"
 output = "{output}/expansion"
+split_max_items = 100000
 
 [step.expanded]
 type = "channel_expansion"
@@ -117,7 +118,7 @@ def compare(args, work, python, binary, records, names, rounds):
     def peer(script):
         env = {"POLARS_MAX_THREADS": str(args.threads)}
         done = metadata.measure([python, "-c", script, str(folder), str(out), str(args.threads)], env)
-        return {**done, **json.loads(done["out"])}
+        return {**done, **json.loads(done["out"].strip().splitlines()[-1])}  # behind what a progress bar has drawn
 
     runners = {"curette": lambda: run_curette(binary, folder, work, args.threads), "Polars": lambda: peer(POLARS), "DuckDB": lambda: peer(DUCKDB)}
     results = table(facts, {name: runners[name] for name in names}, rounds)
