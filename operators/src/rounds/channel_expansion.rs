@@ -50,6 +50,9 @@ const COST_OF_A_ROW: u64 = 1024;
 /// New videos are another plan: run with `--new-version`; kept answers make it cost about the difference. Where a video stands in several rows, the
 /// one whose carried columns, written as JSON, sort first is taken.
 ///
+/// A split reads the pages of the tables that hold its rows, so few large splits are best: set `split_max_items` in `[pipeline]` to some 50,000 (the default,
+/// 64, suits videos).
+///
 /// Memory while planning: about 23 bytes for each record that a round looks at (in the first round all), up to twice that while a round is read, and
 /// twice again with `min_share`; `max_records` is the limit of all. The plan holds about 300 bytes for each listed video; `max_videos` is the limit. Each process of a cluster plans by itself.
 ///
@@ -139,7 +142,7 @@ impl Operator for ChannelExpansion {
     }
 
     fn rows_per_task(&self) -> usize {
-        256
+        32_768 // a task reads the pages of the tables that hold its rows: many small ones would read everything over and over
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
