@@ -7,6 +7,7 @@ mod calibrate_tau;
 mod eval;
 mod frames;
 mod head;
+mod hosts;
 mod label;
 mod models;
 mod ops;
@@ -16,6 +17,7 @@ mod probe;
 mod refilter;
 mod run;
 mod stats;
+mod supervise;
 mod sweep;
 mod train_head;
 

@@ -1,14 +1,15 @@
-//! The verb `run`: one process, a local cluster that this process starts and watches, or one process of several machines.
+//! The verb `run`: one process, a local cluster that this process starts and watches, or one process of several machines, which it watches, too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use curette_engine::cluster::local::{Local, Seat, supervise};
-use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
+use curette_engine::cluster::local::{Seat, Watched};
+use curette_engine::cluster::{self, Members, abort_on_panic};
 use curette_engine::dataflow::{RunProgress, Stopping, share_done};
 use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
@@ -17,20 +18,15 @@ use curette_engine::run::{self, Place, PrepareOptions, Prepared, Report, RunErro
 use curette_engine::telemetry::{Health, MetricsFile, MetricsServer, Progress, ProgressMode, Snapshot, Total};
 use serde_json::json;
 
-use crate::{CheckArgs, Format, fail, pipeline, print};
+use crate::hosts::HostsArgs;
+use crate::{CheckArgs, Format, fail, pipeline, print, supervise};
 
-/// Pause before a local cluster is started again for the first time.
-const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// `/healthz` says that a run is stuck when no task has ended for this long.
-const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// A cancelled run waits so long at most for its tasks to end.
-const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 /// How often a cancelled run looks whether its tasks have ended.
-const CANCEL_POLL: std::time::Duration = std::time::Duration::from_millis(20);
-/// Environment variable with a name of the run, the same for all machines of a cluster.
-const RUN_ID_VARIABLE: &str = "CURETTE_RUN_ID";
-/// Environment variable with the secret that the machines of a cluster share.
-const SECRET_VARIABLE: &str = "CURETTE_CLUSTER_SECRET";
+const CANCEL_POLL: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -42,14 +38,8 @@ pub(crate) struct RunArgs {
     /// Start this many processes on this machine, watch them, and start them again if one dies.
     #[arg(long, conflicts_with_all = ["hosts", "process"], value_parser = clap::value_parser!(u64).range(1..=256))]
     processes: Option<u64>,
-    /// Be one process of a cluster: a file with one host:port per line, the same on every machine. Processes of different pipelines end at once and
-    /// say so. To keep apart runs of the same pipeline (a process left over from an earlier one, say), set CURETTE_RUN_ID alike for all processes of
-    /// a run, for example to the job's number; CURETTE_CLUSTER_SECRET is a secret that all must know.
-    #[arg(long, requires = "process")]
-    hosts: Option<PathBuf>,
-    /// Which line of the hosts file this process is (from 0).
-    #[arg(long, requires = "hosts")]
-    process: Option<usize>,
+    #[command(flatten)]
+    hosts: HostsArgs,
     /// Begin a new version of the tables, if the plan has changed or everything is done; older versions of tables stay readable, files of JSON Lines
     /// are replaced. Over an unchanged plan the answers that were kept are used, so only rows with errors and what is not kept are worked out again.
     /// A new version that is not finished is continued.
@@ -75,6 +65,10 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
         Ok(seat) => seat,
         Err(e) => return fail(e.exit(), &e),
     };
+    let watched = match Watched::from_environment() {
+        Ok(watched) => watched,
+        Err(e) => return fail(e.exit(), &e),
+    };
     let threads = threads(args, &graph);
     let done = match (seat, args.processes) {
         (Some((seat, listener)), _) => {
@@ -83,27 +77,33 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
                 // One address, one server: the first process's.
                 graph.engine.metrics_address.clear();
             }
-            let quiet = args.quiet || seat.index > 0;
-            member(args, graph, threads, quiet, |hash| Ok(seat.members(listener, threads, hash)))
+            if seat.contain {
+                contain(&mut graph);
+            }
+            let silence = Duration::from_secs(graph.engine.peer_timeout_seconds);
+            let (index, again) = (seat.index, seat.restarts > 0);
+            let members = |hash| seat.members(listener, threads, hash, silence);
+            member(args, graph, threads, Joining { index, again, decides: true }, members)
         }
-        (None, Some(processes)) => return parent(args, graph, threads, processes as usize),
-        (None, None) => match (&args.hosts, args.process) {
-            (Some(hosts), Some(process)) => member(args, graph, threads, args.quiet || process > 0, |hash| {
-                let addresses = read_hosts(hosts, process).map_err(|e| ClusterError::BadMembers(e.to_string()))?;
-                let secret = std::env::var(SECRET_VARIABLE).ok().filter(|s| !s.is_empty()).map(Secret::new);
-                Ok(Members {
-                    index: process,
-                    addresses,
-                    threads,
-                    // Two runs of one plan look alike unless somebody names them.
-                    run_id: std::env::var(RUN_ID_VARIABLE).unwrap_or_default(),
-                    plan_hash: hash,
-                    secret,
-                    listen: Listen::OwnAddress,
-                })
-            }),
-            _ => alone(args, graph, threads),
-        },
+        (None, Some(processes)) => return supervise::cluster(graph, args.new_version, threads, processes as usize),
+        (None, None) if args.hosts.are_given() => {
+            let mut graph = graph;
+            // Mistakes are said here, once, before a child is started.
+            let members = match args.hosts.members(threads, &graph.engine) {
+                Ok(members) => members,
+                Err(e) => return fail(e.exit(), &e),
+            };
+            if watched.is_none() && graph.engine.max_restarts > 0 {
+                return supervise::member(&graph, members.index);
+            }
+            if watched.as_ref().is_some_and(|w| w.contain) {
+                contain(&mut graph);
+            }
+            let (index, again) = (members.index, watched.is_some_and(|w| w.restarts > 0));
+            let joining = Joining { index, again, decides: index == 0 };
+            member(args, graph, threads, joining, |plan_hash| Members { plan_hash, ..members })
+        }
+        (None, None) => alone(args, graph, threads),
     };
     match done {
         Ok(report) => match report {
@@ -131,25 +131,58 @@ fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
     go(args.quiet, args.metrics_file.as_deref(), prepared, Place::Alone { binary: args.binary }, threads)
 }
 
-fn member(
-    args: &RunArgs,
-    graph: Graph,
-    threads: usize,
-    quiet: bool,
-    members: impl FnOnce(String) -> Result<Members, ClusterError>,
-) -> Done {
-    abort_on_panic();
-    // Only one member of a cluster decides; of a local one its parent has.
-    let follows = args.process.is_some_and(|p| p > 0);
-    let mut prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows })?;
-    let members = members(prepared.plan.hash.as_str().to_string())?;
-    let (index, processes) = (members.index, members.addresses.len());
-    let sockets = cluster::connect(&members, CONNECT_LIMIT)?;
-    if index > 0 {
-        prepared.follow()?;
+/// After a crash: decoding goes to child processes, one per thread that decodes, unless that is so already.
+fn contain(graph: &mut Graph) {
+    let engine = &mut graph.engine;
+    if engine.decoder_processes == 0 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        engine.decoder_processes = if engine.pools.decode == 0 { cores } else { engine.pools.decode };
     }
+}
+
+/// How a process comes to its cluster.
+struct Joining {
+    index: usize,
+    /// It was there before and is started again.
+    again: bool,
+    /// Only one member of a cluster decides on versions; of a local one its parent has.
+    decides: bool,
+}
+
+fn member(args: &RunArgs, graph: Graph, threads: usize, joining: Joining, members: impl FnOnce(String) -> Members) -> Done {
+    abort_on_panic();
+    let Joining { index, again, decides } = joining;
+    let limit = Duration::from_secs(graph.engine.connect_seconds);
+    let mut prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: !decides })?;
+    let members = members(prepared.plan.hash.as_str().to_string());
+    let processes = members.addresses.len();
+    let quiet = args.quiet || index > 0;
     let metrics_file = args.metrics_file.as_deref().filter(|_| index == 0);
-    go(quiet, metrics_file, prepared, Place::Member { index, processes, sockets }, threads)
+    // When all is done, others may have ended already: whoever was killed on the last lines must not wait for them.
+    let nothing_left = prepared.todo.is_empty() && (index == 0 || !args.new_version);
+    let sockets = match nothing_left && again {
+        true => None,
+        false => match cluster::connect(&members, limit) {
+            Err(e) if nothing_left && e.exit() == Exit::PeerLost => {
+                tracing::warn!("Nobody else is needed, because everything is done already: {e}");
+                None
+            }
+            other => Some(other?),
+        },
+    };
+    match sockets {
+        None if index == 0 => go(quiet, metrics_file, prepared, Place::Alone { binary: false }, threads),
+        None => {
+            tracing::info!("Everything is done already");
+            Ok(None)
+        }
+        Some(sockets) => {
+            if index > 0 {
+                prepared.follow()?;
+            }
+            go(quiet, metrics_file, prepared, Place::Member { index, processes, sockets }, threads)
+        }
+    }
 }
 
 fn go(quiet: bool, metrics_file: Option<&Path>, prepared: Prepared, place: Place, threads: usize) -> Done {
@@ -257,41 +290,6 @@ fn stop_on_signals(progress: Arc<RunProgress>) {
 
 fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
     (0..graph.steps.len()).filter(|&i| graph.steps[i].kind() == kind).collect()
-}
-
-/// Starts the local cluster. Tables are made and a changed plan is refused here, once, before any child starts.
-fn parent(args: &RunArgs, graph: Graph, threads: usize, processes: usize) -> ExitCode {
-    let max_restarts = graph.engine.max_restarts;
-    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false }) {
-        return fail(e.exit(), &e);
-    }
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(e) => return fail(Exit::Failed, &format!("cannot find this program to start it again: {e}")),
-    };
-    let local = Local { program, args: child_args(threads), processes, max_restarts, first_pause: FIRST_PAUSE };
-    match supervise(&local) {
-        Ok(outcome) => ExitCode::from(outcome.code),
-        Err(e) => fail(e.exit(), &e),
-    }
-}
-
-/// This command line without `--processes` and `-w`, which the parent has worked out.
-fn child_args(threads: usize) -> Vec<std::ffi::OsString> {
-    let mut out = Vec::new();
-    let mut skip = false;
-    for arg in std::env::args_os().skip(1) {
-        let text = arg.to_string_lossy();
-        let takes_value = ["--processes", "-w", "--workers"].contains(&&*text);
-        let joined =
-            text.starts_with("--processes=") || text.starts_with("--workers=") || (text.starts_with("-w") && text.len() > 2);
-        if !std::mem::take(&mut skip) && !takes_value && !joined && text != "--new-version" {
-            out.push(arg.clone());
-        }
-        skip = takes_value;
-    }
-    out.push(format!("--workers={threads}").into());
-    out
 }
 
 /// The most memory that this process ever held.

@@ -121,9 +121,13 @@ pub struct EngineSettings {
     /// Splits open at once over the whole cluster (0 = two per worker).
     #[schemars(range(max = 65_536))]
     pub window_splits: usize,
-    /// A split is opened only while the rows in flight take less than this many bytes, over the whole cluster.
-    #[schemars(range(min = 1))]
+    /// A split is opened only while the rows in flight take less than this many bytes, over the whole cluster (0 = 1 GiB, or in each process
+    /// its share of `memory_limit_bytes`).
     pub max_bytes_in_flight: u64,
+    /// Memory that each process of the run is to stay within, its decoder processes included (0 = no limit). It is divided over rows in
+    /// flight, kept frames, shards in the making, models and decoders, of which fewer work at once; keys that name one of these win. The
+    /// division is in the log. Near the limit no new split is opened.
+    pub memory_limit_bytes: u64,
     /// Finished splits are committed at least this often.
     #[schemars(range(min = 0, max = 86_400))]
     pub commit_interval_seconds: u64,
@@ -134,9 +138,22 @@ pub struct EngineSettings {
     /// Kept answers may take this many bytes. Near it, those that the pipeline no longer uses go first. Answers of more than 64 KiB (clips) are kept
     /// only while less than half is taken, and none of more than 16 MiB.
     pub reuse_max_bytes: u64,
-    /// Restarts of a local cluster (`--processes`) before giving up.
+    /// Restarts of a cluster (`--processes`, `--hosts`) before giving up. When one of its processes is lost, all start again from the last
+    /// commit. With 0 and `--hosts` nothing watches the process; whoever started it must start it again.
     #[schemars(range(max = 1_000))]
     pub max_restarts: u32,
+    /// Pause before the first restart, in seconds. It doubles with each further one, up to half a minute, until an attempt has lasted five minutes.
+    #[schemars(range(max = 3_600))]
+    pub restart_pause_seconds: u64,
+    /// After a crash of a process of a cluster (a signal or a panic, also for want of memory), decode in child processes from the next start on, as
+    /// `decoder_processes` does: what crashes again then costs one row. A run without `--processes` or `--hosts` has nobody who could start it again.
+    pub contain_after_crash: bool,
+    /// A process of a cluster waits this long for the others, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub connect_seconds: u64,
+    /// A machine of a cluster that has not answered for this long is lost, in seconds, though nobody closed the connection.
+    #[schemars(range(min = 2, max = 3_600))]
+    pub peer_timeout_seconds: u64,
     /// Address for `/metrics` and `/healthz`, for example `127.0.0.1:9464`. Off when empty.
     pub metrics_address: String,
     /// Let steps that decode (pool `decode`) work in child processes, at most this many per process of the run (0 = off). A crash or a hang of a decoder then costs
@@ -146,6 +163,9 @@ pub struct EngineSettings {
     /// A child process that does not answer a task within this time is killed, in seconds. A step's own `timeout_seconds` comes first.
     #[schemars(range(min = 1, max = 86_400))]
     pub decoder_task_seconds: u64,
+    /// A row that lost its child process is given to a new one until it has lost this many by itself; then it is an error.
+    #[schemars(range(min = 1, max = 10))]
+    pub decoder_attempts: u32,
     /// Threads per pool.
     pub pools: PoolSettings,
 }
@@ -155,14 +175,20 @@ impl Default for EngineSettings {
         EngineSettings {
             workers: 0,
             window_splits: 0,
-            max_bytes_in_flight: 1 << 30,
+            max_bytes_in_flight: 0,
+            memory_limit_bytes: 0,
             commit_interval_seconds: 60,
             reuse: true,
             reuse_max_bytes: 64 << 30,
             max_restarts: 5,
+            restart_pause_seconds: 1,
+            contain_after_crash: true,
+            connect_seconds: 120,
+            peer_timeout_seconds: 25,
             metrics_address: String::new(),
             decoder_processes: 0,
             decoder_task_seconds: 3600,
+            decoder_attempts: 2,
             pools: PoolSettings::default(),
         }
     }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 const MAGIC: &[u8; 8] = b"curette\0";
 
 /// Version of the handshake and of what processes send each other afterwards.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// Most bytes of one message.
 pub(super) const MAX_BODY: usize = 4096;

@@ -12,7 +12,7 @@
 //!
 //! Why both hellos always travel: each side compares them by itself and can say in its own log in what they differ. Why a last word from
 //! the dialer: the listener counts a peer as there only when the peer does so too. Why `ready`: nobody sends data to a process that still waits
-//! for a third one. Who has another plan proves the secret all the same before it hangs up, so that the listener can end, too; with a secret
+//! for a third one. Who has another plan or is another build proves the secret all the same before it hangs up, so that the listener can end, too; with a secret
 //! no stranger can make it, without one any process that reaches the port can. With a shared secret both prove that they know it, over both hellos and fresh nonces, so a replay proves nothing.
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ pub(super) struct Hello {
     pub threads: usize,
     pub run_id: String,
     pub plan_hash: String,
+    pub build: String,
     /// Whether proofs are asked for.
     pub secret: bool,
     nonce: String,
@@ -74,6 +75,14 @@ pub enum Mismatch {
         /// There.
         theirs: String,
     },
+    /// They are different builds.
+    #[error("they are different builds ({ours} here, {theirs} there); run the same executable everywhere")]
+    Build {
+        /// Here.
+        ours: String,
+        /// There.
+        theirs: String,
+    },
     /// They count different numbers of processes.
     #[error("{ours} processes are listed here and {theirs} there; give every process the same hosts file")]
     Processes {
@@ -101,7 +110,7 @@ pub enum Mismatch {
     /// Only one of them has a secret, or they have different ones.
     #[error("they do not share the same cluster secret; set it alike for all processes, or for none")]
     Secret,
-    /// They are different builds.
+    /// They speak different versions of the protocol.
     #[error("it speaks version {theirs} of the protocol, this process version {ours}; run the same build everywhere")]
     Version {
         /// Here.
@@ -115,6 +124,11 @@ impl Mismatch {
     /// Whether the other process may go away by itself and leave its place to the right one.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Mismatch::Run { .. })
+    }
+
+    /// Whether the other process should hear of it from one that has proved to know the secret, and end, too.
+    fn ends_both(&self) -> bool {
+        matches!(self, Mismatch::Plan { .. } | Mismatch::Build { .. })
     }
 }
 
@@ -159,6 +173,9 @@ fn compare(ours: &Hello, theirs: &Hello, expected: impl Fn(usize) -> bool) -> Re
     if ours.secret != theirs.secret {
         return Err(Mismatch::Secret);
     }
+    if ours.build != theirs.build {
+        return Err(Mismatch::Build { ours: ours.build.clone(), theirs: theirs.build.clone() });
+    }
     if ours.plan_hash != theirs.plan_hash {
         return Err(Mismatch::Plan { ours: ours.plan_hash.clone(), theirs: theirs.plan_hash.clone() });
     }
@@ -177,7 +194,7 @@ pub(super) fn dial(talk: &mut Talk<'_>, members: &Members, peer: usize) -> Resul
     let our_bytes = talk.send(&Message::Hello(ours.clone()))?;
     let (theirs, their_bytes) = receive_hello(talk)?;
     let compared = compare(&ours, &theirs, |index| index == peer);
-    if let Ok(()) | Err(Mismatch::Plan { .. }) = compared {
+    if compared.as_ref().map_or_else(Mismatch::ends_both, |()| true) {
         let sent = talk.send(&Message::Proof { mac: prove(members, b"dial", &our_bytes, &their_bytes) });
         compared.map_err(Rejected::Mismatch)?;
         sent?;
@@ -210,7 +227,7 @@ pub(super) fn answer(talk: &mut Talk<'_>, members: &Members, claim: impl FnOnce(
     let is_caller = |index| index > ours.index && index < ours.processes;
     let other_plan = match compare(&ours, &theirs, is_caller) {
         Ok(()) => None,
-        Err(mismatch @ Mismatch::Plan { .. }) if is_caller(theirs.index) => Some(mismatch),
+        Err(mismatch) if mismatch.ends_both() && is_caller(theirs.index) => Some(mismatch),
         Err(mismatch) => return Err(Rejected::Mismatch(mismatch)),
     };
     let Message::Proof { mac } = talk.receive::<Message>()?.0 else { return Err(Rejected::OutOfTurn) };
@@ -259,6 +276,7 @@ fn hello(members: &Members) -> Hello {
         threads: members.threads,
         run_id: members.run_id.clone(),
         plan_hash: members.plan_hash.clone(),
+        build: members.build.clone(),
         secret: members.secret.is_some(),
         // Eighty random bits beside the time: never the same twice.
         nonce: ulid::Ulid::generate().to_string(),

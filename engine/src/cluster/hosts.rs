@@ -76,6 +76,12 @@ pub fn parse_hosts(file: &str, text: &str) -> Result<Vec<String>, HostsError> {
     if mistakes.is_empty() { Ok(hosts) } else { Err(HostsError { file: file.to_string(), mistakes }) }
 }
 
+/// Whether an address of a hosts file can be reached from this machine alone.
+pub fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn check(entry: &str) -> Result<(), &'static str> {
     let (host, port) = entry.rsplit_once(':').ok_or("the port is missing")?;
     if entry.contains(char::is_whitespace) {
@@ -121,6 +127,15 @@ mod tests {
         hosts.txt:9: `a b:1` is not host:port: one address per line, without spaces
         hosts.txt:10: `c:99999` is not host:port: the port must be a number from 1 to 65535
         ");
+    }
+
+    #[test]
+    fn what_only_this_machine_reaches_is_known() {
+        for (address, alone) in
+            [("127.0.0.1:1", true), ("[::1]:1", true), ("localhost:1", true), ("10.0.0.1:1", false), ("node-a:1", false)]
+        {
+            assert_eq!(is_loopback(address), alone, "{address}");
+        }
     }
 
     #[test]

@@ -1,8 +1,14 @@
-//! `--processes N`: the parent that starts a cluster on this machine, watches it, and starts it again when a process dies.
+//! The parent that starts processes on this machine, watches them, and starts them again when one dies: a whole cluster (`--processes N`), or this
+//! machine's process of a larger one (`--hosts`).
 //!
-//! Why a parent: membership of a dataflow is fixed for its life, so the death of one process ends all; somebody must be left to start over. Why
-//! the children inherit sockets that listen already: a port that is merely looked up may be gone when the child binds it. What can go wrong:
-//! the parent itself is killed; then the kernel kills the children. A crash that comes back every time ends at `max_restarts`.
+//! Why a parent: membership of a dataflow is fixed for its life, so the death of one process ends all; somebody must be left to start over.
+//! On several machines each has a parent: a process that dies takes the connections of all others with it, all parents start theirs again,
+//! and these meet anew. Why the children of a local cluster inherit sockets that listen already: a port that is merely looked up may be gone
+//! when the child binds it.
+//! Why a crash changes the next start: what crashed a decoder once will do so again, so from then on decoding is contained in processes of its
+//! own, where it costs one row.
+//!
+//! What can go wrong: the parent itself is killed; then the kernel kills the children. A crash that comes back every time ends at `max_restarts`.
 
 mod decide;
 mod forward;
@@ -29,6 +35,9 @@ use decide::{Death, How, Next, next};
 /// Environment variable that tells a child its place, as JSON of a [`Seat`].
 pub const VARIABLE: &str = "CURETTE_CLUSTER";
 
+/// Environment variable that tells the child of a process of several machines that it is watched, as JSON of a [`Watched`].
+const WATCHED_VARIABLE: &str = "CURETTE_WATCHED";
+
 /// After the first death the others get this long to end by themselves and say why, before they are killed.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -38,8 +47,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// When process 0 has ended well the others get this long to end, too.
 const LINGER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest pause before a restart.
+/// Longest pause before a restart, unless the first is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// After an attempt that lasted so long the next pause is the first one again.
+const STEADY: Duration = Duration::from_secs(300);
 
 /// What to run and how stubbornly.
 #[derive(Debug, Clone)]
@@ -48,12 +60,23 @@ pub struct Local {
     pub program: PathBuf,
     /// Its arguments: the same for all.
     pub args: Vec<OsString>,
-    /// How many children.
+    /// How many children, if they are a cluster by themselves.
     pub processes: usize,
+    /// The only child is this process of a cluster over several machines.
+    pub member: Option<usize>,
     /// How often the whole cluster is started again before giving up.
     pub max_restarts: u32,
-    /// Pause before the first restart; it doubles up to half a minute.
+    /// Pause before the first restart; it doubles up to half a minute with each further one, until an attempt lasts.
     pub first_pause: Duration,
+    /// After a crash the children are told to decode in processes of their own.
+    pub contain: bool,
+}
+
+impl Local {
+    /// Who died, and how; a child of several machines under its number there.
+    fn named(&self, death: Death) -> Death {
+        Death { index: self.member.unwrap_or(death.index), ..death }
+    }
 }
 
 /// How a supervised run ended.
@@ -76,9 +99,34 @@ pub struct Seat {
     pub run_id: String,
     /// How often the cluster was started before.
     pub restarts: u32,
+    /// A crash came before: decode in processes of their own.
+    #[serde(default)]
+    pub contain: bool,
     secret: Secret,
     listener: RawFd,
     parent: u32,
+}
+
+/// What the parent of a process of several machines tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Watched {
+    /// How often it was started before.
+    pub restarts: u32,
+    /// A crash came before: decode in processes of its own.
+    pub contain: bool,
+    parent: u32,
+}
+
+impl Watched {
+    /// What the parent of this process says; `None` if nobody watches it.
+    pub fn from_environment() -> Result<Option<Watched>, ClusterError> {
+        let Some(text) = std::env::var_os(WATCHED_VARIABLE) else { return Ok(None) };
+        let watched: Watched = serde_json::from_str(&text.to_string_lossy()).map_err(|e| {
+            ClusterError::BadMembers(format!("the variable {WATCHED_VARIABLE} is for child processes only, do not set it: {e}"))
+        })?;
+        // A program that a child started inherits the variable, and is watched by nobody.
+        Ok((watched.parent == std::os::unix::process::parent_id()).then_some(watched))
+    }
 }
 
 /// A seat is taken once: it owns an open socket.
@@ -107,13 +155,15 @@ impl Seat {
     }
 
     /// This process's view of the cluster.
-    pub fn members(self, listener: TcpListener, threads: usize, plan_hash: String) -> Members {
+    pub fn members(self, listener: TcpListener, threads: usize, plan_hash: String, silence: Duration) -> Members {
         Members {
             index: self.index,
             addresses: self.addresses,
             threads,
             run_id: self.run_id,
             plan_hash,
+            build: super::this_build().to_owned(),
+            silence,
             secret: Some(self.secret),
             listen: Listen::Ready(listener),
         }
@@ -135,24 +185,32 @@ pub fn supervise(local: &Local) -> Result<Outcome, ClusterError> {
 
 async fn watch(local: &Local) -> Result<Outcome, ClusterError> {
     let mut signals = Signals::new().map_err(ClusterError::system("listen for signals"))?;
-    let mut restarts = 0;
+    let (mut restarts, mut in_a_row, mut contain) = (0, 0, false);
     loop {
-        let deaths = attempt(local, restarts, &mut signals).await?;
+        let begun = Instant::now();
+        let deaths = attempt(local, restarts, contain, &mut signals).await?;
+        if begun.elapsed() >= STEADY {
+            in_a_row = 0;
+        }
         match next(&deaths, signals.stopped, local.max_restarts - restarts) {
             Next::End(code) => return Ok(Outcome { code, restarts }),
             Next::GiveUp { victim, code } => {
+                let victim = local.named(victim);
                 tracing::error!(
                     "{victim}; gave up after {restarts} restarts. What is committed stays; the same command continues from there"
                 );
                 return Ok(Outcome { code, restarts });
             }
             Next::Restart { victim } => {
-                let pause = local.first_pause.saturating_mul(1 << restarts.min(16)).min(MAX_PAUSE);
-                restarts += 1;
+                let pause = local.first_pause.saturating_mul(1 << in_a_row.min(16)).min(MAX_PAUSE.max(local.first_pause));
+                (restarts, in_a_row) = (restarts + 1, in_a_row + 1);
+                contain |= local.contain && victim.how.is_crash();
+                let victim = local.named(victim);
                 tracing::warn!(
-                    "{victim}; restart {restarts} of at most {} of the whole cluster in {:.1} s",
+                    "{victim}; restart {restarts} of at most {} of the whole cluster in {:.1} s{}",
                     local.max_restarts,
-                    pause.as_secs_f64()
+                    pause.as_secs_f64(),
+                    if contain { ", with decoding in processes of its own (contain_after_crash)" } else { "" }
                 );
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -186,8 +244,8 @@ impl Signals {
 }
 
 /// Starts all children once and waits until the last is gone.
-async fn attempt(local: &Local, restarts: u32, signals: &mut Signals) -> Result<Vec<Death>, ClusterError> {
-    let mut group = Group::start(local, restarts)?;
+async fn attempt(local: &Local, restarts: u32, contain: bool, signals: &mut Signals) -> Result<Vec<Death>, ClusterError> {
+    let mut group = Group::start(local, restarts, contain)?;
     let mut deaths: Vec<Death> = Vec::new();
     let mut kill_at: Option<Instant> = None;
     while !group.waits.is_empty() {
@@ -239,24 +297,27 @@ struct Group {
 }
 
 impl Group {
-    fn start(local: &Local, restarts: u32) -> Result<Group, ClusterError> {
-        let seats = spawn::seats(local.processes, restarts)?;
+    fn start(local: &Local, restarts: u32, contain: bool) -> Result<Group, ClusterError> {
+        let places = match local.member {
+            None => spawn::seats(local.processes, restarts, contain)?,
+            Some(_) => vec![spawn::Place::Watched(Watched { restarts, contain, parent: std::process::id() })],
+        };
         let mut group = Group {
             waits: JoinSet::new(),
-            pids: vec![None; local.processes],
+            pids: vec![None; places.len()],
             output: forward::Output::default(),
             killed: Arc::default(),
             told: false,
         };
-        for (seat, listener) in &seats {
-            let mut child = spawn::child(local, seat, listener).map_err(ClusterError::system(format!(
+        for (index, place) in places.iter().enumerate() {
+            let mut child = spawn::child(local, place).map_err(ClusterError::system(format!(
                 "start process {} of the cluster ({})",
-                seat.index,
+                local.member.unwrap_or(index),
                 local.program.display()
             )))?;
-            group.pids[seat.index] = child.id().and_then(|id| i32::try_from(id).ok());
-            group.output.forward(seat.index, &mut child);
-            group.waits.spawn(wait(seat.index, child, Arc::clone(&group.killed)));
+            group.pids[index] = child.id().and_then(|id| i32::try_from(id).ok());
+            group.output.forward(index, &mut child);
+            group.waits.spawn(wait(index, child, Arc::clone(&group.killed)));
         }
         // The parent's copies of the sockets close here: the port of a dead child must refuse calls.
         Ok(group)

@@ -16,9 +16,6 @@ use super::handshake::{self, Rejected};
 use super::places::State;
 use super::{ClusterError, Listen, MAX_PROCESSES, Members};
 
-/// How long a process waits by default until all others are there.
-pub const CONNECT_LIMIT: Duration = Duration::from_secs(120);
-
 /// The longest that one connection's handshake may take.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -37,10 +34,11 @@ const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 /// How often a process that waits says so.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 
-/// A vanished machine is noticed after `KEEPALIVE_IDLE` + 3 x `KEEPALIVE_EVERY` of silence, or this long after data that nobody confirms.
-const USER_TIMEOUT: Duration = Duration::from_secs(25);
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A silent connection is asked for life this often, as parts of [`Members::silence`]: first after two fifths, then every fifth.
+const KEEPALIVE_PARTS: u32 = 5;
+
+/// The kernel counts whole seconds.
+const KEEPALIVE_LEAST: Duration = Duration::from_secs(1);
 
 /// Longest run id or plan hash: both must fit into one message.
 const MAX_NAME: usize = 256;
@@ -137,7 +135,7 @@ fn accept<'s>(scope: &'s std::thread::Scope<'s, '_>, listener: &'s TcpListener, 
 
 fn hear(stream: TcpStream, from: SocketAddr, state: &State<'_>) {
     let mut claimed = None;
-    let result = prepare(&stream).map_err(Rejected::from).and_then(|()| {
+    let result = prepare(&stream, state.members.silence).map_err(Rejected::from).and_then(|()| {
         handshake::answer(&mut state.talk(&stream), state.members, |index| {
             let free = state.claim(index);
             claimed = free.then_some(index);
@@ -165,7 +163,7 @@ fn dial(peer: usize, state: &State<'_>) {
     let mut pause = DIAL_PAUSE.0;
     let mut reminded = Instant::now();
     while !state.over() {
-        let why = match call(address, state.until) {
+        let why = match call(address, state) {
             Err(error) => error.to_string(),
             Ok(stream) => match handshake::dial(&mut state.talk(&stream), state.members, peer) {
                 Ok(()) => return state.take(peer, stream),
@@ -190,14 +188,15 @@ fn dial(peer: usize, state: &State<'_>) {
     }
 }
 
-fn call(address: &str, until: Instant) -> std::io::Result<TcpStream> {
+fn call(address: &str, state: &State<'_>) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no address");
     for resolved in address.to_socket_addrs()? {
-        let left = until.saturating_duration_since(Instant::now()).min(HANDSHAKE_LIMIT);
+        let left = state.until.saturating_duration_since(Instant::now()).min(HANDSHAKE_LIMIT);
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        match TcpStream::connect_timeout(&resolved, left).and_then(|stream| prepare(&stream).map(|()| stream)) {
+        let called = TcpStream::connect_timeout(&resolved, left);
+        match called.and_then(|stream| prepare(&stream, state.members.silence).map(|()| stream)) {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
         }
@@ -205,14 +204,16 @@ fn call(address: &str, until: Instant) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// Small messages at once, and a vanished machine noticed within half a minute instead of two hours.
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+/// Small messages at once, and a vanished machine noticed after `silence` instead of two hours.
+fn prepare(stream: &TcpStream, silence: Duration) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_EVERY).with_retries(3))?;
+    let every = (silence / KEEPALIVE_PARTS).max(KEEPALIVE_LEAST);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every * 2).with_interval(every).with_retries(3))?;
+    // Ends the connection after this time without an answer, whether data or questions for life were sent.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(silence))?;
     Ok(())
 }
 

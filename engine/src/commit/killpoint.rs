@@ -1,16 +1,20 @@
-//! Places where a test can kill the process, to prove that a resumed run equals an undisturbed one.
+//! Places where a test can kill the process or hold it up, to prove that a resumed run equals an undisturbed one.
 //!
 //! `CURETTE_KILL_AT=before_commit:3` kills the process (SIGKILL: no destructor, no flush) when it passes the label `before_commit` for the
-//! third time; without a number, the first time. The labels are `before_shard_finish`, `after_shard_finish`, `before_commit` and
-//! `after_commit`. Without the variable, a pass costs one comparison.
+//! third time; without a number, the first time. `CURETTE_PAUSE_AT=split_complete:200` waits 200 ms at each pass of that label. The labels are the
+//! arguments of [`kill_point`] wherever it is called. Without the variables, a pass costs two comparisons.
 //!
 //! What can go wrong: a label with a typing error never kills. A value that cannot be read is reported once and ignored.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The variable that names the label and the pass.
 pub const VARIABLE: &str = "CURETTE_KILL_AT";
+
+/// The variable that names a label and the milliseconds of its pauses.
+pub const PAUSE_VARIABLE: &str = "CURETTE_PAUSE_AT";
 
 struct Target {
     label: String,
@@ -19,9 +23,14 @@ struct Target {
 }
 
 static TARGET: OnceLock<Option<Target>> = OnceLock::new();
+static PAUSE: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
-/// Kills the process if this is the pass that [`VARIABLE`] names.
+/// Waits if [`PAUSE_VARIABLE`] names this label. Kills the process if this is the pass that [`VARIABLE`] names.
 pub fn kill_point(label: &str) {
+    let pause = PAUSE.get_or_init(|| parse(&std::env::var(PAUSE_VARIABLE).ok()?));
+    if let Some((_, millis)) = pause.as_ref().filter(|(at, _)| at == label) {
+        std::thread::sleep(Duration::from_millis(*millis));
+    }
     let Some(target) = TARGET.get_or_init(from_environment) else { return };
     if target.label == label && target.passed.fetch_add(1, Ordering::SeqCst) + 1 == target.pass {
         tracing::warn!(label, pass = target.pass, "Killing this process, as {VARIABLE} asks");

@@ -36,6 +36,15 @@ impl How {
         }
     }
 
+    /// Whether it was this process's own fault: a signal that no person sends to stop it, or a panic. One that ran out of memory counts.
+    pub fn is_crash(self) -> bool {
+        match self {
+            How::Signal(libc::SIGTERM | libc::SIGINT | libc::SIGHUP) | How::Killed => false,
+            How::Signal(_) => true,
+            How::Code(code) => Exit::from_code(code) == Some(Exit::Internal),
+        }
+    }
+
     fn is_success(self) -> bool {
         self == How::Code(0)
     }
@@ -152,6 +161,21 @@ mod tests {
     fn a_crash_after_process_0_was_done_still_counts() {
         let all = deaths(&[(0, How::Code(0)), (1, How::Signal(11))]);
         assert_eq!(next(&all, None, 1), Next::Restart { victim: all[1] });
+    }
+
+    #[test]
+    fn a_crash_is_told_from_a_stop_and_from_a_lost_peer() {
+        for (how, crash) in [
+            (How::Signal(libc::SIGSEGV), true),
+            (How::Signal(libc::SIGKILL), true),
+            (How::Code(70), true),
+            (How::Signal(libc::SIGTERM), false),
+            (How::Code(75), false),
+            (How::Code(1), false),
+            (How::Killed, false),
+        ] {
+            assert_eq!(how.is_crash(), crash, "{how}");
+        }
     }
 
     #[test]

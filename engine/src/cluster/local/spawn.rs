@@ -1,4 +1,4 @@
-//! Starts one child: its own process group, its own listening socket, and a kernel that kills it when the parent dies.
+//! Starts one child: its own process group, its own listening socket if it is of a local cluster, and a kernel that kills it when the parent dies.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,11 +7,19 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-use super::{Local, Seat, Secret, VARIABLE};
+use super::{Local, Seat, Secret, VARIABLE, WATCHED_VARIABLE, Watched};
 use crate::cluster::ClusterError;
 
+/// What a child is told.
+pub(super) enum Place {
+    /// A place in a cluster on this machine, and the socket to listen on.
+    Seat(Box<Seat>, TcpListener),
+    /// That it is watched; the rest it knows from its arguments.
+    Watched(Watched),
+}
+
 /// Listening sockets on free ports of the loopback, and who gets which.
-pub(super) fn seats(processes: usize, restarts: u32) -> Result<Vec<(Seat, TcpListener)>, ClusterError> {
+pub(super) fn seats(processes: usize, restarts: u32, contain: bool) -> Result<Vec<Place>, ClusterError> {
     let listeners: Vec<TcpListener> = (0..processes)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<io::Result<_>>()
@@ -30,32 +38,32 @@ pub(super) fn seats(processes: usize, restarts: u32) -> Result<Vec<(Seat, TcpLis
             addresses: addresses.clone(),
             run_id: run_id.clone(),
             restarts,
+            contain,
             secret: secret.clone(),
             listener: listener.as_raw_fd(),
             parent: std::process::id(),
         };
-        (seat, listener)
+        Place::Seat(Box::new(seat), listener)
     });
     Ok(seats.collect())
 }
 
-pub(super) fn child(local: &Local, seat: &Seat, listener: &TcpListener) -> io::Result<Child> {
-    let (socket, parent) = (listener.as_raw_fd(), std::process::id());
+pub(super) fn child(local: &Local, place: &Place) -> io::Result<Child> {
+    let parent = std::process::id();
+    let (variable, value, socket, first) = match place {
+        Place::Seat(seat, listener) => (VARIABLE, serde_json::to_string(seat)?, Some(listener.as_raw_fd()), seat.index == 0),
+        Place::Watched(watched) => (WATCHED_VARIABLE, serde_json::to_string(watched)?, None, true),
+    };
     let mut command = Command::new(&local.program);
-    command
-        .args(&local.args)
-        .env(VARIABLE, serde_json::to_string(seat)?)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    if seat.index > 0 {
-        // Process 0 keeps the terminal: its progress bar and its result. What the others say is forwarded line by line.
+    command.args(&local.args).env(variable, value).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    if !first {
+        // Process 0, or the only one here, keeps the terminal: its progress bar and its result. What the others say is forwarded line by line.
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
     // SAFETY: between fork and exec only async-signal-safe calls: `fcntl`, `prctl`, `getppid`, `_exit`.
     unsafe {
         command.pre_exec(move || {
-            if libc::fcntl(socket, libc::F_SETFD, 0) != 0 {
+            if socket.is_some_and(|socket| libc::fcntl(socket, libc::F_SETFD, 0) != 0) {
                 return Err(io::Error::last_os_error());
             }
             #[cfg(target_os = "linux")]

@@ -26,6 +26,8 @@ fn cluster(processes: usize) -> Vec<Members> {
         threads: 2,
         run_id: "run-1".into(),
         plan_hash: "plan-a".into(),
+        build: "build-a".into(),
+        silence: Duration::from_secs(25),
         secret: None,
         listen: Listen::Ready(listener),
     };
@@ -40,6 +42,8 @@ fn other(like: &Members) -> Members {
         threads: like.threads,
         run_id: like.run_id.clone(),
         plan_hash: like.plan_hash.clone(),
+        build: like.build.clone(),
+        silence: like.silence,
         secret: like.secret.clone(),
         listen: Listen::At("127.0.0.1:0".into()),
     }
@@ -126,11 +130,11 @@ fn strangers_are_turned_away_and_listening_goes_on() {
     assert!(until_hung_up(garbage).is_empty());
 
     let mut greedy = TcpStream::connect(&at).unwrap();
-    greedy.write_all(b"curette\0\x00\x01\xff\xff").unwrap();
+    greedy.write_all(b"curette\0\x00\x02\xff\xff").unwrap();
     assert!(until_hung_up(greedy).is_empty());
 
     let mut garbled = TcpStream::connect(&at).unwrap();
-    garbled.write_all(b"curette\0\x00\x01\x00\x04nope").unwrap();
+    garbled.write_all(b"curette\0\x00\x02\x00\x04nope").unwrap();
     assert!(until_hung_up(garbled).is_empty());
 
     drop(TcpStream::connect(&at).unwrap());
@@ -150,7 +154,7 @@ fn a_slow_caller_delays_nobody_and_is_cut_off() {
     let started = Instant::now();
     let cut_off = std::thread::spawn(move || {
         // One byte of a proper frame at a time: each comes in time, the whole does not.
-        for byte in b"curette\0\x00\x01\x00\x40".iter().cycle().take(200) {
+        for byte in b"curette\0\x00\x02\x00\x40".iter().cycle().take(200) {
             if dripping.write_all(&[*byte]).is_err() {
                 return started.elapsed();
             }
@@ -197,6 +201,34 @@ fn another_plan_is_reported_at_once_by_both_sides() {
                 format!("their plans differ (plan-{here} here, plan-{there} there); give every process the same pipeline file");
             assert!(text.contains(&says), "{text}");
         }
+    }
+}
+
+#[test]
+fn another_build_is_reported_at_once_by_both_sides() {
+    let mut members = cluster(2);
+    members.iter_mut().for_each(|m| m.secret = Some(Secret::new("s3cret")));
+    let mut wrong = other(&members[1]);
+    wrong.build = "build-b".into();
+    let zero = start(members.remove(0), LONG);
+    for (e, here, there) in [(connect(&wrong, LONG).unwrap_err(), 'b', 'a'), (zero.join().unwrap().unwrap_err(), 'a', 'b')] {
+        assert_eq!(e.exit(), Exit::Mistake);
+        let says = format!("different builds (build-{here} here, build-{there} there); run the same executable everywhere");
+        assert!(e.to_string().contains(&says), "{e}");
+    }
+}
+
+#[test]
+fn the_silence_that_is_borne_can_be_set() {
+    let mut members = cluster(2);
+    members.iter_mut().for_each(|m| m.silence = Duration::from_secs(2));
+    let all: Vec<_> = members.into_iter().map(|m| start(m, LONG)).collect();
+    for sockets in all.into_iter().map(|w| w.join().unwrap().unwrap()) {
+        let socket = sockets.iter().flatten().next().unwrap();
+        let options = socket2::SockRef::from(socket);
+        assert_eq!(options.tcp_keepalive_interval().unwrap(), Duration::from_secs(1), "the kernel knows no less");
+        #[cfg(target_os = "linux")]
+        assert_eq!(options.tcp_user_timeout().unwrap(), Some(Duration::from_secs(2)));
     }
 }
 
@@ -388,9 +420,9 @@ fn another_version_is_named_on_both_sides() {
     let mut newer = TcpStream::connect(at).unwrap();
     newer.write_all(b"curette\0\x00\x09\x00\x02{}").unwrap();
     let answer = until_hung_up(newer);
-    assert!(answer.starts_with(b"curette\0\x00\x01"), "our version is in the answer");
+    assert!(answer.starts_with(b"curette\0\x00\x02"), "our version is in the answer");
     let e = zero.join().unwrap().unwrap_err().to_string();
-    assert!(e.contains("it speaks version 9 of the protocol, this process version 1"), "{e}");
+    assert!(e.contains("it speaks version 9 of the protocol, this process version 2"), "{e}");
 }
 
 #[test]

@@ -24,8 +24,10 @@ fn shell(processes: usize, max_restarts: u32, dir: &Path, script: &str) -> Local
         program: "/bin/sh".into(),
         args: vec!["-c".into(), format!("D='{}'; {index}; {script}", dir.display()).into()],
         processes,
+        member: None,
         max_restarts,
         first_pause: Duration::from_millis(20),
+        contain: true,
     }
 }
 
@@ -34,7 +36,15 @@ fn roles(role: &str, processes: usize, max_restarts: u32, dir: &Path) -> Local {
     let mut args = vec![format!("{ROLE}={role}"), format!("{DIR}={}", dir.display()), exe().display().to_string()];
     args.extend(ROLE_ARGS.map(String::from));
     let args = args.into_iter().map(Into::into).collect();
-    Local { program: "/usr/bin/env".into(), args, processes, max_restarts, first_pause: Duration::from_millis(20) }
+    Local {
+        program: "/usr/bin/env".into(),
+        args,
+        processes,
+        member: None,
+        max_restarts,
+        first_pause: Duration::from_millis(20),
+        contain: true,
+    }
 }
 
 fn role_command(role: &str, dir: &Path) -> Command {
@@ -155,7 +165,7 @@ fn member(role: &str, dir: &Path) -> ! {
     let (index, restarts) = (seat.index, seat.restarts);
     let plan = if role == "member-mistake" { format!("plan-{index}") } else { "plan".into() };
     let crash = role == "member-crash" && restarts == 0;
-    let sockets = match connect(&seat.members(listener, 2, plan), Duration::from_secs(20)) {
+    let sockets = match connect(&seat.members(listener, 2, plan, Duration::from_secs(20)), Duration::from_secs(20)) {
         Ok(sockets) => sockets,
         Err(e) => {
             eprintln!("{e}");
@@ -228,6 +238,18 @@ fn a_crash_for_ever_ends_after_the_last_restart() {
     let outcome = supervise(&shell(2, 2, dir.path(), "echo $I >> $D/started; [ $I = 0 ] && exit 75; exit 70")).unwrap();
     assert_eq!(outcome, Outcome { code: 70, restarts: 2 }, "the one that panicked is blamed, not the one that lost it");
     assert_eq!(lines(dir.path().join("started")).len(), 6);
+}
+
+#[test]
+fn one_process_of_several_machines_is_started_again_and_told_of_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"echo "$CURETTE_WATCHED" >> $D/told; case $(wc -l < $D/told) in 1) exit 75;; 2) kill -11 $$;; esac"#;
+    let mut local = shell(1, 5, dir.path(), script);
+    local.member = Some(2);
+    assert_eq!(supervise(&local).unwrap(), Outcome { code: 0, restarts: 2 });
+    let told: Vec<String> = lines(dir.path().join("told")).iter().map(|l| l.split(",\"parent").next().unwrap().into()).collect();
+    let expected = [(0, false), (1, false), (2, true)];
+    assert_eq!(told, expected.map(|(n, crash)| format!("{{\"restarts\":{n},\"contain\":{crash}")));
 }
 
 #[test]
