@@ -103,6 +103,7 @@ fn a_crash_costs_one_row_and_names_its_signal() {
         let (code, message) = &errors[&victim];
         assert_eq!(code, if fault == "hang" { "decoder_hung" } else { "decoder_crashed" });
         assert!(message.contains(says) && message.contains("probe"), "{message}");
+        assert!(message.contains("the last of 2 attempts"), "{message}");
         errors_expected.insert(victim.clone(), (code.clone(), message.clone()));
         let codes =
             |of: &BTreeMap<String, (String, String)>| of.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect::<Vec<_>>();
@@ -112,9 +113,41 @@ fn a_crash_costs_one_row_and_names_its_signal() {
     }
 }
 
+#[test]
+fn a_row_that_kills_or_hangs_whole_processes_ends_as_an_error_when_someone_watches_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let videos = dir.path().join("in");
+    std::fs::create_dir(&videos).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(corpus().folder.join("videos")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|p| p.extension().is_some_and(|e| e == "mp4"));
+    names.sort_by_key(|p| (p.metadata().unwrap().len(), p.clone()));
+    for path in names.iter().take(4) {
+        std::fs::copy(path, videos.join(path.file_name().unwrap())).unwrap();
+    }
+    let plain = dir.path().join("plain");
+    succeed(&mut run(&pipeline(&videos, &plain, "")));
+    let good: Vec<String> = rows(&plain.join("clips")).iter().map(|row| field(row, "video_id")).collect();
+    let victim = good.first().unwrap().clone();
+    let hang = "decoder_task_seconds = 2\ndecoder_attempts = 1";
+    for (fault, limits, code, says) in
+        [("segv", "", "decoder_crashed", "signal 11 (SIGSEGV)"), ("hang", hang, "decoder_hung", "within 2 s")]
+    {
+        let output = dir.path().join(format!("whole-{fault}"));
+        let file = pipeline(&videos, &output, &format!("max_restarts = 2\nrestart_pause_seconds = 0\n{limits}"));
+        let mut command = run(&file);
+        let end = succeed(command.args(["--processes", "1"]).env("CURETTE_DECODER_FAULT", format!("{victim}={fault}")));
+        let said = String::from_utf8_lossy(&end.stderr);
+        assert!(said.contains("restart 1 of at most 2") && said.contains("decoding in processes of its own"), "{said}");
+        let found = &errors(&output)[&victim];
+        assert!(found.0 == code && found.1.contains(says), "{found:?}");
+        let kept: Vec<String> = rows(&output.join("clips")).iter().map(|row| field(row, "video_id")).collect();
+        assert_eq!(kept, good[1..], "{fault}: the neighbours are unharmed");
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn killed_in_the_middle(videos: &Path, output: &Path) -> (Child, i32) {
-    let file = pipeline(videos, output, "decoder_processes = 1");
+    let file = pipeline(videos, output, "decoder_processes = 1\ndecoder_attempts = 1");
     let run =
         run(&file).env("CURETTE_DECODER_FAULT", "bunny-480p=hang").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let id = run.id();

@@ -20,7 +20,8 @@
 //!
 //! What an operator is, and the only file to read before writing one: [`operator`]. What it answers for each row:
 //! [`verdict`]; what operators of a process share: [`resources`]. SQL conditions: [`predicate`]. Documentation and JSON Schema from the
-//! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`]. What the C allocator may keep: [`memory`].
+//! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`]. What the C allocator may keep: [`memory`]; how the one
+//! limit on memory is divided: [`budget`].
 //!
 //! # Rules that hold everywhere
 //!
@@ -30,6 +31,7 @@
 //! * A split is one timestamp in a lane of its own; when progress tracking says that it is complete, it is committed: in all tables or none.
 //! * A panic ends the process; data never panics.
 
+pub mod budget;
 pub mod check;
 pub mod cluster;
 pub mod commit;

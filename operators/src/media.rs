@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use curette_engine::budget::MemoryLimit;
 use curette_engine::operator::Task;
 use curette_engine::resources::Resources;
 use curette_engine::verdict::Problem;
@@ -10,7 +11,13 @@ pub use curette_media::*;
 
 /// The plane of this process.
 pub fn plane(resources: &Resources) -> Arc<MediaPlane> {
-    resources.get(MediaPlane::default)
+    // The engine put the limit there before any operator was built; `get` must not be called inside `get`.
+    let MemoryLimit(shares) = *resources.get(MemoryLimit::default);
+    let bytes = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
+    resources.get(|| match shares {
+        Some(shares) => MediaPlane::of_bytes(bytes(shares.frames), bytes(shares.packets), bytes(shares.blocks)),
+        None => MediaPlane::default(),
+    })
 }
 
 /// The plane for the rows of a task.

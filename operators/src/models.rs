@@ -22,6 +22,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use curette_engine::budget::MemoryLimit;
 use curette_engine::diag::Code;
 use curette_engine::graph::{Provider as Named, RuntimeSettings};
 use curette_engine::operator::{FileRef, OperatorError, Paths, StepCheck};
@@ -36,7 +37,8 @@ use curette_models::{ErrorKind, FileRole, Located, Model, ModelError, ModelRef, 
 pub fn of(resources: &Resources) -> Arc<Models> {
     // The engine put the settings there before any operator was built; `get` must not be called inside `get`.
     let runtime = resources.get(RuntimeSettings::default);
-    resources.get(|| Models::new(settings(&runtime)))
+    let MemoryLimit(shares) = *resources.get(MemoryLimit::default);
+    resources.get(|| Models::new(settings(&runtime)).within(shares.map(|s| s.models >> 20)))
 }
 
 /// The settings of the models crate: the `[runtime]` table over the environment.

@@ -70,3 +70,4 @@ pub use shard::{Shard, ShardWriter};
 pub use split_set::{SplitSet, SplitSetError};
 pub use store_file::StoreFile;
 pub use table::{Outcome, PlanStamp, Table, TableSpec, TableState};
+pub(crate) use upload::UPLOAD_BYTES;

@@ -26,6 +26,9 @@ const PART_BYTES: usize = 8 << 20;
 /// Parts in flight at once; with the one being filled, an upload holds at most this many plus one in memory.
 const PARTS_IN_FLIGHT: usize = 4;
 
+/// What one upload holds in memory at most.
+pub(crate) const UPLOAD_BYTES: u64 = PART_BYTES as u64 * (PARTS_IN_FLIGHT as u64 + 1);
+
 /// A file being written.
 pub(crate) enum Upload {
     Disk { file: File, temporary: PathBuf, path: PathBuf, finished: bool },

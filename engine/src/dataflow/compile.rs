@@ -13,10 +13,13 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::ledger::Shape;
-use crate::graph::{Graph, OnUnmeasured};
-use crate::isolation::{Children, Isolated};
+use super::tables::{SYSTEM_ROW_GROUP_BYTES, SYSTEM_TABLES};
+use crate::budget::{MemoryLimit, MemoryShares, Needs, divide};
+use crate::commit::UPLOAD_BYTES;
+use crate::graph::{Graph, OnUnmeasured, Step};
+use crate::isolation::{Children, Isolated, Poisonable};
 use crate::operator::{
-    BuildContext, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkSpec, Source, Transform,
+    BuildContext, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkFormat, SinkSpec, Source, Transform,
 };
 use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Recipe;
@@ -83,21 +86,10 @@ pub struct Program {
 pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, OperatorError> {
     // First, so that an operator that asks finds the pipeline's own settings.
     resources.get(|| graph.runtime.clone());
-    let mut runtimes = Vec::new();
-    for step in &graph.steps {
-        let context = BuildContext {
-            step: &step.name,
-            input: Arc::clone(&step.input),
-            id_column: step.input.metadata().get(ID_METADATA).cloned().unwrap_or_default(),
-            paths: &graph.paths,
-            resources,
-        };
-        runtimes.push(
-            step.operator
-                .build(&context)
-                .map_err(|e| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help })?,
-        );
-    }
+    let memory = memory(graph, resources)?;
+    resources.get(|| memory);
+    let runtimes = graph.steps.iter().map(|step| build(step, graph, resources));
+    let mut runtimes: Vec<Runtime> = runtimes.collect::<Result<_, _>>()?;
     let specs: Vec<Option<&SinkSpec>> =
         runtimes.iter().map(|r| if let Runtime::Sink(spec) = r { Some(spec) } else { None }).collect();
     let (live, wanted) = live_columns(graph, &specs);
@@ -109,7 +101,8 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
     let children = match graph.engine.decoder_processes {
         0 => None,
         most => {
-            let children = Children::new(most, Duration::from_secs(graph.engine.decoder_task_seconds));
+            let limit = Duration::from_secs(graph.engine.decoder_task_seconds);
+            let children = Children::new(most, limit, graph.engine.decoder_attempts);
             let children = children.map_err(|e| OperatorError::new(format!("this program does not find itself: {e}")))?;
             Some(Arc::new(children))
         }
@@ -123,11 +116,13 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
         let (output, work) = match runtime {
             Runtime::Source(s) => (project(&step.output, &live[index]), Work::Source(s.into())),
             Runtime::Transform(t) => {
-                let work: Arc<dyn Transform> = match children.as_ref().filter(|_| step.operator.pool() == Pool::Decode) {
+                let decodes = step.operator.pool() == Pool::Decode;
+                let work: Arc<dyn Transform> = match children.as_ref().filter(|_| decodes) {
                     Some(children) => {
                         let output = resources.get(OutputPlace::default);
-                        Arc::new(Isolated::new(step, graph, &output, children)?)
+                        Arc::new(Isolated::new(step, graph, &output, memory, children)?)
                     }
+                    None if decodes => Poisonable::wrap(t).into(),
                     None => t.into(),
                 };
                 (project(&step.output, &live[index]), Work::Transform(work))
@@ -165,6 +160,54 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
         expanding: of_kind(graph, Kind::Expand),
     };
     Ok(Program { steps, sinks, shape })
+}
+
+fn build(step: &Step, graph: &Graph, resources: &Arc<Resources>) -> Result<Runtime, OperatorError> {
+    let context = BuildContext {
+        step: &step.name,
+        input: Arc::clone(&step.input),
+        id_column: step.input.metadata().get(ID_METADATA).cloned().unwrap_or_default(),
+        paths: &graph.paths,
+        resources,
+    };
+    let named = |e: OperatorError| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help };
+    step.operator.build(&context).map_err(named)
+}
+
+/// How the process's limit on memory is divided, if there is one. Sinks are built for it once more: only they know how much they hold.
+fn memory(graph: &Graph, resources: &Arc<Resources>) -> Result<MemoryLimit, OperatorError> {
+    let engine = &graph.engine;
+    if engine.memory_limit_bytes == 0 {
+        return Ok(MemoryLimit::default());
+    }
+    let remote = graph.pipeline.output.contains("://");
+    let mut sink_bytes = SYSTEM_TABLES.len() as u64 * shard_bytes(SYSTEM_ROW_GROUP_BYTES, remote);
+    for step in graph.steps.iter().filter(|s| s.kind() == Kind::Sink) {
+        if let Runtime::Sink(SinkSpec { format: SinkFormat::Parquet { row_group_bytes, .. }, .. }) =
+            build(step, graph, resources)?
+        {
+            sink_bytes += shard_bytes(row_group_bytes, remote);
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if engine.pools.decode == 0 { cores } else { engine.pools.decode };
+    let decodes = graph.steps.iter().any(|s| s.operator.pool() == Pool::Decode);
+    let needs = Needs {
+        limit_bytes: engine.memory_limit_bytes,
+        sink_bytes,
+        row_bytes: Some(engine.max_bytes_in_flight).filter(|bytes| *bytes > 0),
+        decode_threads: if decodes { threads } else { 0 },
+        decode_threads_given: engine.pools.decode > 0,
+        decoder_processes: engine.decoder_processes > 0,
+        models: graph.steps.iter().any(|s| !s.operator.model_files(&graph.paths, &graph.runtime).is_empty()),
+    };
+    let shares: MemoryShares = divide(&needs).map_err(|e| OperatorError::new(e.to_string()).help(e.help()))?;
+    Ok(MemoryLimit(Some(shares)))
+}
+
+/// What shards in the making of one table hold: a row group that is filled and one that is written, and the parts of an upload.
+fn shard_bytes(row_group_bytes: u64, remote: bool) -> u64 {
+    2 * row_group_bytes + if remote { UPLOAD_BYTES } else { 0 }
 }
 
 fn of_kind(graph: &Graph, kind: Kind) -> Vec<usize> {

@@ -61,6 +61,7 @@ use self::time::SplitTime;
 pub(crate) use self::writer::Finished;
 use self::writer::{FromWriter, ToWriter};
 pub use self::writer::{Settings as WriterSettings, Target};
+use crate::budget::{DEFAULT_ROW_BYTES, MemoryLimit};
 use crate::cluster::{ClusterError, Workers, workers};
 use crate::commit::{PlanStamp, SplitSet};
 use crate::exit::Exit;
@@ -179,10 +180,26 @@ fn gpu_threads(graph: &Graph) -> usize {
 pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), ClusterError> {
     let processes = (job.peers / job.threads.max(1)).max(1) as u64;
     let settings = &job.graph.engine;
-    let pools = PoolSettings { net: net_threads(&job.graph), gpu: gpu_threads(&job.graph), ..settings.pools.clone() };
-    let pools = Pools::start(&pools, job.threads, settings.max_bytes_in_flight / processes)
-        .map_err(|e| ClusterError::Start(format!("cannot start the pool threads: {e}")))?;
-    let pools = Arc::new(pools);
+    let MemoryLimit(shares) = *job.resources.get(MemoryLimit::default);
+    let decode = match (settings.pools.decode, shares) {
+        (0, Some(shares)) => shares.decode_threads,
+        (set, _) => set,
+    };
+    let pools = PoolSettings { net: net_threads(&job.graph), gpu: gpu_threads(&job.graph), decode, ..settings.pools.clone() };
+    let row_bytes = match (settings.max_bytes_in_flight, shares) {
+        (0, Some(shares)) => shares.rows,
+        (0, None) => DEFAULT_ROW_BYTES / processes,
+        (set, _) => set / processes,
+    };
+    let starting = |e: std::io::Error| ClusterError::Start(format!("cannot start the pool threads: {e}"));
+    let pools = Pools::start(&pools, job.threads, row_bytes).map_err(starting)?;
+    let pools = Arc::new(match shares {
+        Some(shares) => pools.below(shares.limit),
+        None => pools,
+    });
+    if matches!(kind, Workers::Cluster { .. }) {
+        watch_for_hangs(&job, &pools).map_err(starting)?;
+    }
     let window = if settings.window_splits == 0 { 2 * job.peers } else { settings.window_splits };
     let lanes = (window / job.peers).max(1) as u32;
     let writer_settings = WriterSettings {
@@ -239,6 +256,24 @@ pub fn run(job: Job, kind: Workers, progress: Arc<RunProgress>) -> Result<(), Cl
         }
     })
     .map(|_: Vec<()>| ())
+}
+
+/// In a cluster, whose processes somebody starts again: a decoder that hangs for good ends its process, and the next start contains it. Steps
+/// have deadlines of their own, which come long before.
+fn watch_for_hangs(job: &Job, pools: &Pools) -> std::io::Result<()> {
+    let engine = &job.graph.engine;
+    let of_tasks = job.program.steps.iter().filter(|s| s.pool == Pool::Decode).map(|s| s.rows_per_task).max();
+    let Some(rows) = of_tasks.filter(|_| engine.contain_after_crash && engine.max_restarts > 0 && engine.decoder_processes == 0)
+    else {
+        return Ok(());
+    };
+    // Each row has the time that it has in a decoder process, and the deadline of its step comes first.
+    let limit = Duration::from_secs(engine.decoder_task_seconds)
+        .saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX).saturating_add(1));
+    pools.watch(Pool::Decode, limit, |long| {
+        let seconds = long.as_secs();
+        Stop.end(Exit::Internal, &format!("A decoder has not ended for {seconds} s (decoder_task_seconds); this process stops"))
+    })
 }
 
 fn shared_or_die<T>(spawned: std::io::Result<T>) {

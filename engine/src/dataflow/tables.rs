@@ -19,6 +19,8 @@ pub const ERRORS: &str = "errors";
 pub const STAGES: &str = "stages";
 /// The tables in the order in which they are committed, after the sinks.
 pub const SYSTEM_TABLES: [&str; 3] = [REJECTS, ERRORS, STAGES];
+/// Row groups of these.
+pub const SYSTEM_ROW_GROUP_BYTES: u64 = 8 << 20;
 
 fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)

@@ -10,16 +10,14 @@ use std::os::fd::FromRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use toml::de::ValueDeserializer;
 
+use super::fault;
 use super::wire::{Head, Setup, decode_rows, encode_columns, parts, read_message, write_message};
 use crate::exit::Exit;
 use crate::operator::{BuildContext, Entry, Paths, Runtime, Task, Transform};
 use crate::resources::{OutputPlace, Resources};
-
-/// For tests of containment: `PART=FAULT` makes the child `segv`, `abort` or `hang` at a row whose `video_uri` contains `PART`.
-const FAULT_VARIABLE: &str = "CURETTE_DECODER_FAULT";
 
 /// An operator and where its shared things are: those of one setting of the runtime.
 struct Built {
@@ -83,7 +81,7 @@ fn answer(
         built.insert(step.clone(), Built { setup, transform });
     }
     let Some(Built { transform, .. }) = built.get(&step) else { return Err(plain("no operator".into())) };
-    fault(&rows);
+    fault::strike(&rows);
     let task = Task { step: &step, resources, cancelled: &AtomicBool::new(false) };
     let done = transform.process(&rows, &task).map_err(|e| (e.message, e.help))?;
     let columns = encode_columns(&done.columns).map_err(plain)?;
@@ -97,6 +95,7 @@ fn build(
     resources: &Arc<Resources>,
 ) -> Result<Box<dyn Transform>, Failed> {
     resources.get(|| setup.runtime.clone());
+    resources.get(|| setup.memory);
     resources.get(|| OutputPlace(setup.output.clone()));
     let plain = |e: String| (format!("a decoder process cannot start `{}`: {e}", setup.operator), None);
     let entry = registry.iter().find(|e| e.name == setup.operator).ok_or_else(|| plain("no such operator".into()))?;
@@ -125,26 +124,5 @@ fn without_nulls(value: &serde_json::Value) -> serde_json::Value {
         }
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
         other => other.clone(),
-    }
-}
-
-/// See [`FAULT_VARIABLE`].
-fn fault(rows: &RecordBatch) {
-    let Ok(wanted) = std::env::var(FAULT_VARIABLE) else { return };
-    let Some((part, fault)) = wanted.split_once('=') else { return };
-    let Some(uris) = rows.column_by_name("video_uri").and_then(|c| c.as_string_opt::<i32>()) else { return };
-    if !(0..uris.len()).any(|i| uris.is_valid(i) && uris.value(i).contains(part)) {
-        return;
-    }
-    match fault {
-        "abort" => std::process::abort(),
-        "hang" => loop {
-            std::thread::park();
-        },
-        // SAFETY: gives a signal its default action and raises it in this process. Rust's own handler would return from a raised one.
-        _ => unsafe {
-            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-            libc::raise(libc::SIGSEGV);
-        },
     }
 }

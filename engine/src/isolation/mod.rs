@@ -9,12 +9,15 @@
 //! | [`child`] | the child's side: builds operators, answers |
 //! | [`running`] | one child as its parent sees it: asked with a deadline, killed and reaped |
 //! | [`transform`] | the operator that asks a child instead; what becomes of the rows of a lost one |
+//! | [`fault`] | poison for tests: a row that crashes or hangs whoever works on it |
 //!
 //! What can go wrong: models are loaded once per child, and frames are shared within a child only, so that this costs memory and some decoding.
 
 pub mod child;
+mod fault;
 mod running;
 mod transform;
 mod wire;
 
+pub(crate) use fault::Poisonable;
 pub(crate) use transform::{Children, Isolated};

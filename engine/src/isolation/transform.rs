@@ -1,7 +1,8 @@
 //! An operator that asks a child process instead of working itself.
 //!
-//! A task whose child is lost is asked again row by row, each in a child that has done nothing wrong: only the row that loses its child alone is an
-//! error, with code `decoder_crashed` or `decoder_hung`.
+//! A task whose child is lost is asked again row by row, each in a child that has done nothing wrong. A row that loses its child alone is
+//! asked again, too, until it has lost `decoder_attempts`; then it is an error, with code `decoder_crashed` or `decoder_hung`, and its
+//! neighbours know nothing of it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use arrow::datatypes::DataType;
 
 use super::running::{Lost, Running};
 use super::wire::{Setup, encode_rows, encode_schema, message, processed};
+use crate::budget::{MemoryLimit, MemoryShares};
 use crate::graph::{Graph, Step};
 use crate::operator::{ID_METADATA, Kind, OperatorError, Task, Transform};
 use crate::resources::OutputPlace;
@@ -27,6 +29,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub(crate) struct Children {
     program: PathBuf,
     limit: Duration,
+    attempts: u32,
     places: Mutex<Places>,
     freed: Condvar,
 }
@@ -52,10 +55,10 @@ impl Drop for Place<'_> {
 }
 
 impl Children {
-    /// At most `most` children, each of which has `limit` for a task.
-    pub fn new(most: usize, limit: Duration) -> std::io::Result<Children> {
+    /// At most `most` children, each of which has `limit` for a task. A row may lose `attempts` of them.
+    pub fn new(most: usize, limit: Duration, attempts: u32) -> std::io::Result<Children> {
         let places = Mutex::new(Places { idle: Vec::new(), free: most.max(1) });
-        Ok(Children { program: std::env::current_exe()?, limit, places, freed: Condvar::new() })
+        Ok(Children { program: std::env::current_exe()?, limit, attempts: attempts.max(1), places, freed: Condvar::new() })
     }
 
     fn place(&self, cancelled: &AtomicBool) -> Option<Place<'_>> {
@@ -103,13 +106,20 @@ pub(crate) struct Isolated {
 
 impl Isolated {
     /// The step, as a child will start it.
-    pub fn new(step: &Step, graph: &Graph, output: &OutputPlace, children: &Arc<Children>) -> Result<Isolated, OperatorError> {
+    pub fn new(
+        step: &Step,
+        graph: &Graph,
+        output: &OutputPlace,
+        MemoryLimit(memory): MemoryLimit,
+        children: &Arc<Children>,
+    ) -> Result<Isolated, OperatorError> {
         let setup = Setup {
             step: step.name.clone(),
             operator: step.operator.name().to_owned(),
             parameters: step.operator.parameters(),
             base: graph.paths.base.clone(),
             runtime: graph.runtime.clone(),
+            memory: MemoryLimit(memory.map(MemoryShares::of_decoder_process)),
             output: output.0.clone(),
             id_column: step.input.metadata().get(ID_METADATA).cloned().unwrap_or_default(),
         };
@@ -137,6 +147,31 @@ impl Isolated {
         }
     }
 
+    /// The answer for one row, which may have lost a child by itself already.
+    fn one(&self, row: &RecordBatch, task: &Task, lost: Option<Lost>) -> Result<Processed, OperatorError> {
+        let (mut losses, mut last) = (u32::from(lost.is_some()), lost);
+        loop {
+            match last {
+                Some(lost) if losses >= self.children.attempts || matches!(lost, Lost::Cancelled) => {
+                    return Ok(self.unmeasured(row.num_rows(), &self.problem(&lost, losses)));
+                }
+                Some(_) | None => {}
+            }
+            match self.ask(row, task)? {
+                Ok(done) => return Ok(done),
+                Err(lost) => {
+                    self.warn(row, &lost);
+                    (losses, last) = (losses + 1, Some(lost));
+                }
+            }
+        }
+    }
+
+    fn warn(&self, rows: &RecordBatch, lost: &Lost) {
+        let problem = self.problem(lost, 0);
+        tracing::warn!(step = %self.setup.step, rows = rows.num_rows(), code = %problem.code, "A decoder process is lost: {}", problem.message);
+    }
+
     /// Rows without an answer.
     fn unmeasured(&self, rows: usize, problem: &Problem) -> Processed {
         let verdicts = vec![Verdict::Unmeasured(problem.clone()); rows];
@@ -145,17 +180,20 @@ impl Isolated {
         Processed { verdicts, columns, parents: self.expands.then(Vec::new) }
     }
 
-    fn problem(&self, lost: &Lost) -> Problem {
+    /// `losses` is how many children the row has lost by itself.
+    fn problem(&self, lost: &Lost, losses: u32) -> Problem {
+        let times = if losses > 1 { format!(" (the last of {losses} attempts, decoder_attempts)") } else { String::new() };
         match lost {
             Lost::Cancelled => Problem::new("cancelled", "the run is being stopped"),
             Lost::Died(how) => {
-                let message = format!("the decoder process ended by {how} while `{}` worked on this row", self.setup.operator);
+                let operator = &self.setup.operator;
+                let message = format!("the decoder process ended by {how} while `{operator}` worked on this row{times}");
                 Problem::new("decoder_crashed", message)
             }
             Lost::Silent => {
                 let seconds = self.children.limit.as_secs();
                 let message = format!(
-                    "`{}` did not answer for this row within {seconds} s (decoder_task_seconds); its process was killed",
+                    "`{}` did not answer for this row within {seconds} s (decoder_task_seconds); its process was killed{times}",
                     self.setup.operator
                 );
                 Problem::new("decoder_hung", message)
@@ -170,15 +208,16 @@ impl Transform for Isolated {
             Ok(done) => return Ok(done),
             Err(lost) => lost,
         };
-        let problem = self.problem(&lost);
-        tracing::warn!(step = %self.setup.step, rows = rows.num_rows(), code = %problem.code, "A decoder process is lost: {}", problem.message);
-        if rows.num_rows() <= 1 || matches!(lost, Lost::Cancelled) {
-            return Ok(self.unmeasured(rows.num_rows(), &problem));
+        self.warn(rows, &lost);
+        if let Lost::Cancelled = lost {
+            return Ok(self.unmeasured(rows.num_rows(), &self.problem(&lost, 0)));
+        }
+        if rows.num_rows() <= 1 {
+            return self.one(rows, task, Some(lost));
         }
         let mut parts = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
-            let part = self.ask(&rows.slice(row, 1), task)?;
-            parts.push(part.unwrap_or_else(|lost| self.unmeasured(1, &self.problem(&lost))));
+            parts.push(self.one(&rows.slice(row, 1), task, None)?);
         }
         joined(parts, self.added.len()).map_err(OperatorError::new)
     }

@@ -9,6 +9,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::MemoryLimit;
 use crate::graph::RuntimeSettings;
 use crate::verdict::{Processed, Verdict};
 
@@ -25,6 +26,8 @@ pub(super) struct Setup {
     pub parameters: serde_json::Value,
     pub base: PathBuf,
     pub runtime: RuntimeSettings,
+    /// What one child may keep.
+    pub memory: MemoryLimit,
     pub output: String,
     pub id_column: String,
 }

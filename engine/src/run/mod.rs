@@ -202,6 +202,9 @@ pub fn run<W>(
             return outcome.finish(&progress);
         }
     }
+    if let Some(shares) = prepared.memory() {
+        tracing::info!("Memory limit: {shares}");
+    }
     let watching = watch(&prepared, Arc::clone(&progress));
     metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
     metrics::gauge!(names::SPLITS_DONE).set(before as f64);

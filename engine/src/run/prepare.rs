@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::budget::{MemoryLimit, MemoryShares};
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState, kill_point};
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
@@ -23,8 +24,6 @@ use super::versions::{Ask, Standing, Version, decide};
 
 /// Target size of shards of the system tables.
 const SYSTEM_SHARD_BYTES: u64 = 64 << 20;
-/// Row groups of the system tables.
-const SYSTEM_ROW_GROUP_BYTES: u64 = 8 << 20;
 /// zstd level of the system tables.
 const SYSTEM_ZSTD_LEVEL: i32 = 3;
 /// Rows of an unfinished split that take more than this go to a JSON Lines file early.
@@ -398,7 +397,7 @@ fn targets(graph: &Graph, program: &Program) -> Result<Vec<(String, String, Want
             location: below(name),
             schema: system::schema(name),
             target_shard_bytes: SYSTEM_SHARD_BYTES,
-            row_group_bytes: SYSTEM_ROW_GROUP_BYTES,
+            row_group_bytes: system::SYSTEM_ROW_GROUP_BYTES,
             zstd_level: SYSTEM_ZSTD_LEVEL,
             dictionary_columns: ["root_id", "step", "operator", "code"].map(String::from).to_vec(),
             page_rows: None,
@@ -436,6 +435,11 @@ fn open_all(wanted: &[(String, String, Wanted)], version: &Version) -> Result<Ta
 }
 
 impl Prepared {
+    /// How the process's limit on memory is divided, if there is one.
+    pub fn memory(&self) -> Option<MemoryShares> {
+        self.resources.get(MemoryLimit::default).0
+    }
+
     /// Looks at the tables again, when the first process of the cluster is known to be ready: it may have begun a generation, or finished the commits of a killed
     /// run, after this process had looked. All members then agree on what is left.
     pub fn follow(&mut self) -> Result<(), RunError> {

@@ -58,6 +58,8 @@ pub const SPLITS_DONE: &str = "curette_splits_done";
 pub const BYTES_IN_FLIGHT: &str = "curette_in_flight_bytes";
 /// Limit of the above.
 pub const BYTES_IN_FLIGHT_LIMIT: &str = "curette_in_flight_limit_bytes";
+/// Limit on the memory of the process.
+pub const MEMORY_LIMIT: &str = "curette_memory_limit_bytes";
 /// Seconds of one commit.
 pub const COMMIT_SECONDS: &str = "curette_commit_seconds";
 /// Commits that met another writer and were tried again.
@@ -122,6 +124,7 @@ pub const METRICS: &[Metric] = &[
     metric(SPLITS_DONE, Kind::Gauge, Unit::Count, &[], "Splits that are committed, by earlier runs too."),
     metric(BYTES_IN_FLIGHT, Kind::Gauge, Unit::Bytes, &[], "Bytes of batches between source and commit."),
     metric(BYTES_IN_FLIGHT_LIMIT, Kind::Gauge, Unit::Bytes, &[], "Limit at which sources wait."),
+    metric(MEMORY_LIMIT, Kind::Gauge, Unit::Bytes, &[], "Limit on the memory of this process, if there is one."),
     metric(COMMIT_SECONDS, Kind::Histogram, Unit::Seconds, &["table"], "Time that one commit took, retries included."),
     metric(COMMIT_RETRIES, Kind::Counter, Unit::Count, &["table"], "Commits that met another writer and were tried again."),
     metric(SHARD_BYTES, Kind::Counter, Unit::Bytes, &["table"], "Bytes of committed Parquet shards."),

@@ -159,7 +159,8 @@ async fn serve(listener: TcpListener, served: Served, stopped: oneshot::Receiver
 }
 
 async fn metrics(State(served): State<Served>) -> ([(&'static str, &'static str); 1], String) {
-    if let Some(bytes) = resident_bytes() {
+    // Linux only; elsewhere the gauge is absent.
+    if let Some(bytes) = crate::memory::resident_bytes() {
         ::metrics::gauge!(names::RESIDENT_BYTES).set(bytes as f64);
     }
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], served.metrics.render())
@@ -170,14 +171,6 @@ async fn healthz(State(served): State<Served>) -> (StatusCode, String) {
         Health::Fine => (StatusCode::OK, "ok\n".into()),
         Health::Failing(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
-}
-
-/// Linux only; elsewhere the gauge is absent.
-fn resident_bytes() -> Option<u64> {
-    let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: `sysconf` takes no pointers.
-    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    Some(pages * page)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Frame;
-use super::limits::{FRAME_STORE_BYTES, PACKET_STORE_BYTES};
+use super::limits::{FRAME_STORE_BYTES, PACKET_STORE_BYTES, REMOTE_CACHE_BYTES};
 use super::packets::Packets;
 use super::remote::Remotes;
 use super::scratch::Scratch;
@@ -25,17 +25,22 @@ pub struct MediaPlane {
 
 impl Default for MediaPlane {
     fn default() -> Self {
-        MediaPlane {
-            frames: Store::new(FRAME_STORE_BYTES),
-            packets: Store::new(PACKET_STORE_BYTES),
-            span_decodes: AtomicU64::new(0),
-            remotes: Remotes::default(),
-            scratch: Scratch::default(),
-        }
+        MediaPlane::of_bytes(FRAME_STORE_BYTES, PACKET_STORE_BYTES, REMOTE_CACHE_BYTES)
     }
 }
 
 impl MediaPlane {
+    /// That keeps so many bytes of frames, of packet times and of blocks of remote files.
+    pub fn of_bytes(frames: usize, packets: usize, blocks: usize) -> Self {
+        MediaPlane {
+            frames: Store::new(frames),
+            packets: Store::new(packets),
+            span_decodes: AtomicU64::new(0),
+            remotes: Remotes::of_bytes(blocks),
+            scratch: Scratch::default(),
+        }
+    }
+
     /// How often a span was decoded for [`uniform_frames`](super::uniform_frames), because its frames were not kept.
     pub fn span_decodes(&self) -> u64 {
         self.span_decodes.load(Ordering::Relaxed)

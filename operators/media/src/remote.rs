@@ -1,7 +1,7 @@
 //! A file on another machine, read by ranges: never whole, never copied to disk.
 //!
 //! Why blocks: demuxers read a few kilobytes here and there. What a reader asks for is fetched in blocks of [`REMOTE_BLOCK_BYTES`], the more of them
-//! at once the longer it goes forward, and the last [`REMOTE_CACHE_BYTES`] of all files are kept for the next reader of the same bytes.
+//! at once the longer it goes forward, and the last of all files, up to a number of bytes, are kept for the next reader of the same bytes.
 //!
 //! A file is one version of it: what the first answer says of length, etag and time of last change is held against every later one, and the server is
 //! asked to refuse another version (`If-Match`). What can go wrong: a server that tells neither etag nor time of last change; only a change of length
@@ -14,9 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::fetch::{runtime, shown};
-use super::limits::{
-    MAX_FILE_BYTES, MAX_REMOTE_FILES, POLL, REMOTE_BLOCK_BYTES, REMOTE_CACHE_BYTES, REMOTE_READ_AHEAD_BLOCKS, REMOTE_READ_WAIT,
-};
+use super::limits::{MAX_FILE_BYTES, MAX_REMOTE_FILES, POLL, REMOTE_BLOCK_BYTES, REMOTE_READ_AHEAD_BLOCKS, REMOTE_READ_WAIT};
 use super::store::Store;
 use super::transfer::{Place, Version};
 use super::{MediaError, locked};
@@ -31,13 +29,12 @@ pub(crate) struct Remotes {
     bytes: Arc<AtomicU64>,
 }
 
-impl Default for Remotes {
-    fn default() -> Self {
-        Remotes { open: Mutex::default(), blocks: Arc::new(Store::new(REMOTE_CACHE_BYTES)), bytes: Arc::default() }
-    }
-}
-
 impl Remotes {
+    /// That keeps so many bytes of blocks.
+    pub fn of_bytes(blocks: usize) -> Self {
+        Remotes { open: Mutex::default(), blocks: Arc::new(Store::new(blocks)), bytes: Arc::default() }
+    }
+
     /// The file at a URL; its length and version are asked for once.
     pub fn open(&self, uri: &str, interrupt: Interrupt) -> Result<Arc<Remote>, MediaError> {
         let known = |open: &VecDeque<Arc<Remote>>| open.iter().find(|r| r.uri == uri).cloned();

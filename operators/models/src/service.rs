@@ -34,6 +34,8 @@ pub struct ModelIdentity {
 pub struct Models {
     settings: Settings,
     store: Store,
+    /// What all sessions together may take in MiB; `None`: half of the machine's memory.
+    room_mib: Option<u64>,
     open: Mutex<Open>,
 }
 
@@ -59,7 +61,13 @@ fn session_mib(located: &Located) -> u64 {
 impl Models {
     /// With these settings.
     pub fn new(settings: Settings) -> Self {
-        Models { store: Store::new(&settings), settings, open: Mutex::default() }
+        Models { store: Store::new(&settings), settings, room_mib: None, open: Mutex::default() }
+    }
+
+    /// With a limit on what all sessions together take, in MiB. Each model gets one session all the same.
+    pub fn within(mut self, room_mib: Option<u64>) -> Self {
+        self.room_mib = room_mib;
+        self
     }
 
     /// The settings.
@@ -115,8 +123,9 @@ impl Models {
             return Ok(Arc::clone(model));
         }
         let mib = session_mib(&located);
-        // All models of a process together stay within half of the memory: the first ones take what they can use, each gets one session.
-        let room = memory_mib().map(|all| (all / 2).saturating_sub(open.mib));
+        // All models of a process together stay within half of the memory, or their limit: the first ones take what they can use, each gets
+        // one session.
+        let room = self.room_mib.or_else(|| memory_mib().map(|all| all / 2)).map(|room| room.saturating_sub(open.mib));
         let library = self.library()?;
         let on_processor = run.providers.iter().all(|p| *p == Provider::Cpu || !available(*p));
         let replicas = run.replicas_of(mib, on_processor, room);
