@@ -143,3 +143,56 @@ fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         })
         .collect()
 }
+
+/// The blocks `  NAME: |` of a YAML file, and `content: |` under a name, without their indentation.
+fn blocks(yaml: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = yaml.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let begins = |at: &usize| lines[*at].trim_end().ends_with(": |");
+    let block = |at: usize| {
+        let name = lines[at].trim().trim_end_matches(": |");
+        let name = if name == "content" { lines[at - 1].trim().trim_end_matches(':') } else { name };
+        let inside = lines[at + 1..].iter().take_while(|l| l.trim().is_empty() || indent(l) > indent(lines[at]));
+        let cut = indent(lines[at + 1]);
+        let text = inside.map(|l| format!("{}\n", l.get(cut..).unwrap_or_default()));
+        (name.trim_end_matches(".toml").to_owned(), text.collect())
+    };
+    (0..lines.len()).filter(begins).map(block).collect()
+}
+
+/// What stands in `deploy/` is what this program understands: its YAML, its pipelines, its hosts, its options.
+#[test]
+fn the_files_of_deploy_are_well_formed() {
+    let read = |name: &str| std::fs::read_to_string(repository().join("deploy").join(name)).unwrap();
+    let help = String::from_utf8(curette(&["run", "--help"]).stdout).unwrap();
+    for (name, processes) in [("kubernetes.yaml", 4), ("docker-compose.yaml", 3)] {
+        let text = read(name);
+        let blocks = blocks(&text);
+        let block =
+            |wanted: &str| &blocks.iter().find(|(name, _)| name == wanted).unwrap_or_else(|| panic!("{name}: {wanted}")).1;
+        let folder = tempfile::tempdir().unwrap();
+        let pipeline = folder.path().join("pipeline.toml");
+        std::fs::write(&pipeline, block("pipeline")).unwrap();
+        let checked = checked(&pipeline).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
+        assert_eq!(checked.steps.len(), 3, "{name}");
+        let hosts = curette_engine::cluster::parse_hosts(name, block("hosts")).unwrap();
+        assert_eq!(hosts.len(), processes, "{name}");
+        let options =
+            text.split_whitespace().filter_map(|word| word.strip_prefix("--")).map(|o| o.split(['=', '"']).next().unwrap());
+        let ours: Vec<&str> = options.filter(|o| !["from-literal", "abort-on-container-failure"].contains(o)).collect();
+        assert!(ours.contains(&"hosts") && ours.contains(&"secret-file") && ours.contains(&"listen"), "{name}: {ours:?}");
+        for option in ours {
+            assert!(help.contains(&format!("--{option}")), "{name}: `run` has no option --{option}");
+        }
+    }
+    let script = Command::new("bash").arg("-n").arg(repository().join("deploy/slurm.sh")).output().unwrap();
+    assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
+    let given = std::env::var_os("CURETTE_PYTHON").map(std::path::PathBuf::from);
+    let python = given.unwrap_or_else(|| repository().join(".cache/venv/bin/python"));
+    let parse = "import sys, yaml\nfor name in sys.argv[1:]: assert list(yaml.safe_load_all(open(name))), name";
+    let files = ["kubernetes.yaml", "docker-compose.yaml"].map(|name| repository().join("deploy").join(name));
+    match Command::new(&python).args(["-c", parse]).args(files).output() {
+        Ok(parsed) => assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr)),
+        Err(_) => eprintln!("skipped: {} is missing (scripts/bootstrap makes it), so YAML was not parsed", python.display()),
+    }
+}
