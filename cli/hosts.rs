@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use curette_engine::cluster::{ClusterError, Listen, Members, Secret, is_loopback, read_hosts, this_build};
+use curette_engine::cluster::{ClusterError, Listen, Members, Secret, Tls, TlsFiles, is_loopback, read_hosts, this_build};
 use curette_engine::graph::EngineSettings;
 
 /// Environment variable with a name of the run, the same for all machines of a cluster.
@@ -32,6 +32,16 @@ pub(crate) struct HostsArgs {
     /// Let in whoever knows the pipeline, on a network that nobody else can reach.
     #[arg(long, requires = "hosts", conflicts_with = "secret_file")]
     no_secret: bool,
+    /// Secure the connections between machines by TLS 1.3: the certificate of this process in PEM, which names its host as the hosts file does. All processes
+    /// or none.
+    #[arg(long, requires_all = ["hosts", "tls_key", "tls_authority"], value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, requires = "tls_certificate", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The authority whose certificates the others must show, in PEM.
+    #[arg(long, requires = "tls_certificate", value_name = "FILE")]
+    tls_authority: Option<PathBuf>,
 }
 
 impl HostsArgs {
@@ -66,8 +76,16 @@ impl HostsArgs {
             build: this_build().to_owned(),
             silence: Duration::from_secs(engine.peer_timeout_seconds),
             secret,
+            tls: self.tls()?,
             listen: self.listen.clone().map_or(Listen::OwnAddress, Listen::At),
         })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, ClusterError> {
+        let (Some(certificate), Some(key), Some(authority)) = (&self.tls_certificate, &self.tls_key, &self.tls_authority) else {
+            return Ok(None);
+        };
+        Tls::load(&TlsFiles { certificate: certificate.clone(), key: key.clone(), authority: authority.clone() }).map(Some)
     }
 
     fn secret(&self) -> Result<Option<Secret>, ClusterError> {

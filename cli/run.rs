@@ -162,7 +162,7 @@ fn member(args: &RunArgs, graph: Graph, threads: usize, joining: Joining, member
     let nothing_left = prepared.todo.is_empty() && (index == 0 || !args.new_version);
     let sockets = match nothing_left && again {
         true => None,
-        false => match cluster::connect(&members, limit) {
+        false => match cluster::connect(&members, limit).and_then(|sockets| cluster::secure(&members, sockets)) {
             Err(e) if nothing_left && e.exit() == Exit::PeerLost => {
                 tracing::warn!("Nobody else is needed, because everything is done already: {e}");
                 None

@@ -53,6 +53,20 @@ pub enum ClusterError {
         /// In what they differ.
         mismatch: Mismatch,
     },
+    /// A connection could not be secured.
+    #[error(
+        "process {index} and process {peer} at {address} cannot secure their connection: {why}; give every process a certificate of the same authority that names its host and has not run out"
+    )]
+    Tls {
+        /// This process.
+        index: usize,
+        /// The other one.
+        peer: usize,
+        /// Where it is.
+        address: String,
+        /// What TLS says.
+        why: String,
+    },
     /// Not all processes were there in time.
     #[error("process {index} waited {} s for the others; {}{}", limit.as_secs(), missing.join("; "), list_refused(refused))]
     Deadline {
@@ -96,7 +110,7 @@ impl ClusterError {
             ClusterError::WorkerPanicked { .. } => Exit::Internal,
             ClusterError::PeerLost | ClusterError::Deadline { .. } | ClusterError::LostAtStart { .. } => Exit::PeerLost,
             ClusterError::Start(_) | ClusterError::System { .. } => Exit::Failed,
-            ClusterError::BadMembers(_) => Exit::Mistake,
+            ClusterError::BadMembers(_) | ClusterError::Tls { .. } => Exit::Mistake,
             ClusterError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Exit::PeerLost,
             ClusterError::Bind { .. } => Exit::Mistake,
             ClusterError::Differs { mismatch: Mismatch::Plan { .. }, .. } => Exit::PlanChanged,

@@ -31,6 +31,8 @@ pub(super) struct Hello {
     pub build: String,
     /// Whether proofs are asked for.
     pub secret: bool,
+    /// Whether TLS follows.
+    pub tls: bool,
     nonce: String,
 }
 
@@ -110,6 +112,14 @@ pub enum Mismatch {
     /// Only one of them has a secret, or they have different ones.
     #[error("they do not share the same cluster secret; set it alike for all processes, or for none")]
     Secret,
+    /// Only one of them secures its connections.
+    #[error("TLS is {} here and {} there; give the three --tls options to every process, or to none", on(*ours), on(*theirs))]
+    Tls {
+        /// Here.
+        ours: bool,
+        /// There.
+        theirs: bool,
+    },
     /// They speak different versions of the protocol.
     #[error("it speaks version {theirs} of the protocol, this process version {ours}; run the same build everywhere")]
     Version {
@@ -120,6 +130,10 @@ pub enum Mismatch {
     },
 }
 
+fn on(tls: bool) -> &'static str {
+    if tls { "on" } else { "off" }
+}
+
 impl Mismatch {
     /// Whether the other process may go away by itself and leave its place to the right one.
     pub(super) fn may_pass(&self) -> bool {
@@ -128,7 +142,7 @@ impl Mismatch {
 
     /// Whether the other process should hear of it from one that has proved to know the secret, and end, too.
     fn ends_both(&self) -> bool {
-        matches!(self, Mismatch::Plan { .. } | Mismatch::Build { .. })
+        matches!(self, Mismatch::Plan { .. } | Mismatch::Build { .. } | Mismatch::Tls { .. })
     }
 }
 
@@ -172,6 +186,9 @@ fn compare(ours: &Hello, theirs: &Hello, expected: impl Fn(usize) -> bool) -> Re
     }
     if ours.secret != theirs.secret {
         return Err(Mismatch::Secret);
+    }
+    if ours.tls != theirs.tls {
+        return Err(Mismatch::Tls { ours: ours.tls, theirs: theirs.tls });
     }
     if ours.build != theirs.build {
         return Err(Mismatch::Build { ours: ours.build.clone(), theirs: theirs.build.clone() });
@@ -278,6 +295,7 @@ fn hello(members: &Members) -> Hello {
         plan_hash: members.plan_hash.clone(),
         build: members.build.clone(),
         secret: members.secret.is_some(),
+        tls: members.tls.is_some(),
         // Eighty random bits beside the time: never the same twice.
         nonce: ulid::Ulid::generate().to_string(),
     }

@@ -165,6 +165,8 @@ impl Seat {
             build: super::this_build().to_owned(),
             silence,
             secret: Some(self.secret),
+            // The loopback is heard by nobody.
+            tls: None,
             listen: Listen::Ready(listener),
         }
     }

@@ -9,6 +9,7 @@
 //! | `frame` | the bytes of that, each with a magic, a version, a size limit and a deadline |
 //! | `hosts` | the file of `--hosts` |
 //! | `secret`, `build` | what members must share besides the plan |
+//! | `tls` | what timely gets: connections as they are, or secured |
 //! | [`local`] | the parent that starts, watches and restarts a cluster on this machine, or its process of a larger one |
 //! | `abort` | makes a panic end the process instead of hanging it |
 //!
@@ -25,6 +26,7 @@ pub mod local;
 mod places;
 mod secret;
 mod sockets;
+mod tls;
 mod workers;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ pub use handshake::Mismatch;
 pub use hosts::{HostsError, MAX_PROCESSES, is_loopback, parse_hosts, read_hosts};
 pub use secret::{MIN_SECRET_CHARACTERS, Secret};
 pub use sockets::connect;
+pub use tls::{Tls, TlsFiles, Wire, secure};
 pub use workers::{Workers, workers};
 
 /// One process's view of the cluster. All members must agree on everything but `index` and `listen`; names may resolve differently.
@@ -61,6 +64,8 @@ pub struct Members {
     pub silence: Duration,
     /// If given, members prove that they know it; it never travels.
     pub secret: Option<Secret>,
+    /// If given, connections are secured before anything but the handshake goes over them.
+    pub tls: Option<Tls>,
     /// Where this process listens.
     pub listen: Listen,
 }

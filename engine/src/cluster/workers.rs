@@ -5,7 +5,6 @@
 //! that panics under `Threads` leaves its peers waiting for ever, so call [`super::abort_on_panic`] first in every program.
 
 use std::any::Any;
-use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
@@ -14,7 +13,7 @@ use timely::communication::{Hooks, WorkerGuards};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use super::ClusterError;
+use super::{ClusterError, Wire};
 
 /// The workers of this process, and how they reach the others.
 #[derive(Debug)]
@@ -25,8 +24,8 @@ pub enum Workers {
     Binary(usize),
     /// Some threads of one process among several.
     Cluster {
-        /// One connection per process as [`super::connect`] gives them; `None` at this process's own place, and only there.
-        sockets: Vec<Option<TcpStream>>,
+        /// One connection per process as [`super::secure`] gives them; `None` at this process's own place, and only there.
+        sockets: Vec<Option<Wire>>,
         /// Worker threads of each process: the same number everywhere.
         threads: usize,
     },
@@ -48,7 +47,7 @@ impl Workers {
     }
 }
 
-fn cluster(sockets: Vec<Option<TcpStream>>, threads: usize) -> Result<Network, ClusterError> {
+fn cluster(sockets: Vec<Option<Wire>>, threads: usize) -> Result<Network, ClusterError> {
     let mut own = sockets.iter().enumerate().filter(|(_, s)| s.is_none()).map(|(i, _)| i);
     let (Some(index), None) = (own.next(), own.next()) else {
         return Err(ClusterError::Start("exactly one process of the cluster must be this one".into()));
@@ -84,7 +83,7 @@ fn join<T: Send + 'static>(guards: WorkerGuards<T>) -> Result<Vec<T>, ClusterErr
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use timely::dataflow::InputHandle;
     use timely::dataflow::operators::vec::Map;
@@ -148,11 +147,18 @@ mod tests {
         let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (here, _) = listener.accept().unwrap();
         let first = std::thread::spawn(move || {
-            workers(Workers::Cluster { sockets: vec![None, Some(here)], threads: 2 }, WorkerConfig::default(), exchange)
+            workers(
+                Workers::Cluster { sockets: vec![None, Some(Wire::Plain(here))], threads: 2 },
+                WorkerConfig::default(),
+                exchange,
+            )
         });
-        let second =
-            workers(Workers::Cluster { sockets: vec![Some(there), None], threads: 2 }, WorkerConfig::default(), exchange)
-                .unwrap();
+        let second = workers(
+            Workers::Cluster { sockets: vec![Some(Wire::Plain(there)), None], threads: 2 },
+            WorkerConfig::default(),
+            exchange,
+        )
+        .unwrap();
         assert_complete(first.join().unwrap().unwrap(), 4);
         assert_complete(second, 4);
     }

@@ -18,11 +18,10 @@ pub mod funnel;
 pub mod prepare;
 pub mod versions;
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{ClusterError, Workers};
+use crate::cluster::{ClusterError, Wire, Workers};
 use crate::commit::{CommitError, PlanStamp};
 use crate::dataflow::{self, RunProgress, Stopping};
 use crate::exit::Exit;
@@ -120,7 +119,7 @@ pub enum Place {
         /// Number of processes.
         processes: usize,
         /// Connections, `None` at its own place.
-        sockets: Vec<Option<TcpStream>>,
+        sockets: Vec<Option<Wire>>,
     },
 }
 

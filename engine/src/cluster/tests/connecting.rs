@@ -11,13 +11,13 @@ use crate::cluster::handshake;
 use crate::cluster::{ClusterError, Listen, Members, Mismatch, Secret, connect};
 use crate::exit::Exit;
 
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(2);
 
 type Connected = Result<Vec<Option<TcpStream>>, ClusterError>;
 
 /// Members of one cluster that listen on free ports.
-fn cluster(processes: usize) -> Vec<Members> {
+pub(super) fn cluster(processes: usize) -> Vec<Members> {
     let listeners: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Vec<String> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
     let member = |(index, listener)| Members {
@@ -29,6 +29,7 @@ fn cluster(processes: usize) -> Vec<Members> {
         build: "build-a".into(),
         silence: Duration::from_secs(25),
         secret: None,
+        tls: None,
         listen: Listen::Ready(listener),
     };
     listeners.into_iter().enumerate().map(member).collect()
@@ -45,6 +46,7 @@ fn other(like: &Members) -> Members {
         build: like.build.clone(),
         silence: like.silence,
         secret: like.secret.clone(),
+        tls: like.tls.clone(),
         listen: Listen::At("127.0.0.1:0".into()),
     }
 }

@@ -10,7 +10,7 @@ use timely::dataflow::operators::{Exchange, Input, Inspect, Probe};
 use timely::worker::Worker;
 
 use crate::cluster::local::{Local, Outcome, Seat, supervise};
-use crate::cluster::{Workers, abort_on_panic, connect, workers};
+use crate::cluster::{Workers, abort_on_panic, connect, secure, workers};
 use crate::exit::Exit;
 
 const ROLE: &str = "CURETTE_TEST_ROLE";
@@ -165,7 +165,8 @@ fn member(role: &str, dir: &Path) -> ! {
     let (index, restarts) = (seat.index, seat.restarts);
     let plan = if role == "member-mistake" { format!("plan-{index}") } else { "plan".into() };
     let crash = role == "member-crash" && restarts == 0;
-    let sockets = match connect(&seat.members(listener, 2, plan, Duration::from_secs(20)), Duration::from_secs(20)) {
+    let members = seat.members(listener, 2, plan, Duration::from_secs(20));
+    let sockets = match connect(&members, Duration::from_secs(20)).and_then(|sockets| secure(&members, sockets)) {
         Ok(sockets) => sockets,
         Err(e) => {
             eprintln!("{e}");
