@@ -32,8 +32,8 @@ pub(crate) struct HostsArgs {
     /// Let in whoever knows the pipeline, on a network that nobody else can reach.
     #[arg(long, requires = "hosts", conflicts_with = "secret_file")]
     no_secret: bool,
-    /// Secure the connections between machines by TLS 1.3: the certificate of this process in PEM, which names its host as the hosts file does. All processes
-    /// or none.
+    /// Secure the connections between machines by TLS 1.3: the certificate of this process in PEM, which names its host as the hosts file does. All
+    /// processes or none.
     #[arg(long, requires_all = ["hosts", "tls_key", "tls_authority"], value_name = "FILE")]
     tls_certificate: Option<PathBuf>,
     /// The key of the certificate, in PEM.

@@ -217,7 +217,7 @@ mod tests {
     fn too_little_says_how_much_would_do() {
         let e = divide(&video(GIB / 2)).unwrap_err();
         insta::assert_snapshot!(e, @"memory_limit_bytes = 536870912 (512 MiB) is too small for this pipeline");
-        insta::assert_snapshot!(e.help(), @"");
+        insta::assert_snapshot!(e.help(), @"it needs at least 891166272 (849 MiB): 192 MiB for the program, and room for shards (row_group_mib of the sinks), rows and one decoder");
         let enough = divide(&video(e.least)).unwrap();
         assert_eq!(enough.decode_threads, 1);
         assert!(divide(&video(e.least - (2 << 20))).is_err());
