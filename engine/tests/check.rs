@@ -150,7 +150,7 @@ golden! {
     two_in_one_step: with("model = \"model.bin\"", "frame = 65\nmin_score = 7");
     everywhere: with("type = \"size\"", "type = \"siez\"").replace("path", "paht").replace("score >=", "scroe >=").replace("inputs = [\"keep\"]", "inputs = [\"kep\"]").replace("model.bin", "none.bin");
     sinks_where_the_engine_writes: format!("{}[step.stages]\ntype = \"table\"\ninputs = [\"keep\"]\n[step._curette]\ntype = \"table\"\ninputs = [\"keep\"]\n", good());
-    stores_unknown: format!("{}[step.b]\ntype = \"table\"\nlocation = \"gs://bucket/b\"\ninputs = [\"keep\"]\n", good()).replace("\"out\"", "\"ftp://me:secret@host/out\"");
+    stores_unknown: format!("{}[step.b]\ntype = \"table\"\nlocation = \"ftps://bucket/b\"\ninputs = [\"keep\"]\n", good()).replace("\"out\"", "\"ftp://me:secret@host/out\"");
     key_of_another_table: format!("[engine]\nmax_error_rate = 0.1\n{}", good()).replace("output =", "reuse = false\noutput =");
     lines_of_windows: with("type = \"size\"", "type = \"siez\"").replace('\n', "\r\n");
     variable_in_a_default: with("*.mp4", "${NONE:-${FOLDER}}");

@@ -45,15 +45,14 @@ pub(super) fn locations(steps: &[Parsed], diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// What tables can be written to.
-pub(super) const STORES: &str = "known are folders, file:// and s3://; credentials come from AWS_* variables";
+pub(super) const STORES: &str = curette_stores::KNOWN;
 
 /// Says what is wrong with a URL that no table can be written to.
 pub(super) fn unknown_store(location: &str) -> Option<String> {
-    let (scheme, rest) = location.split_once("://")?;
+    let (scheme, _) = location.split_once("://")?;
     match scheme {
         "file" => None,
-        "s3" if rest.split('/').next().is_some_and(|bucket| !bucket.is_empty()) => None,
-        "s3" => Some("the URL names no bucket".to_owned()),
+        _ if curette_stores::is_known(location) => curette_stores::problem(location),
         _ => Some(format!("tables cannot be written to `{scheme}://`")),
     }
 }
@@ -146,7 +145,7 @@ mod tests {
         assert_eq!(normal("s3://bucket/a/"), "s3://bucket/a");
         assert!(overlap("a", "a/b") && overlap("a/b", "a") && overlap("a", "a"));
         assert!(unknown_store("s3://b/x").is_none() && unknown_store("/a").is_none() && unknown_store("file:///a").is_none());
-        assert!(unknown_store("gs://b").is_some() && unknown_store("s3:///x").is_some());
+        assert!(unknown_store("gs://b/x").is_none() && unknown_store("ftp://b").is_some() && unknown_store("s3:///x").is_some());
         assert!(!overlap("a", "ab") && !overlap("s3://x", "x"));
     }
 }

@@ -13,6 +13,16 @@ pub enum CommitError {
         /// What to do.
         help: String,
     },
+    /// Two writers could both believe that they committed.
+    #[error("`{location}` cannot hold tables: {reason} ({help})")]
+    UnsafeStore {
+        /// The place.
+        location: String,
+        /// What it does.
+        reason: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The store or the disk refused.
     #[error("table `{table}`: cannot {action} `{object}`: {reason}")]
     Storage {

@@ -168,7 +168,7 @@ impl JsonlDir {
     }
 
     fn storage_error(&self, action: &'static str, path: &Path, error: &object_store::Error) -> CommitError {
-        CommitError::Storage { table: self.name.clone(), action, object: path.to_string(), reason: error.to_string() }
+        CommitError::Storage { table: self.name.clone(), action, object: path.to_string(), reason: curette_stores::words(error) }
     }
 
     fn changed_plan(&self, found: &PlanStamp, mine: &PlanStamp) -> CommitError {

@@ -1,7 +1,7 @@
 //! Where a table or a folder of files is: an absolute local path or a URL, and the object store behind it.
 //!
-//! Credentials and endpoints come from the environment, by the names that the stores' own tools use (`AWS_ACCESS_KEY_ID`, `AWS_REGION`,
-//! `AWS_ENDPOINT_URL`, ...). What can go wrong: a relative path, or a URL of a store that this build does not know; both are told here.
+//! How a store is opened, with which credentials and how patiently: [`curette_stores`]. What can go wrong: a relative path, or a URL of a store that
+//! is not known; both are told here.
 
 use std::future::Future;
 use std::path::{Path as FsPath, PathBuf};
@@ -17,9 +17,6 @@ use super::synced::SyncedLocal;
 
 /// Threads of the runtime that serves every blocking call of this module.
 const RUNTIME_THREADS: usize = 2;
-
-/// Prefixes of environment variables that are handed to an object store. Others could be taken for options by accident (`REGION`, `TOKEN`).
-const STORE_VARIABLES: &[&str] = &["AWS_", "GOOGLE_", "AZURE_"];
 
 /// A folder in an object store.
 #[derive(Debug, Clone)]
@@ -38,7 +35,7 @@ impl Location {
     /// Understands an absolute path or a URL. Makes the folder if it is local.
     pub fn parse(text: &str) -> Result<Self, CommitError> {
         let error =
-            |reason: String, help: &str| CommitError::Location { location: text.to_owned(), reason, help: help.to_owned() };
+            |reason: String, help: &str| CommitError::Location { location: curette_stores::shown(text), reason, help: help.to_owned() };
         let local = match text.contains("://") {
             false => Some(PathBuf::from(text)),
             true => {
@@ -57,9 +54,7 @@ impl Location {
             Some(path) => {
                 Location::local(&path).map_err(|reason| error(reason, "give an absolute path to a folder that can be written"))
             }
-            None => Location::remote(text).map_err(|reason| {
-                error(reason, "known are local paths, file:// and s3://; credentials come from AWS_* variables")
-            }),
+            None => Location::remote(text).map_err(|reason| error(reason, curette_stores::KNOWN)),
         }
     }
 
@@ -78,12 +73,9 @@ impl Location {
     fn remote(text: &str) -> Result<Self, String> {
         let text = if text.ends_with('/') { text.to_owned() } else { format!("{text}/") };
         let url = Url::parse(&text).map_err(|e| e.to_string())?;
-        let options = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-        let options = options
-            .filter(|(key, _)| STORE_VARIABLES.iter().any(|prefix| key.starts_with(prefix)))
-            .map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, base) = object_store::parse_url_opts(&url, options).map_err(|e| e.to_string())?;
-        Ok(Location { url, store: Arc::from(store), base, local: None })
+        let store = curette_stores::open(&text).map_err(|e| e.to_string())?;
+        let base = Path::from_url_path(url.path()).map_err(|e| e.to_string())?;
+        Ok(Location { url, store, base, local: None })
     }
 
     /// A file of the folder, as a path of the store. `name` may have slashes.

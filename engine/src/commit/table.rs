@@ -436,7 +436,7 @@ impl Table {
     }
 
     pub(crate) fn storage_error(&self, action: &'static str, object: &str, error: &object_store::Error) -> CommitError {
-        CommitError::Storage { table: self.name.clone(), action, object: object.to_owned(), reason: error.to_string() }
+        CommitError::Storage { table: self.name.clone(), action, object: object.to_owned(), reason: curette_stores::words(error) }
     }
 }
 

@@ -19,19 +19,8 @@ pub(crate) fn open_store(uri: &str) -> Result<(Box<dyn ObjectStore>, object_stor
     let failed = |e: String| MediaError::new("fetch_failed", format!("{}: {e}", shown(uri)));
     let (scheme, rest) = uri.split_once("://").ok_or_else(|| failed("it is no URL".into()))?;
     let (authority, key) = rest.split_once('/').unwrap_or((rest, ""));
-    let url = url::Url::parse(&format!("{scheme}://{authority}/")).map_err(|e| failed(e.to_string()))?;
-    let (store, _) = object_store::parse_url_opts(&url, store_options()).map_err(|e| failed(e.to_string()))?;
-    Ok((store, object_store::path::Path::parse(key).map_err(|e| failed(e.to_string()))?))
-}
-
-/// Credentials and endpoints from the environment, under the names that the vendors' own tools use.
-fn store_options() -> Vec<(String, String)> {
-    const VENDORS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
-    std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| VENDORS.iter().any(|v| k.starts_with(v)))
-        .map(|(k, v)| (k.to_ascii_lowercase(), v))
-        .collect()
+    let store = curette_stores::open(&format!("{scheme}://{authority}/")).map_err(|e| failed(e.to_string()))?;
+    Ok((Box::new(store), object_store::path::Path::parse(key).map_err(|e| failed(e.to_string()))?))
 }
 
 /// Writes `bytes` to `folder/name`, atomically; the same content under the same name is left as it is. Gives the path or URL.
@@ -44,7 +33,7 @@ pub fn put_object(folder: &str, name: &str, bytes: &[u8]) -> Result<String, Medi
         let put = async { tokio::time::timeout(UPLOAD_WAIT, store.put(&path, body)).await };
         return match runtime().map_err(failed)?.block_on(put) {
             Ok(Ok(_)) => Ok(uri),
-            Ok(Err(e)) => Err(failed(e.to_string())),
+            Ok(Err(e)) => Err(failed(curette_stores::words(&e))),
             Err(_) => Err(failed(format!("not written after {} s", UPLOAD_WAIT.as_secs()))),
         };
     }

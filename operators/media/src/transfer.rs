@@ -242,12 +242,12 @@ fn of_store(name: &str, error: object_store::Error) -> MediaError {
     match error {
         object_store::Error::NotFound { .. } => MediaError::new("file_missing", format!("{name} does not exist")),
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            MediaError::new("access_denied", format!("{name}: {error}"))
+            MediaError::new("access_denied", format!("{name}: {}", curette_stores::words(&error)))
         }
         object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
             MediaError::new("input_changed", format!("{name} changed while it was read; run again"))
         }
-        other => failed(name, other.to_string()),
+        other => failed(name, curette_stores::words(&other)),
     }
 }
 

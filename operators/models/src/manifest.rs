@@ -64,7 +64,7 @@ pub struct ModelFile {
     /// Size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Where it can be downloaded (https, file). Only files with a hash are downloaded.
+    /// Where it can be downloaded (https, file, or a store: s3, gs, az). Only files with a hash are downloaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
 }
@@ -382,8 +382,10 @@ impl Manifest {
                 out.push(format!("the sha256 of `{}` must be 64 digits of 0-9, a-f", file.path));
             }
             for url in &file.urls {
-                if !["https://", "http://", "file://"].iter().any(|s| url.starts_with(s)) {
-                    out.push(format!("`{url}` is neither https:// nor file://"));
+                let plain = ["https://", "http://", "file://"].iter().any(|s| url.starts_with(s));
+                if !plain && (!curette_stores::is_known(url) || curette_stores::problem(url).is_some()) {
+                    let shown = curette_stores::shown(url);
+                    out.push(format!("`{shown}` is neither https://, nor file://, nor a place in a store (s3://, gs://, az://)"));
                 }
             }
         }

@@ -5,7 +5,7 @@
 //!
 //! What can go wrong: a folder below the listed one may be closed to us; it is left out with a warning, because one such folder among thousands must
 //! not keep the others from being read. A store that answers slowly: requests are bounded by object_store's own retry and timeout defaults (10 tries
-//! within 3 minutes); credentials and endpoint come from the `AWS_*` environment variables, as everywhere.
+//! within 3 minutes, [`curette_stores`]); credentials and endpoint come from the environment, as everywhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -274,16 +274,12 @@ impl Files {
         if let Some(store) = stores.get(&root) {
             return Ok((Arc::clone(store), path));
         }
-        if !matches!(scheme, "s3" | "s3a") {
-            let reason = format!(
-                "`{scheme}://` is not supported; known are local paths and s3://BUCKET/KEY, and for single videos http(s)://"
-            );
-            return Err(FileError::BadAddress { uri: uri.into(), reason });
+        if let Some(problem) = curette_stores::problem(&root) {
+            let reason = format!("{problem}; {}, and for single videos http(s)://", curette_stores::KNOWN);
+            return Err(FileError::BadAddress { uri: curette_stores::shown(uri), reason });
         }
-        let url = url::Url::parse(&root).map_err(|e| bad(e.to_string()))?;
-        let options = self.store_options.clone().unwrap_or_else(from_environment);
-        let (store, _) = object_store::parse_url_opts(&url, options).map_err(|e| bad(e.to_string()))?;
-        let store: Arc<dyn ObjectStore> = Arc::from(store);
+        let options = self.store_options.clone().unwrap_or_else(curette_stores::environment);
+        let store = curette_stores::open_with(&root, &options).map_err(|e| bad(e.to_string()))?;
         stores.insert(root, Arc::clone(&store));
         Ok((store, path))
     }
@@ -315,7 +311,7 @@ impl Files {
         match wait.recv() {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(object_store::Error::NotFound { .. })) => Err(FileError::Missing { uri: uri.into() }),
-            Ok(Err(error)) => Err(bad(error.to_string())),
+            Ok(Err(error)) => Err(bad(curette_stores::words(&error))),
             Err(_) => Err(bad("the request was abandoned".into())),
         }
     }
@@ -324,15 +320,6 @@ impl Files {
 fn take<'a>(next: &AtomicUsize, uris: &[&'a str]) -> Option<(usize, &'a str)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     uris.get(at).map(|uri| (at, *uri))
-}
-
-/// `AWS_REGION=x` as `("aws_region", "x")`; names that are not UTF-8 are none of ours.
-fn from_environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| k.starts_with("AWS_"))
-        .map(|(k, v)| (k.to_ascii_lowercase(), v))
-        .collect()
 }
 
 fn local(uri: &str) -> &LocalPath {

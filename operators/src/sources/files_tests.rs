@@ -165,7 +165,7 @@ fn files_above_their_limit_are_refused_without_reading_them() {
     assert_eq!(bucket.files().read("s3://corpus/big", 5).unwrap_err().code(), "file_too_large");
     assert_eq!(bucket.files().read("s3://corpus/big", 10).unwrap().0, b"0123456789");
     assert_eq!(bucket.files().stat("s3://corpus/none").unwrap_err().code(), "file_missing");
-    assert_eq!(bucket.files().stat("gs://corpus/none").unwrap_err().code(), "bad_address");
+    assert_eq!(bucket.files().stat("ftp://corpus/none").unwrap_err().code(), "bad_address");
 }
 
 #[test]

@@ -88,9 +88,9 @@ impl Operator for MetadataRecords {
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
-        if let Some((scheme, _)) = self.path.split_once("://").filter(|(scheme, _)| !matches!(*scheme, "s3" | "file")) {
+        if let Some((scheme, _)) = self.path.split_once("://").filter(|(s, _)| *s != "file" && !curette_stores::is_known(&self.path)) {
             let message = format!("records cannot be listed at `{scheme}://`");
-            check.error(Some("path"), Code::OutOfRange, message, Some("known are local paths, file:// and s3://".into()));
+            check.error(Some("path"), Code::OutOfRange, message, Some(curette_stores::KNOWN.into()));
         } else if self.path.trim().is_empty() {
             let help = "`.` is the folder of the pipeline file".to_owned();
             check.error(Some("path"), Code::OutOfRange, "`path` is empty".into(), Some(help));

@@ -307,9 +307,9 @@ fn large_row_groups_are_read_in_parts() {
 #[test]
 fn mistakes_are_found_before_anything_runs() {
     assert_eq!(
-        testing::mistakes("type = 'metadata'\npath = 'gs://x'\ncolumns = ['titel', 'tags', 'tags']", &[]),
+        testing::mistakes("type = 'metadata'\npath = 'ftp://x'\ncolumns = ['titel', 'tags', 'tags']", &[]),
         [
-            "path E-OutOfRange: records cannot be listed at `gs://`",
+            "path E-OutOfRange: records cannot be listed at `ftp://`",
             "columns E-OutOfRange: records have no column `titel`",
             "columns E-Contradiction: column `tags` is named twice"
         ]

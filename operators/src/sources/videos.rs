@@ -118,11 +118,11 @@ impl Operator for Videos {
     fn validate(&self, check: &mut dyn StepCheck) {
         for (key, given) in [("path", &self.path), ("manifest", &self.manifest)] {
             let Some(given) = given else { continue };
-            if let Some((scheme, _)) = given.split_once("://").filter(|(scheme, _)| !matches!(*scheme, "s3" | "file")) {
+            if let Some((scheme, _)) = given.split_once("://").filter(|(scheme, _)| *scheme != "file" && !curette_stores::is_known(given)) {
                 let message = format!("videos cannot be listed at `{scheme}://`");
                 let help = match is_web(given) {
                     true => "a web server has no list of its files: name their URLs in the column `uri` of a local `manifest`",
-                    false => "known are local paths, file:// and s3://",
+                    false => curette_stores::KNOWN,
                 };
                 check.error(Some(key), Code::OutOfRange, message, Some(help.into()));
             } else if given.trim().is_empty() {

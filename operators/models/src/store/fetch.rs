@@ -102,6 +102,11 @@ fn first_that_opens(file: &ModelFile, offline: bool) -> Result<Box<dyn Read>> {
             }
         } else if offline {
             failures.push(format!("{url}: not tried, --offline"));
+        } else if curette_stores::is_known(url) {
+            match curette_stores::Reader::open(url) {
+                Ok(reader) => return Ok(Box::new(reader)),
+                Err(e) => failures.push(format!("{}: {e}", curette_stores::shown(url))),
+            }
         } else {
             match download(url) {
                 Ok(reader) => return Ok(reader),
