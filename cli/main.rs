@@ -4,6 +4,7 @@
 
 mod calibrate_quantile;
 mod calibrate_tau;
+mod doctor;
 mod eval;
 mod frames;
 mod head;
@@ -90,7 +91,7 @@ enum Verb {
     },
     /// List, fetch, verify and carry models.
     Models(models::ModelsArgs),
-    /// Show what this machine has: ONNX Runtime, processor, models.
+    /// Show what this machine has: ONNX Runtime, processor, models; or, with a folder or URL, try whether tables can live there.
     Doctor(models::DoctorArgs),
     /// Choose frames or records to label, or read the labels back.
     Label(label::LabelArgs),

@@ -297,10 +297,15 @@ fn verify(models: &Models, names: &[String], format: Format) -> Exit {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     at: Where,
+    /// A folder or URL that tables are to be written to. Objects are made and removed below it. Exit 2 if it must not hold tables, 1 if it cannot be used now.
+    place: Option<String>,
 }
 
 /// The verb `doctor`. Fails if ONNX Runtime cannot be loaded or a manifest is broken; a model that is not here is no failure.
 pub(crate) fn doctor(args: &DoctorArgs) -> Exit {
+    if let Some(place) = &args.place {
+        return crate::doctor::store(place, args.at.format);
+    }
     let models = args.at.models();
     let (library, reports, features) = (models.library_report(), models.model_reports(), processor_features());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

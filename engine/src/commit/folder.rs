@@ -33,6 +33,15 @@ impl Folder {
         Ok(names)
     }
 
+    /// Names of the folders directly in it, sorted.
+    pub fn folders(&self) -> Result<Vec<String>, CommitError> {
+        let found = block_on(async { self.0.store.list_with_delimiter(Some(&self.0.base)).await });
+        let found = found.map_err(|e| self.error("list", "", &curette_stores::words(&e)))?;
+        let mut names: Vec<String> = found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Deletes a file; harmless when it is not there.
     pub fn delete(&self, name: &str) -> Result<(), object_store::Error> {
         let path = self.0.file(name);

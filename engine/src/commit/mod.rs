@@ -12,6 +12,7 @@
 //! | `split_set` | which splits, as ranges: `0-41,43` |
 //! | `location` | a path or URL becomes an object store; the async runtime that all blocking calls here share |
 //! | `synced` | the local store, with log entries flushed to disk before they become visible |
+//! | `doctor` | whether a store can hold tables |
 //! | `folder` | small whole files: plans |
 //! | `schema` | Arrow types to what Delta can hold, and the difference between two schemas |
 //! | `shard`, `upload`, `stats` | rows to one Parquet file under a name that no other attempt can have |
@@ -35,6 +36,7 @@
 
 mod actions;
 mod decide;
+pub mod doctor;
 mod error;
 mod folder;
 mod generation;

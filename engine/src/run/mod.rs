@@ -92,7 +92,7 @@ impl RunError {
     /// The exit code of the process.
     pub fn exit(&self) -> Exit {
         match self {
-            RunError::Operator(_) | RunError::Output(_) => Exit::Mistake,
+            RunError::Operator(_) | RunError::Output(_) | RunError::Commit(CommitError::UnsafeStore { .. }) => Exit::Mistake,
             // A listing fails when a store is away for a while, too.
             RunError::Plan(_) | RunError::Store(_) | RunError::Commit(_) => Exit::Failed,
             RunError::Cluster(e) => e.exit(),

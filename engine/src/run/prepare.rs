@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::commit::doctor::refuse_unsafe;
 use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, TableSpec, TableState, kill_point};
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
@@ -159,9 +160,22 @@ pub fn plan_only(graph: &Graph, resources: &Arc<Resources>) -> Result<(Program, 
 /// Prepares a run: makes the tables where they are missing and refuses a changed plan.
 pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunError> {
     let resources = Arc::new(Resources::default());
+    let output = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
+    if !options.follows {
+        refuse_unsafe(&output)?;
+    }
     let (program, plan) = plan_only(&graph, &resources)?;
     let store = PlanStore::new(output_folder(&graph)?);
     let wanted = targets(&graph, &program)?;
+    if !options.follows {
+        // Tables that are in other stores, a store at a time.
+        let mut seen = BTreeSet::from([curette_stores::root(&output)]);
+        for (_, at, _) in wanted.iter().filter(|(_, at, _)| curette_stores::is_known(at)) {
+            if seen.insert(curette_stores::root(at)) {
+                refuse_unsafe(at)?;
+            }
+        }
+    }
     let standings = standings(&wanted, &plan)?;
     let begun = Begun::of(output_folder(&graph)?);
     let ask = Ask { new_version: options.new_version, follows: options.follows, begun: begun.generation()? };
