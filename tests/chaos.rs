@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/s3.rs"]
+#[allow(dead_code)]
+mod s3;
+#[path = "chaos/stores.rs"]
+mod stores;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
