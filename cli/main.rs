@@ -4,19 +4,23 @@
 
 mod calibrate_quantile;
 mod calibrate_tau;
+mod compact;
 mod doctor;
 mod eval;
 mod frames;
+mod gc;
 mod head;
 mod label;
 mod models;
 mod ops;
 mod pipeline;
+mod place;
 mod plan;
 mod probe;
 mod refilter;
 mod run;
 mod stats;
+mod status;
 mod sweep;
 mod train_head;
 
@@ -71,6 +75,12 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Show counts, reasons and histograms of each step, from the tables of an output.
     Stats(stats::StatsArgs),
+    /// Show who runs, how far the run is, when it committed last and how long it will take.
+    Status(status::StatusArgs),
+    /// Show what killed attempts left in tables, and delete it with --delete; never what a process that lives has written.
+    Gc(gc::GcArgs),
+    /// Join small files of a table to large ones; its rows and older versions stay as they are.
+    Compact(compact::CompactArgs),
     /// Draw a pipeline.
     Graph(GraphArgs),
     /// List the operators, or explain one.
@@ -156,6 +166,9 @@ fn main() -> ExitCode {
         Verb::Run(args) => return run::run(&args),
         Verb::Plan(args) => plan::plan(&args),
         Verb::Stats(args) => stats::show(&args),
+        Verb::Status(args) => status::show(&args),
+        Verb::Gc(args) => gc::gc(&args),
+        Verb::Compact(args) => compact::compact(&args),
         Verb::Graph(args) => graph(&args),
         Verb::Ops(args) => ops::ops(&args),
         Verb::Probe(args) => probe::probe(&args),

@@ -137,7 +137,7 @@ fn metadata(entry: &str) -> Option<Value> {
 }
 
 /// For the log only, which records when things happened; never for rows.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(u64::MAX)
 }

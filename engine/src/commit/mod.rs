@@ -19,6 +19,8 @@
 //! | `record` | the JSON that says which splits are done |
 //! | `decide` | pure: given what the table says, may I commit, did my commit land |
 //! | `table`, `actions` | open, create, state, commit; the retry loop |
+//! | `compact` | small files joined to large ones, in one entry |
+//! | `gc` | files of dead attempts, also while others run |
 //! | `generation` | a new version of the table: old rows removed logically, old versions still readable |
 //! | `orphans` | deletes files that no log entry ever named |
 //! | `read` | reads tables back, from stores only the columns that are asked for |
@@ -35,10 +37,12 @@
 //! * An upload that was cut off on S3 leaves an incomplete multipart upload that no listing shows: give the bucket a lifecycle rule.
 
 mod actions;
+pub mod compact;
 mod decide;
 pub mod doctor;
 mod error;
 mod folder;
+pub mod gc;
 mod generation;
 mod jsonl;
 pub mod killpoint;

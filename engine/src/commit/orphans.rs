@@ -89,7 +89,7 @@ impl Table {
     }
 
     /// Every file that any log entry adds or removes.
-    fn named_files(&self) -> std::result::Result<HashSet<String>, CommitError> {
+    pub(crate) fn named_files(&self) -> std::result::Result<HashSet<String>, CommitError> {
         let untrusted = |reason: String| CommitError::Log { table: self.name.clone(), reason };
         let folder = self.location.file("_delta_log");
         let entries: Result<Vec<Path>> =
@@ -146,11 +146,14 @@ fn version(name: &str) -> Option<u64> {
 
 /// `part-ULID-NUMBER.parquet`, complete or not. Other writers of Delta tables use `part-` too, but with other names behind it.
 fn is_ours(name: &str) -> bool {
-    let name = name.strip_suffix(TEMPORARY).unwrap_or(name);
-    let parts = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet")).and_then(|n| n.split_once('-'));
-    parts.is_some_and(|(attempt, number)| {
-        ulid::Ulid::from_string(attempt).is_ok() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    })
+    attempt_of(name.strip_suffix(TEMPORARY).unwrap_or(name), "part-").is_some()
+}
+
+/// The attempt in `PREFIXULID-NUMBER.parquet`.
+pub(crate) fn attempt_of<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let (attempt, number) = name.strip_prefix(prefix)?.strip_suffix(".parquet")?.split_once('-')?;
+    let ours = ulid::Ulid::from_string(attempt).is_ok() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    ours.then_some(attempt)
 }
 
 #[cfg(test)]

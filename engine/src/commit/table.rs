@@ -255,6 +255,33 @@ impl Table {
         ShardWriter::new(&self.name, file, location, schema, self.options.clone(), closed)
     }
 
+    /// Starts a shard of this very name.
+    pub(crate) fn named_shard_writer(&self, file: String, schema: SchemaRef) -> ShardWriter {
+        ShardWriter::new(&self.name, file, self.location.clone(), schema, self.options.clone(), Arc::clone(&self.closed))
+    }
+
+    /// When the newest version was committed, in milliseconds since 1970, as its log entry says.
+    pub fn last_commit_ms(&self) -> Result<Option<i64>, CommitError> {
+        let (snapshot, _) = self.load()?;
+        let entry = self.log_entry(snapshot.version())?;
+        Ok(entry.and_then(|text| {
+            let mut actions = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            actions.find_map(|action| action.get("commitInfo")?.get("timestamp")?.as_i64())
+        }))
+    }
+
+    /// The time by the store's clock, in milliseconds since 1970: that of an object that is written and removed.
+    pub fn store_time_ms(&self) -> Result<i64, CommitError> {
+        let path = self.location.file(&format!("_delta_log/.clock-{}.tmp", ulid::Ulid::generate()));
+        let time = block_on(async {
+            self.location.store.put(&path, "x".into()).await?;
+            let written = self.location.store.head(&path).await?.last_modified;
+            self.location.store.delete(&path).await?;
+            Ok::<_, object_store::Error>(written.timestamp_millis())
+        });
+        time.map_err(|error| self.storage_error("write", path.as_ref(), &error))
+    }
+
     /// Makes shards part of the table and records their splits as done, both or neither. A split without rows is committed by being in
     /// `splits`; there may be no shards at all.
     pub fn commit(&self, stamp: &PlanStamp, splits: &SplitSet, shards: &[Shard]) -> Result<Outcome, CommitError> {
@@ -409,7 +436,7 @@ impl Table {
     }
 
     /// Sums the log up now and then. Readers and we only get slower without it, so a failure is told and no more.
-    fn sum_up(&self, version: u64) {
+    pub(crate) fn sum_up(&self, version: u64) {
         if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
             return;
         }

@@ -8,6 +8,8 @@
 //!
 //! What can go wrong: the file of a run of another version; it is of no use and removed, its shards are orphans.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::writer::Finished;
@@ -79,6 +81,23 @@ impl Intents {
         }
         self.remove(&reader)?;
         Ok(finished)
+    }
+
+    /// Names of the files that intents name: the next run will commit them. One that is cut off was never acted upon.
+    pub fn pending_files(&self) -> Result<BTreeSet<String>, CommitError> {
+        let mut files = BTreeSet::new();
+        for name in self.list()?.into_iter().filter(|name| name.ends_with(INTENT)) {
+            match self.folder.get(&name) {
+                Ok(bytes) => {
+                    if let Ok(intent) = serde_json::from_slice::<Intent>(&bytes) {
+                        files.extend(intent.group.shards.into_values().flatten().map(|shard| shard.file));
+                    }
+                }
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(self.folder.error("read", &name, &e)),
+            }
+        }
+        Ok(files)
     }
 
     /// Whether somebody may be carrying out intents. One that was killed at it counts until a run is finished.

@@ -107,6 +107,12 @@ impl PlanStore {
         serde_json::from_slice(&bytes).map_err(|e| self.error("read", hash, e))
     }
 
+    /// Splits of an older plan.
+    pub fn split_count(&self, hash: &PlanHash) -> Result<u64, StoreError> {
+        let bytes = self.folder.get(&Self::path(hash, "inputs.parquet")).map_err(|e| self.error("read", hash, e))?;
+        splits(bytes).map_err(|e| self.error("read", hash, e))
+    }
+
     /// What each input of an older plan was ([`fingerprint`]), by source step and key.
     pub fn inputs(&self, hash: &PlanHash) -> Result<BTreeMap<(String, String), String>, StoreError> {
         let bytes = self.folder.get(&Self::path(hash, "inputs.parquet")).map_err(|e| self.error("read", hash, e))?;
@@ -162,6 +168,18 @@ fn encode(graph: &Graph, plan: &Plan) -> Result<Vec<u8>, parquet::errors::Parque
         writer.write(&batch)?;
     }
     writer.into_inner()
+}
+
+fn splits(bytes: bytes::Bytes) -> Result<u64, String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build()).map_err(|e| e.to_string())?;
+    let mut count = 0;
+    for batch in reader {
+        let batch = batch.map_err(|e| e.to_string())?;
+        let column = batch.column_by_name("split").and_then(|c| c.as_primitive_opt::<UInt32Type>());
+        let largest = column.ok_or("column split is missing")?.values().iter().max();
+        count = count.max(largest.map_or(0, |split| u64::from(*split) + 1));
+    }
+    Ok(count)
 }
 
 fn decode(bytes: bytes::Bytes) -> Result<BTreeMap<(String, String), String>, String> {

@@ -6,6 +6,9 @@
 //! | `versions` | which generation of the tables a run belongs to |
 //! | `begun` | a note of the generation that has not come to its verdict |
 //! | `difference` | what a changed plan differs in, for people |
+//! | `presence` | who runs, as a small file below the output |
+//! | `status` | how far a run is |
+//! | `gc` | what dead attempts left |
 //! | `finish` | checks the sums of the whole plan and removes what killed attempts left behind |
 //! | `funnel` | the report: in, kept, rejected by reason, for each step |
 //!
@@ -15,7 +18,10 @@ pub mod begun;
 pub mod difference;
 pub mod finish;
 pub mod funnel;
+pub mod gc;
 pub mod prepare;
+pub mod presence;
+pub mod status;
 pub mod versions;
 
 use std::net::TcpStream;
@@ -33,6 +39,7 @@ use crate::telemetry::names;
 
 pub use funnel::Funnel;
 pub use prepare::{PrepareOptions, Prepared, prepare};
+use presence::{Presence, RunRecord};
 
 /// Why a run did not happen or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +137,13 @@ impl Place {
         matches!(self, Place::Alone { .. } | Place::Member { index: 0, .. })
     }
 
+    fn index(&self) -> usize {
+        match self {
+            Place::Alone { .. } => 0,
+            Place::Member { index, .. } => *index,
+        }
+    }
+
     fn processes(&self) -> usize {
         match self {
             Place::Alone { .. } => 1,
@@ -205,7 +219,25 @@ pub fn run<W>(
     let watching = watch(&prepared, Arc::clone(&progress));
     metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
     metrics::gauge!(names::SPLITS_DONE).set(before as f64);
-    let job = prepared.into_job(threads, peers, first)?;
+    metrics::gauge!(names::SPLITS_AT_START).set(before as f64);
+    metrics::gauge!(names::STARTED).set(presence::now_ms() as f64 / 1000.0);
+    let attempt = ulid::Ulid::generate().to_string();
+    let _presence = Presence::start(
+        prepare::output_folder(&graph)?,
+        RunRecord {
+            attempt: attempt.clone(),
+            process: place.index(),
+            processes: place.processes(),
+            plan_hash: plan.hash.as_str().to_owned(),
+            generation: prepared.stamp.generation,
+            splits: plan.splits.len() as u64,
+            splits_before: before,
+            metrics_address: graph.engine.metrics_address.clone(),
+            ..RunRecord::default()
+        },
+        Arc::clone(&progress),
+    );
+    let job = prepared.into_job(threads, peers, first, attempt)?;
     dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
     drop(watching);
     let all = plan.splits.len() as u64;

@@ -460,7 +460,7 @@ impl Prepared {
         Ok(())
     }
 
-    pub(super) fn into_job(self, threads: usize, peers: usize, first: bool) -> Result<Job, RunError> {
+    pub(super) fn into_job(self, threads: usize, peers: usize, first: bool, attempt: String) -> Result<Job, RunError> {
         let kept = kept(&self.graph, &self.program, peers / threads.max(1))?.map(Arc::new);
         if let Some(kept) = &kept {
             count_kept(kept, &self.program, first);
@@ -490,7 +490,7 @@ impl Prepared {
             stamp: self.stamp,
             intents: self.intents,
             kept,
-            attempt: ulid::Ulid::generate().to_string(),
+            attempt,
             threads,
             peers,
         })

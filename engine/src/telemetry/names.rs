@@ -54,6 +54,12 @@ pub const POOL_THREADS: &str = "curette_pool_threads";
 pub const SPLITS_TOTAL: &str = "curette_splits";
 /// Splits that are committed.
 pub const SPLITS_DONE: &str = "curette_splits_done";
+/// Splits that were committed when this process began.
+pub const SPLITS_AT_START: &str = "curette_splits_done_at_start";
+/// When this process began.
+pub const STARTED: &str = "process_start_time_seconds";
+/// When the last commit of this process ended.
+pub const LAST_COMMIT: &str = "curette_last_commit_timestamp_seconds";
 /// Bytes of batches between source and commit.
 pub const BYTES_IN_FLIGHT: &str = "curette_in_flight_bytes";
 /// Limit of the above.
@@ -120,6 +126,9 @@ pub const METRICS: &[Metric] = &[
     metric(POOL_THREADS, Kind::Gauge, Unit::Count, &["pool"], "Threads of a pool."),
     metric(SPLITS_TOTAL, Kind::Gauge, Unit::Count, &[], "Splits of the plan."),
     metric(SPLITS_DONE, Kind::Gauge, Unit::Count, &[], "Splits that are committed, by earlier runs too."),
+    metric(SPLITS_AT_START, Kind::Gauge, Unit::Count, &[], "Splits that were committed when this process began."),
+    metric(STARTED, Kind::Gauge, Unit::Seconds, &[], "When this process began to run, in seconds since 1970."),
+    metric(LAST_COMMIT, Kind::Gauge, Unit::Seconds, &[], "When the last commit of this process ended, in seconds since 1970."),
     metric(BYTES_IN_FLIGHT, Kind::Gauge, Unit::Bytes, &[], "Bytes of batches between source and commit."),
     metric(BYTES_IN_FLIGHT_LIMIT, Kind::Gauge, Unit::Bytes, &[], "Limit at which sources wait."),
     metric(COMMIT_SECONDS, Kind::Histogram, Unit::Seconds, &["table"], "Time that one commit took, retries included."),
