@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use clap::Args;
 use curette_engine::exit::Exit;
-use curette_engine::run::presence::{Life, now_ms};
+use curette_engine::run::presence::Life;
 use curette_engine::run::status::{Status, status};
-use curette_engine::telemetry::names;
+use curette_engine::telemetry::{names, now_ms};
 use serde_json::json;
 
 use crate::{Format, complain, place, print};

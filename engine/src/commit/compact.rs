@@ -21,12 +21,13 @@ use serde_json::{Value, json};
 
 use super::PlanStamp;
 use super::error::CommitError;
-use super::generation::{LiveFile, now_ms};
+use super::generation::LiveFile;
 use super::killpoint::kill_point;
 use super::location::block_on;
 use super::record::{DOMAIN, Record};
 use super::shard::{Shard, ShardWriter};
 use super::table::{ENGINE_INFO, Outcome, Step, Table, new_commit_id};
+use crate::telemetry::now_ms;
 
 /// How the names of joined files begin.
 pub(crate) const PREFIX: &str = "compact-";
@@ -52,6 +53,13 @@ pub struct Compaction {
     pub rows: u64,
     /// The version that has the new files.
     pub version: Option<u64>,
+}
+
+/// Large files that are written, and what they stand for.
+pub(crate) struct Joined {
+    stamp: PlanStamp,
+    removed: Vec<LiveFile>,
+    shards: Vec<Shard>,
 }
 
 /// Files that become one, by their place in `sizes`: neighbours in the order of names whose sum is at most the target. Single files stay.
@@ -81,18 +89,26 @@ impl Table {
 
     /// Joins small files to ones of about `target_bytes`. Safe while others read and commit.
     pub fn compact(&self, target_bytes: u64) -> Result<Compaction, CommitError> {
+        match self.join_small(target_bytes)? {
+            Some(joined) => self.commit_joined(&joined),
+            None => Ok(Compaction::default()),
+        }
+    }
+
+    /// Writes the large files, which no entry names yet. `None`: nothing is to be joined.
+    pub(crate) fn join_small(&self, target_bytes: u64) -> Result<Option<Joined>, CommitError> {
         let (snapshot, state) = self.load()?;
         let files = self.live_files(&snapshot)?;
         let groups = groups(&sizes(&files), target_bytes);
         if groups.is_empty() {
-            return Ok(Compaction::default());
+            return Ok(None);
         }
         let untrusted = |reason: &str| CommitError::Log { table: self.name.clone(), reason: reason.to_owned() };
         let Some(plan_hash) = state.plan_hash.clone() else {
             return Err(untrusted("it does not say which splits are done, so another program wrote it"));
         };
         let schema = self.schema_of(&snapshot)?;
-        let (attempt, id) = (ulid::Ulid::generate().to_string(), new_commit_id());
+        let attempt = ulid::Ulid::generate();
         let mut shards = Vec::new();
         for (number, group) in groups.iter().enumerate() {
             let file = format!("{PREFIX}{attempt}-{number:05}.parquet");
@@ -101,29 +117,37 @@ impl Table {
                 Err(error) => return Err(self.without(&shards, error)),
             }
         }
-        let removed: Vec<&LiveFile> = groups.iter().flatten().map(|&at| &files[at]).collect();
-        let mine = PlanStamp { plan_hash, generation: state.generation };
+        let removed = groups.iter().flatten().map(|&at| files[at].clone()).collect();
+        Ok(Some(Joined { stamp: PlanStamp { plan_hash, generation: state.generation }, removed, shards }))
+    }
+
+    /// Puts them in the place of the small ones.
+    pub(crate) fn commit_joined(&self, joined: &Joined) -> Result<Compaction, CommitError> {
+        let Joined { stamp: mine, removed, shards } = joined;
+        let untrusted = |reason: &str| CommitError::Log { table: self.name.clone(), reason: reason.to_owned() };
+        let id = new_commit_id();
         kill_point("before_compaction");
         let outcome = self.attempts(&id, |snapshot, state| {
-            if state.commit.as_deref() == Some(&id) {
+            let live: BTreeSet<String> = self.live_files(&snapshot)?.into_iter().map(|file| file.path).collect();
+            // An entry of ours that landed late.
+            if shards.iter().all(|shard| live.contains(&shard.file)) {
                 return Ok(Step::Stop(Outcome::Committed { version: state.version }));
             }
-            let live: BTreeSet<String> = self.live_files(&snapshot)?.into_iter().map(|file| file.path).collect();
             let same_plan = state.plan_hash.as_ref() == Some(&mine.plan_hash) && state.generation == mine.generation;
             if !same_plan || !removed.iter().all(|file| live.contains(&file.path)) {
                 return Ok(Step::Stop(Outcome::AlreadyDone));
             }
-            self.write_optimize(&snapshot, &Record::new(&mine, state.done.clone(), &id), &removed, &shards)
+            self.write_optimize(&snapshot, &Record::new(mine, state.done.clone(), &id), removed, shards)
         });
         match outcome {
             Ok(Outcome::Committed { version }) => {
                 kill_point("after_compaction");
                 self.sum_up(version);
                 let after = shards.iter().fold((0, 0), |(files, bytes), shard| (files + 1, bytes + shard.bytes));
-                Ok(Compaction { files_after: after.0, bytes_after: after.1, version: Some(version), ..before(removed.into_iter()) })
+                Ok(Compaction { files_after: after.0, bytes_after: after.1, version: Some(version), ..before(removed.iter()) })
             }
             Ok(Outcome::AlreadyDone | Outcome::PartlyDone { .. }) => {
-                Err(self.without(&shards, untrusted("its files were replaced meanwhile, by a new version or another compaction; run again")))
+                Err(self.without(shards, untrusted("its files were replaced meanwhile, by a new version or another compaction; run again")))
             }
             // The entry may have landed all the same: the files stay, and `gc` takes them if it has not.
             Err(error) => Err(error),
@@ -158,7 +182,7 @@ impl Table {
         &self,
         snapshot: &SnapshotRef,
         record: &Record,
-        removed: &[&LiveFile],
+        removed: &[LiveFile],
         added: &[Shard],
     ) -> Result<Step, CommitError> {
         let version = snapshot.version() + 1;
@@ -186,9 +210,11 @@ impl Table {
         })
     }
 
-    /// Takes files back that no entry names; gives the error that made it necessary.
+    /// Takes files back that no entry names; gives the error that made it necessary. Where the log cannot be read, they stay.
     fn without(&self, shards: &[Shard], error: CommitError) -> CommitError {
-        let paths: Vec<_> = shards.iter().map(|shard| self.location.file(&shard.file)).collect();
+        let Ok(named) = self.named_files() else { return error };
+        let unnamed = shards.iter().filter(|shard| !named.contains(&shard.file));
+        let paths: Vec<_> = unnamed.map(|shard| self.location.file(&shard.file)).collect();
         let deletions = stream::iter(paths.iter().map(|path| self.location.store.delete(path)));
         for failed in block_on(deletions.buffer_unordered(REQUESTS_IN_FLIGHT).collect::<Vec<_>>()).into_iter().filter_map(Result::err) {
             tracing::warn!(table = self.name, "A joined file that is of no use stays; `curette gc` takes it later: {failed}");

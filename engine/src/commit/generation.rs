@@ -28,6 +28,7 @@ use super::record::{DOMAIN, Record};
 use super::schema::difference;
 use super::split_set::SplitSet;
 use super::table::{ENGINE_INFO, Outcome, PROPERTIES, PlanStamp, Step, Table, new_commit_id};
+use crate::telemetry::now_ms;
 
 /// A file of a version of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,10 +135,4 @@ impl Table {
 
 fn metadata(entry: &str) -> Option<Value> {
     entry.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|action| action.get("metaData").is_some())
-}
-
-/// For the log only, which records when things happened; never for rows.
-pub(crate) fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -132,7 +132,7 @@ impl RunProgress {
     pub(super) fn committed(&self, splits: u64) {
         self.splits_committed.fetch_add(splits, Ordering::Relaxed);
         metrics::gauge!(names::SPLITS_DONE).increment(splits as f64);
-        metrics::gauge!(names::LAST_COMMIT).set(crate::run::presence::now_ms() as f64 / 1000.0);
+        metrics::gauge!(names::LAST_COMMIT).set(crate::telemetry::now_ms() as f64 / 1000.0);
     }
 
     pub(super) fn complete(&self, items: u64) {

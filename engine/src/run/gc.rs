@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::presence::{Life, now_ms, presences};
+use super::presence::{Life, presences};
 use crate::commit::gc::{Collection, Surroundings};
 use crate::commit::{CommitError, Folder, Table};
 use crate::dataflow::intent::Intents;
+use crate::telemetry::now_ms;
 
 /// Looks through a table of an output; deletes what may go if `delete`.
 pub fn collect(output: &str, table: &Table, min_age: Duration, delete: bool) -> Result<Collection, CommitError> {

@@ -220,7 +220,7 @@ pub fn run<W>(
     metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
     metrics::gauge!(names::SPLITS_DONE).set(before as f64);
     metrics::gauge!(names::SPLITS_AT_START).set(before as f64);
-    metrics::gauge!(names::STARTED).set(presence::now_ms() as f64 / 1000.0);
+    metrics::gauge!(names::STARTED).set(crate::telemetry::now_ms() as f64 / 1000.0);
     let attempt = ulid::Ulid::generate().to_string();
     let _presence = Presence::start(
         prepare::output_folder(&graph)?,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::Folder;
 use crate::dataflow::RunProgress;
+use crate::telemetry::now_ms;
 
 /// Where the files are, below the pipeline's output.
 const FOLDER: &str = "_curette/runs";
@@ -88,20 +89,21 @@ impl Presence {
         forget_gone(&folder);
         let (stop, stopped) = bounded::<()>(1);
         let (place, file) = (folder.clone(), name.clone());
+        let mut told = false;
+        let mut beat = move || {
+            let now = RunRecord { beat_ms: now_ms(), splits_committed: progress.splits_committed(), ..me.clone() };
+            let text = serde_json::to_vec(&now).unwrap_or_default();
+            if let Err(error) = place.put(&file, text)
+                && !std::mem::replace(&mut told, true)
+            {
+                tracing::warn!("It cannot be written down that this run lives: {}", curette_stores::words(&error));
+            }
+        };
+        // Before the first shard can be there.
+        beat();
         let beats = move || {
-            let mut told = false;
-            loop {
-                let now = RunRecord { beat_ms: now_ms(), splits_committed: progress.splits_committed(), ..me.clone() };
-                let text = serde_json::to_vec(&now).unwrap_or_default();
-                if let Err(error) = place.put(&file, text)
-                    && !std::mem::replace(&mut told, true)
-                {
-                    tracing::warn!("It cannot be written down that this run lives: {}", curette_stores::words(&error));
-                }
-                match stopped.recv_timeout(Duration::from_secs(BEAT_SECONDS)) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-                }
+            while stopped.recv_timeout(Duration::from_secs(BEAT_SECONDS)) == Err(RecvTimeoutError::Timeout) {
+                beat();
             }
         };
         let thread = std::thread::Builder::new().name("presence".into()).spawn(beats);
@@ -176,12 +178,6 @@ fn born(pid: u32) -> Option<String> {
     Some(format!("{} {ticks}", namespace()?))
 }
 
-/// For people and for `gc`; never for rows.
-pub fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,14 +204,7 @@ mod tests {
         assert_eq!(presences(&folder).unwrap()[0].1, Life::Gone);
         let record = RunRecord { attempt: "mine".into(), splits: 7, ..RunRecord::default() };
         let presence = Presence::start(folder.clone(), record, Arc::new(RunProgress::new(1, 0.1)));
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        let found = loop {
-            let found = presences(&folder).unwrap();
-            if !found.is_empty() {
-                break found;
-            }
-            assert!(std::time::Instant::now() < deadline);
-        };
+        let found = presences(&folder).unwrap();
         assert_eq!((found.len(), found[0].0.splits, found[0].0.pid, found[0].1), (1, 7, std::process::id(), Life::Alive));
         drop(presence);
         assert!(presences(&folder).unwrap().is_empty());

@@ -4,10 +4,11 @@
 
 use serde::Serialize;
 
-use super::presence::{Life, RunRecord, now_ms, presences};
+use super::presence::{Life, RunRecord, presences};
 use crate::commit::{CommitError, Folder, Table};
 use crate::dataflow::tables::STAGES;
 use crate::plan::{PlanHash, PlanStore};
+use crate::telemetry::now_ms;
 
 /// A process of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

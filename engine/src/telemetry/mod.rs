@@ -23,6 +23,12 @@ pub use logs::{LogFormat, LogOptions, init_logs};
 pub use progress::{Progress, ProgressMode, Snapshot, Total};
 pub use server::{Health, MetricsFile, MetricsServer};
 
+/// The time in milliseconds since 1970: for people, and for what dead processes left; never for rows, plans or names.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
 /// Telemetry that cannot start. None of these touches data.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {

@@ -1,8 +1,10 @@
 //! Scenarios over real folders, and over a store that misbehaves. Killed processes are tested with the real binary, not here.
 
 mod commits;
+mod compaction;
 mod faulty;
 mod generations;
+mod machine;
 mod responses;
 mod rows;
 mod s3;
