@@ -5,9 +5,13 @@
 #[path = "support/s3.rs"]
 #[allow(dead_code)]
 mod s3;
+#[path = "chaos/secrets.rs"]
+mod secrets;
 #[path = "chaos/stores.rs"]
 mod stores;
 mod support;
+#[path = "chaos/upkeep.rs"]
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;

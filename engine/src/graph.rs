@@ -139,6 +139,8 @@ pub struct EngineSettings {
     pub max_restarts: u32,
     /// Address for `/metrics` and `/healthz`, for example `127.0.0.1:9464`. Off when empty.
     pub metrics_address: String,
+    /// Take a `metrics_address` that other machines can reach, `0.0.0.0:9464` for example. Nobody is asked there who he is: only for a private network.
+    pub metrics_public: bool,
     /// Let steps that decode (pool `decode`) work in child processes, at most this many per process of the run (0 = off). A crash or a hang of a decoder then costs
     /// one row (`decoder_crashed`, `decoder_hung`) instead of the run. Each child loads the models of the steps that it serves.
     #[schemars(range(max = 1024))]
@@ -161,6 +163,7 @@ impl Default for EngineSettings {
             reuse_max_bytes: 64 << 30,
             max_restarts: 5,
             metrics_address: String::new(),
+            metrics_public: false,
             decoder_processes: 0,
             decoder_task_seconds: 3600,
             pools: PoolSettings::default(),

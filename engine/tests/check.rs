@@ -114,6 +114,7 @@ golden! {
     pipeline_missing: GOOD;
     pipeline_keys: format!("[pipeline]\nname = \"my demo\"\nmax_error_rate = 2\nsplit_max = 3\n{GOOD}");
     pipeline_output_empty: good().replace("\"out\"", "\"\"");
+    metrics_for_all: format!("[engine]\nmetrics_address = \"0.0.0.0:9464\"\n{}", good());
     engine_keys: format!("[engine]\nworker = 2\nmetrics_address = \"localhost\"\n[engine.pools]\ncpus = 1\ngpu = -1\n{}", good());
     runtime_keys: format!("[runtime]\nonnx = \"x.so\"\nproviders = []\nthreads = 0\nreplicas = 1\n{}", good());
     runtime_provider: format!("[runtime]\nproviders = [\"cudo\"]\n{}", good());

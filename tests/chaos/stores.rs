@@ -10,7 +10,7 @@ use super::support::{assert_same, corpus, curette, quickstart, succeed, tables};
 use super::{rows_of_files, videos};
 
 /// The quickstart with this output and these videos, wherever they are; gives the file.
-fn pipeline(folder: &Path, name: &str, inputs: &str, output: &str, engine: &str) -> std::path::PathBuf {
+pub fn pipeline(folder: &Path, name: &str, inputs: &str, output: &str, engine: &str) -> std::path::PathBuf {
     let (here, there) = (folder.join("IN"), folder.join(name));
     let file = quickstart(&corpus(), &here, &there, "split_max_items = 1\nmax_error_rate = 1.0");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -20,7 +20,7 @@ fn pipeline(folder: &Path, name: &str, inputs: &str, output: &str, engine: &str)
     file
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

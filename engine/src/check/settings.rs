@@ -108,10 +108,18 @@ pub(super) fn engine(
     let settings: EngineSettings = parse("`[engine]`", text, section, unknown, diagnostics).unwrap_or_default();
     if let Some(span) = address.filter(|s| !unknown.contains(&s.start)) {
         let given = &settings.metrics_address;
-        if !given.is_empty() && given.parse::<std::net::SocketAddr>().is_err() {
-            let d =
-                Diagnostic::new(Code::WrongType, "`metrics_address` must be an IP address and a port", span, "not an address");
-            diagnostics.push(d.help("for example \"127.0.0.1:9464\", or \"0.0.0.0:9464\" to be reached from other machines"));
+        match given.parse::<std::net::SocketAddr>() {
+            _ if given.is_empty() => {}
+            Err(_) => {
+                let message = "`metrics_address` must be an IP address and a port";
+                diagnostics.push(Diagnostic::new(Code::WrongType, message, span, "not an address").help("for example \"127.0.0.1:9464\""));
+            }
+            Ok(address) if !address.ip().is_loopback() && !settings.metrics_public => {
+                let message = "other machines can reach `metrics_address`, where nobody is asked who he is";
+                let d = Diagnostic::new(Code::OutOfRange, message, span, "not on loopback");
+                diagnostics.push(d.help("use 127.0.0.1, or set `metrics_public = true` where the network is private"));
+            }
+            Ok(_) => {}
         }
     }
     settings

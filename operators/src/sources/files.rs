@@ -19,6 +19,8 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
+/// How an address begins by which a list in a store names a file of this machine. No file is opened by it.
+pub(super) const OF_THIS_MACHINE: &str = "local-file://";
 /// Folders deeper than this are refused: a loop of links, most likely.
 pub const MAX_FOLDER_DEPTH: usize = 64;
 /// Folders that could not be read and are named in a warning each; the rest are counted.
@@ -273,6 +275,10 @@ impl Files {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores.get(&root) {
             return Ok((Arc::clone(store), path));
+        }
+        if uri.starts_with(OF_THIS_MACHINE) {
+            let reason = "a list in a store cannot name files of this machine; put the file into the store".into();
+            return Err(FileError::BadAddress { uri: uri.into(), reason });
         }
         if let Some(problem) = curette_stores::problem(&root) {
             let reason = format!("{problem}; {}, and for single videos http(s)://", curette_stores::KNOWN);

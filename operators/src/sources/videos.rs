@@ -19,7 +19,7 @@ use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::{FileError, FileStat, Files, is_url, is_web, split_name};
+use super::files::{FileError, FileStat, Files, OF_THIS_MACHINE, is_url, is_web, split_name};
 use super::info_json::{self, Info, MAX_INFO_JSON_BYTES};
 use super::metadata::{self, Metadata};
 use super::sidecars::{self, Origin, Role};
@@ -419,6 +419,10 @@ fn item(key: &str, stat: &Result<FileStat, FileError>, payload: &Payload) -> Res
 /// knows links.
 fn join(folder: &str, name: &str) -> String {
     let name = name.strip_prefix("file://").unwrap_or(name);
+    if name.starts_with('/') && is_url(folder) {
+        // Whoever may write to the store must not choose files of this machine.
+        return format!("{OF_THIS_MACHINE}{name}");
+    }
     if name.starts_with('/') || is_url(name) {
         return name.to_string();
     }

@@ -284,6 +284,15 @@ fn videos_in_a_bucket_are_listed_page_by_page_and_read_with_their_sidecars() {
     let items = source.list().unwrap();
     assert_eq!(items.iter().map(|i| (i.key.as_str(), i.cost)).collect::<Vec<_>>(), [("../in/z.mp4", 1), ("z", 1)]);
     assert_eq!(read(&*source, &items).1, ["pass", "pass"]);
+
+    // A list in a store reaches neither files of this machine nor other buckets.
+    let here = std::env::current_exe().unwrap().display().to_string();
+    bucket.put(
+        "lists/escape.jsonl",
+        &format!("{{\"uri\": \"{here}\", \"id\": \"a\"}}\n{{\"uri\": \"file://{here}\", \"id\": \"b\"}}\n{{\"uri\": \"../../../x.mp4\", \"id\": \"c\"}}\n"),
+    );
+    let source = bucket.source("manifest = 's3://corpus/lists/escape.jsonl'");
+    assert_eq!(read(&*source, &source.list().unwrap()).1, ["unmeasured bad_address"; 3]);
 }
 
 /// A web server with one file, which knows ranges; the etag is `tag`.
