@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use super::stores::{pipeline, said};
 use super::support::service::Service;
-use super::support::{corpus, curette, rows, succeed};
+use super::support::{curette, rows, succeed};
 use super::videos;
 
 /// In the environment.
