@@ -18,7 +18,9 @@ pub(crate) fn store(place: &str, format: Format) -> Exit {
     };
     let verdict = report.verdict();
     let printed = print(&match format {
-        Format::Json => serde_json::json!({"location": report.location, "verdict": verdict, "findings": report.findings}).to_string(),
+        Format::Json => {
+            serde_json::json!({"location": report.location, "verdict": verdict, "findings": report.findings}).to_string()
+        }
         Format::Text => text(&report, verdict),
     });
     match verdict {

@@ -85,7 +85,8 @@ fn text(args: &GcArgs, all: &BTreeMap<String, Collection>) -> String {
             kept(Fate::Young)
         );
         for orphan in found.orphans.iter().take(NAMED) {
-            let _ = writeln!(out, "  {}  {} bytes, {:.1} hours old", orphan.file, orphan.bytes, orphan.age_seconds as f64 / 3600.0);
+            let _ =
+                writeln!(out, "  {}  {} bytes, {:.1} hours old", orphan.file, orphan.bytes, orphan.age_seconds as f64 / 3600.0);
         }
         if found.orphans.len() > NAMED {
             let _ = writeln!(out, "  ... and {} more", found.orphans.len() - NAMED);

@@ -55,7 +55,9 @@ pub(crate) fn show(args: &StatusArgs) -> Exit {
 /// Values of a running process, by name; of a metric with labels their sum.
 fn scraped(address: &str) -> Result<BTreeMap<String, f64>, (Exit, String)> {
     let host = address.split('/').next().unwrap_or(address);
-    let away = |e: std::io::Error| (Exit::Failed, format!("http://{host}/metrics does not answer: {e}; is the run over, and is `metrics_address` set?"));
+    let away = |e: std::io::Error| {
+        (Exit::Failed, format!("http://{host}/metrics does not answer: {e}; is the run over, and is `metrics_address` set?"))
+    };
     let bad = |why: &str| (Exit::Mistake, format!("http://{host}: {why}"));
     let socket = host.to_socket_addrs().map_err(|e| bad(&format!("{e}; write it as http://HOST:PORT")))?.next();
     let socket = socket.ok_or_else(|| bad("the name has no address"))?;

@@ -96,7 +96,8 @@ fn no_secret_is_in_logs_plans_tables_metrics_or_the_list_of_processes() {
 fn ids_that_look_like_paths_lead_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let (videos, output, clips) = (videos(dir.path()), dir.path().join("deep/er/out"), dir.path().join("deep/er/clips"));
-    let names: Vec<PathBuf> = files(&videos).into_iter().filter(|f| f.extension().is_some_and(|e| e != "json" && e != "vtt")).collect();
+    let names: Vec<PathBuf> =
+        files(&videos).into_iter().filter(|f| f.extension().is_some_and(|e| e != "json" && e != "vtt")).collect();
     let evil = ["../../../evil", "/curette-evil/x", "..", ".hidden/../../evil", "a/b"];
     let list: String = names
         .iter()
@@ -114,7 +115,11 @@ fn ids_that_look_like_paths_lead_nowhere() {
     let before: BTreeSet<PathBuf> = files(dir.path()).into_iter().collect();
     let run = curette().arg("run").arg(&file).args(["--quiet", "-w", "2"]).output().unwrap();
     assert!(run.status.success(), "{}", said(&run));
-    assert!(!rows(&output.join("clips")).is_empty() && files(&clips).iter().all(|f| f.parent() == Some(&clips)), "{:?}", files(&clips));
+    assert!(
+        !rows(&output.join("clips")).is_empty() && files(&clips).iter().all(|f| f.parent() == Some(&clips)),
+        "{:?}",
+        files(&clips)
+    );
     let made: Vec<PathBuf> = files(dir.path()).into_iter().filter(|f| !before.contains(f)).collect();
     let astray: Vec<_> = made.iter().filter(|f| !f.starts_with(&output) && !f.starts_with(&clips)).collect();
     assert!(astray.is_empty(), "{astray:?}");

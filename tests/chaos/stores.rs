@@ -14,7 +14,8 @@ pub fn pipeline(folder: &Path, name: &str, inputs: &str, output: &str, engine: &
     let (here, there) = (folder.join("IN"), folder.join(name));
     let file = quickstart(&corpus(), &here, &there, "split_max_items = 1\nmax_error_rate = 1.0");
     let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace(&here.display().to_string(), inputs).replace(&format!("\"{}\"", there.display()), &format!("\"{output}\""));
+    let text =
+        text.replace(&here.display().to_string(), inputs).replace(&format!("\"{}\"", there.display()), &format!("\"{output}\""));
     assert!(text.contains(inputs) && text.contains(&format!("output = \"{output}\"")), "{text}");
     std::fs::write(&file, format!("{text}\n[engine]\ncommit_interval_seconds = 0\nmax_restarts = 0\n{engine}")).unwrap();
     file
@@ -73,7 +74,8 @@ fn a_run_on_a_store_that_is_killed_and_disturbed_ends_as_on_a_disk() {
 
     let copy = dir.path().join("copy");
     store.download("out/run", &copy);
-    let got: BTreeMap<&str, Vec<String>> = tables(&copy).into_iter().map(|(n, rows)| (n, rows.iter().map(|r| here(r)).collect())).collect();
+    let got: BTreeMap<&str, Vec<String>> =
+        tables(&copy).into_iter().map(|(n, rows)| (n, rows.iter().map(|r| here(r)).collect())).collect();
     assert_same("on a store", &want, &got);
     // Nothing is left of the attempts that were killed.
     for table in ["clips", "rejects", "errors", "stages"] {
@@ -83,7 +85,8 @@ fn a_run_on_a_store_that_is_killed_and_disturbed_ends_as_on_a_disk() {
     assert_eq!(store.keys("out/run/_curette/pending"), Vec::<String>::new());
     // Videos are read by ranges, never whole.
     let asked = store.asked();
-    let of_videos: Vec<_> = asked.iter().filter(|a| a.method == "GET" && a.path.starts_with("corpus/") && a.path.ends_with(".mp4")).collect();
+    let of_videos: Vec<_> =
+        asked.iter().filter(|a| a.method == "GET" && a.path.starts_with("corpus/") && a.path.ends_with(".mp4")).collect();
     assert!(!of_videos.is_empty() && of_videos.iter().all(|a| a.ranged), "{of_videos:?}");
     // The secret signed every request and is written nowhere.
     let everything = store.all_bytes();
@@ -127,7 +130,10 @@ fn a_store_without_conditional_put_is_refused_by_doctor_and_by_runs() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     insta::assert_snapshot!("run_on_a_store_that_ignores_conditions", said(&output));
     let asked = store.asked();
-    assert!(asked.iter().all(|a| a.path.contains("_curette/probe-") || a.query == "delete"), "refused before anything is listed: {asked:?}");
+    assert!(
+        asked.iter().all(|a| a.path.contains("_curette/probe-") || a.query == "delete"),
+        "refused before anything is listed: {asked:?}"
+    );
     assert_eq!(store.keys(""), Vec::<String>::new());
 
     let (code, text) = doctor(&store, "ftp://me:hunter2@host/x");
@@ -160,7 +166,12 @@ fn a_model_is_fetched_from_a_store() {
     std::fs::write(manifests.join("m.toml"), manifest).unwrap();
     store.befall(&[Rule { method: "GET", part: "m.safetensors", skip: 0, times: 1, fault: Fault::Status(503) }]);
     let mut command = curette();
-    store.lend(&mut command).args(["models", "fetch", "m", "--models"]).arg(&manifests).arg("--cache").arg(dir.path().join("cache"));
+    store
+        .lend(&mut command)
+        .args(["models", "fetch", "m", "--models"])
+        .arg(&manifests)
+        .arg("--cache")
+        .arg(dir.path().join("cache"));
     succeed(&mut command);
     assert_eq!(std::fs::read(dir.path().join("cache/blobs").join(&sum)).unwrap(), content);
 }

@@ -134,7 +134,13 @@ fn status_tells_who_runs_and_who_was_killed() {
     let store = S3::start();
     store.upload(&videos, "corpus/videos");
     // A run that cannot end while it is looked at.
-    store.befall(&[Rule { method: "GET", part: ".mp4", skip: 2, times: usize::MAX, fault: Fault::Slow(Duration::from_secs(20)) }]);
+    store.befall(&[Rule {
+        method: "GET",
+        part: ".mp4",
+        skip: 2,
+        times: usize::MAX,
+        fault: Fault::Slow(Duration::from_secs(20)),
+    }]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = dir.path().join("out");
     let engine = format!("metrics_address = \"{free}\"\n");

@@ -331,7 +331,12 @@ impl Disk {
         let text = String::from_utf8_lossy(body);
         let mut deleted = String::new();
         for key in text.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
-            let plain = key.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&");
+            let plain = key
+                .replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&quot;", "\"")
+                .replace("&apos;", "'")
+                .replace("&amp;", "&");
             self.objects.remove(&format!("{bucket}/{plain}"));
             deleted += &format!("<Deleted><Key>{key}</Key></Deleted>");
         }

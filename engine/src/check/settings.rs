@@ -112,7 +112,9 @@ pub(super) fn engine(
             _ if given.is_empty() => {}
             Err(_) => {
                 let message = "`metrics_address` must be an IP address and a port";
-                diagnostics.push(Diagnostic::new(Code::WrongType, message, span, "not an address").help("for example \"127.0.0.1:9464\""));
+                diagnostics.push(
+                    Diagnostic::new(Code::WrongType, message, span, "not an address").help("for example \"127.0.0.1:9464\""),
+                );
             }
             Ok(address) if !address.ip().is_loopback() && !settings.metrics_public => {
                 let message = "other machines can reach `metrics_address`, where nobody is asked who he is";

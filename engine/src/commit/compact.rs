@@ -146,9 +146,10 @@ impl Table {
                 let after = shards.iter().fold((0, 0), |(files, bytes), shard| (files + 1, bytes + shard.bytes));
                 Ok(Compaction { files_after: after.0, bytes_after: after.1, version: Some(version), ..before(removed.iter()) })
             }
-            Ok(Outcome::AlreadyDone | Outcome::PartlyDone { .. }) => {
-                Err(self.without(shards, untrusted("its files were replaced meanwhile, by a new version or another compaction; run again")))
-            }
+            Ok(Outcome::AlreadyDone | Outcome::PartlyDone { .. }) => Err(self.without(
+                shards,
+                untrusted("its files were replaced meanwhile, by a new version or another compaction; run again"),
+            )),
             // The entry may have landed all the same: the files stay, and `gc` takes them if it has not.
             Err(error) => Err(error),
         }
@@ -216,7 +217,9 @@ impl Table {
         let unnamed = shards.iter().filter(|shard| !named.contains(&shard.file));
         let paths: Vec<_> = unnamed.map(|shard| self.location.file(&shard.file)).collect();
         let deletions = stream::iter(paths.iter().map(|path| self.location.store.delete(path)));
-        for failed in block_on(deletions.buffer_unordered(REQUESTS_IN_FLIGHT).collect::<Vec<_>>()).into_iter().filter_map(Result::err) {
+        for failed in
+            block_on(deletions.buffer_unordered(REQUESTS_IN_FLIGHT).collect::<Vec<_>>()).into_iter().filter_map(Result::err)
+        {
             tracing::warn!(table = self.name, "A joined file that is of no use stays; `curette gc` takes it later: {failed}");
         }
         error

@@ -119,7 +119,9 @@ pub fn refuse_unsafe(location: &str) -> Result<(), CommitError> {
     let location = curette_stores::shown(location);
     match tried {
         Ok(()) => Ok(()),
-        Err(Trouble::Refused(reason) | Trouble::Warning(reason)) => Err(CommitError::UnsafeStore { location, reason, help: REMEDY }),
+        Err(Trouble::Refused(reason) | Trouble::Warning(reason)) => {
+            Err(CommitError::UnsafeStore { location, reason, help: REMEDY })
+        }
         Err(Trouble::Failed(error)) => Err(CommitError::Location {
             location,
             reason: format!("it cannot be written to: {}", curette_stores::words(&error)),
@@ -222,7 +224,11 @@ impl Place {
     }
 
     async fn names(&self, folder: &Path) -> Result<BTreeSet<String>, Error> {
-        self.store.list(Some(folder)).map_ok(|object| object.location.filename().unwrap_or_default().to_owned()).try_collect().await
+        self.store
+            .list(Some(folder))
+            .map_ok(|object| object.location.filename().unwrap_or_default().to_owned())
+            .try_collect()
+            .await
     }
 
     async fn lists(&self) -> Said {
@@ -283,7 +289,8 @@ impl Place {
 
     async fn clock(&self, before: SystemTime) -> Said {
         let written = self.store.head(&self.folder.join("whole")).await?.last_modified.timestamp_millis();
-        let ms = |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
+        let ms =
+            |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
         let skew = (ms(before) - written).max(written - ms(SystemTime::now())).max(0);
         match skew > SKEW.as_millis() as i64 {
             false => Ok(format!("the store's clock and this machine's agree to within {} s", SKEW.as_secs())),

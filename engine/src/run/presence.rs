@@ -199,7 +199,13 @@ mod tests {
     fn who_runs_is_written_down_and_removed_and_the_killed_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path().to_str().unwrap()).unwrap();
-        let killed = RunRecord { attempt: "killed".into(), host: host(), pid: u32::MAX, born: format!("{} 1", namespace().unwrap()), ..RunRecord::default() };
+        let killed = RunRecord {
+            attempt: "killed".into(),
+            host: host(),
+            pid: u32::MAX,
+            born: format!("{} 1", namespace().unwrap()),
+            ..RunRecord::default()
+        };
         folder.put(&format!("{FOLDER}/killed.json"), serde_json::to_vec(&killed).unwrap()).unwrap();
         assert_eq!(presences(&folder).unwrap()[0].1, Life::Gone);
         let record = RunRecord { attempt: "mine".into(), splits: 7, ..RunRecord::default() };

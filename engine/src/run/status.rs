@@ -61,7 +61,8 @@ pub fn status(output: &str) -> Result<Status, CommitError> {
             store.split_count(&PlanHash::from_hex(hash.clone())).ok()
         }),
     };
-    let seconds_left = processes.iter().find(|p| p.life == Life::Alive && p.record.process == 0).and_then(|p| left(&p.record, now_ms()));
+    let seconds_left =
+        processes.iter().find(|p| p.life == Life::Alive && p.record.process == 0).and_then(|p| left(&p.record, now_ms()));
     Ok(Status {
         generation: state.generation,
         splits_done: state.done.len(),

@@ -51,7 +51,9 @@ pub fn problem(url: &str) -> Option<String> {
     };
     // Azure's own form is container@account.
     let named = parsed.password().is_some() || (!parsed.username().is_empty() && !matches!(scheme, "abfs" | "abfss"));
-    named.then(|| "a user name or password does not belong in a URL: logs and tables would show it; use the environment".to_owned())
+    named.then(|| {
+        "a user name or password does not belong in a URL: logs and tables would show it; use the environment".to_owned()
+    })
 }
 
 /// A URL of a store as messages may show it: without user name and password.
@@ -75,7 +77,9 @@ mod tests {
 
     #[test]
     fn urls_are_told_apart() {
-        for good in ["s3://b", "s3://b/x", "s3a://b/x", "gs://b/x", "az://c/x", "abfss://c@me.dfs.core.windows.net/x", "/local", "x"] {
+        for good in
+            ["s3://b", "s3://b/x", "s3a://b/x", "gs://b/x", "az://c/x", "abfss://c@me.dfs.core.windows.net/x", "/local", "x"]
+        {
             assert_eq!(problem(good), None, "{good}");
         }
         insta::assert_snapshot!(problem("ftp://b/x").unwrap(), @"`ftp://` is no store that is known");

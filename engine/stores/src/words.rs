@@ -38,8 +38,11 @@ fn without_xml(text: &str) -> String {
         let after = &text[start..][text[start..].find(from)? + from.len()..];
         Some(after[..after.find(to)?].trim().to_owned())
     };
-    let told: Vec<String> =
-        [between("<Code>", "</Code>"), between("<Message>", "</Message>")].into_iter().flatten().filter(|t| !t.is_empty()).collect();
+    let told: Vec<String> = [between("<Code>", "</Code>"), between("<Message>", "</Message>")]
+        .into_iter()
+        .flatten()
+        .filter(|t| !t.is_empty())
+        .collect();
     let told = if told.is_empty() { "(an answer in XML)".to_owned() } else { told.join(", ") };
     format!("{}{told}", &text[..start])
 }
@@ -60,7 +63,9 @@ fn remedy(error: &Error, text: &str) -> Option<&'static str> {
             "no credentials were found in the environment, and this machine gives none: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
              GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
         ),
-        _ if has("Account must be specified") => Some("set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_USE_EMULATOR=true for Azurite"),
+        _ if has("Account must be specified") => {
+            Some("set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_USE_EMULATOR=true for Azurite")
+        }
         _ if has("RequestTimeTooSkewed") => Some("set this machine's clock right"),
         _ if has("NoSuchBucket") || has("ContainerNotFound") => Some("make the bucket first; curette makes none"),
         _ if has("redirect") || has("PermanentRedirect") => Some("the bucket is in another region: set AWS_REGION"),
@@ -95,7 +100,10 @@ mod tests {
                    <StringToSign>AWS4-HMAC-SHA256\n2026</StringToSign></Error>";
         let error = Error::PermissionDenied { path: "a/b".into(), source: xml.into() };
         let said = words(&error);
-        assert!(said.contains("SignatureDoesNotMatch, The request signature does not match. (the key or its secret is wrong"), "{said}");
+        assert!(
+            said.contains("SignatureDoesNotMatch, The request signature does not match. (the key or its secret is wrong"),
+            "{said}"
+        );
         assert!(!said.contains("AKIAX") && !said.contains("AWS4") && !said.contains('\n'), "{said}");
     }
 

@@ -44,7 +44,8 @@ fn many_small_files_become_one_and_older_versions_stay_readable() {
     let entry = table.log_entry(7).unwrap().unwrap();
     let actions: Vec<Value> = entry.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(actions[0]["commitInfo"]["operation"], "OPTIMIZE");
-    let changes: Vec<&Value> = actions.iter().filter_map(|a| a.get("add").or(a.get("remove"))).map(|f| &f["dataChange"]).collect();
+    let changes: Vec<&Value> =
+        actions.iter().filter_map(|a| a.get("add").or(a.get("remove"))).map(|f| &f["dataChange"]).collect();
     assert!(changes.len() == 7 && changes.iter().all(|c| **c == Value::Bool(false)), "{entry}");
     // Time travel, and neither collection takes a file of it.
     assert_eq!(files_at(&table, Some(6)), old);
@@ -99,7 +100,9 @@ fn of_two_compactions_and_of_a_new_version_beside_one_the_slower_gives_way() {
     assert!(table.commit_joined(&slow).is_err());
     assert_rows(&table, &set(""));
     // What was written for nothing is gone; what versions have is there.
-    let joined = std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("compact-"));
+    let joined = std::fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("compact-"));
     assert_eq!(joined.count(), 1);
 }
 

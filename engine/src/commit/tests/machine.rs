@@ -45,7 +45,8 @@ struct Entry {
 
 impl Entry {
     fn text(&self) -> String {
-        let line = serde_json::json!({"domainMetadata": {"domain": DOMAIN, "configuration": self.record.to_json(), "removed": false}});
+        let line =
+            serde_json::json!({"domainMetadata": {"domain": DOMAIN, "configuration": self.record.to_json(), "removed": false}});
         format!("{{\"commitInfo\":{{}}}}\n{line}\n")
     }
 }

@@ -90,7 +90,10 @@ fn reads_that_fail_break_off_or_stop_a_commit_and_nothing_is_lost() {
         store.is_well();
         let next = table(&store);
         let again = shard(&next, &attempt(2), &set("1"));
-        assert!(matches!(next.commit(&stamp("p", 1), &set("1"), &[again]).unwrap(), Outcome::Committed { .. } | Outcome::AlreadyDone));
+        assert!(matches!(
+            next.commit(&stamp("p", 1), &set("1"), &[again]).unwrap(),
+            Outcome::Committed { .. } | Outcome::AlreadyDone
+        ));
         assert_rows(&next, &set("0-1"));
         assert_eq!(next.state().unwrap().done, set("0-1"), "{faults:?} {reads:?}");
     }
