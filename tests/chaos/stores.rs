@@ -39,20 +39,20 @@ fn a_run_on_a_store_that_is_killed_and_disturbed_ends_as_on_a_disk() {
     let store = S3::start();
     store.upload(&videos, "corpus/videos");
     let file = pipeline(dir.path(), "remote", "s3://corpus/videos", "s3://out/run", "");
-    let run = |kill: &str| -> Output {
+    let run = |variables: &[(&str, &str)]| -> Output {
         let mut command = curette();
         store.lend(&mut command).arg("run").arg(&file).args(["-w", "2", "--log-level", "debug"]);
-        if !kill.is_empty() {
-            command.env("CURETTE_KILL_AT", kill);
-        }
-        command.output().unwrap()
+        command.envs(variables.iter().copied()).output().unwrap()
     };
     let mut logs = Vec::new();
-    for kill in ["between_tables:6", "after_shard_finish:3"] {
-        let output = run(kill);
-        assert_eq!(output.status.code(), None, "{kill} was never passed: {}", said(&output));
-        logs.push(said(&output));
-    }
+    let output = run(&[("CURETTE_KILL_AT", "between_tables:6")]);
+    assert_eq!(output.status.code(), None, "it was never passed: {}", said(&output));
+    logs.push(said(&output));
+    // A store that throttles for longer than the budget ends the run with its reason.
+    store.befall(&[Rule { method: "PUT", part: "clips/part-", skip: 0, times: 1, fault: Fault::Status(503) }]);
+    let output = run(&[("CURETTE_STORE_RETRY_SECONDS", "0")]);
+    assert!(output.status.code() == Some(1) && said(&output).contains("SlowDown"), "{}: {}", output.status, said(&output));
+    logs.push(said(&output));
     let rule = |method, part, skip, times, fault| Rule { method, part, skip, times, fault };
     store.befall(&[
         // Commits: done and not confirmed, a conflict without a cause, throttled.
@@ -66,7 +66,7 @@ fn a_run_on_a_store_that_is_killed_and_disturbed_ends_as_on_a_disk() {
         rule("GET", ".mp4", 3, 2, Fault::Cut),
     ]);
     store.asked();
-    let output = run("");
+    let output = run(&[]);
     assert!(output.status.success(), "{}", said(&output));
     logs.push(said(&output));
     let left: Vec<Rule> = store.spared().into_iter().filter(|rule| rule.part != "errors/part-").collect();
@@ -93,7 +93,7 @@ fn a_run_on_a_store_that_is_killed_and_disturbed_ends_as_on_a_disk() {
     assert!(!everything.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()), "the secret is in the store");
     assert!(logs.iter().all(|log| !log.contains(SECRET) && !log.contains(KEY)), "the secret or its key is in a log");
     // The same command again has nothing to do, and reads the tables from the store.
-    let again = run("");
+    let again = run(&[]);
     assert!(again.status.success() && said(&again).contains("0 splits done"), "{}", said(&again));
 }
 

@@ -166,6 +166,10 @@ struct Place {
 }
 
 impl Place {
+    fn path(&self, name: &str) -> Path {
+        self.folder.clone().join(name)
+    }
+
     async fn all(&self) -> Vec<Finding> {
         let before = SystemTime::now();
         let mut findings = vec![finding("write and read", self.writes().await)];
@@ -183,7 +187,7 @@ impl Place {
     }
 
     async fn writes(&self) -> Said {
-        let path = self.folder.join("whole");
+        let path = self.path("whole");
         self.store.put(&path, "written".into()).await?;
         match self.store.get(&path).await?.bytes().await? == "written" {
             true => Ok("an object is read back as it was written".into()),
@@ -192,7 +196,7 @@ impl Place {
     }
 
     async fn creates_once(&self) -> Said {
-        match creates_once(&*self.store, &self.folder.join("created")).await {
+        match creates_once(&*self.store, &self.path("created")).await {
             Ok(()) => Ok("the second creation of an object is refused".into()),
             Err(Trouble::Refused(why)) => Err(Trouble::Refused(format!("{why} ({REMEDY})"))),
             Err(other) => Err(other),
@@ -200,7 +204,7 @@ impl Place {
     }
 
     async fn one_of_many_wins(&self) -> Said {
-        let path = self.folder.join("raced");
+        let path = self.path("raced");
         let racers = (0..RACERS).map(|racer| self.store.put_opts(&path, vec![racer].into(), PutMode::Create.into()));
         let mut winners = Vec::new();
         for (racer, ended) in (0..RACERS).zip(join_all(racers).await) {
@@ -232,15 +236,15 @@ impl Place {
     }
 
     async fn lists(&self) -> Said {
-        let folder = self.folder.join("listed");
+        let folder = self.path("listed");
         let mut expected = BTreeSet::new();
         for name in ["a", "b & c", "c=1"] {
-            let path = folder.join(name);
+            let path = folder.clone().join(name);
             self.store.put(&path, "x".into()).await?;
             expected.extend(path.filename().map(str::to_owned));
         }
         let seen = self.names(&folder).await?;
-        self.store.delete(&folder.join("a")).await?;
+        self.store.delete(&folder.clone().join("a")).await?;
         expected.remove("a");
         let after = self.names(&folder).await?;
         match seen.len() == expected.len() + 1 && seen.is_superset(&expected) && after == expected {
@@ -254,7 +258,7 @@ impl Place {
 
     async fn reads_ranges(&self) -> Said {
         let bytes: Vec<u8> = (0..RANGED_BYTES).map(|i| (i % 251) as u8).collect();
-        let path = self.folder.join("ranged");
+        let path = self.path("ranged");
         self.store.put(&path, bytes.clone().into()).await?;
         let end = RANGED_BYTES as u64;
         let ranges: [Range<u64>; 3] = [0..10, 70_000..90_000, end - 10..end];
@@ -267,7 +271,7 @@ impl Place {
     }
 
     async fn uploads_parts(&self) -> Said {
-        let path = self.folder.join("parts");
+        let path = self.path("parts");
         let mut upload = self.store.put_multipart(&path).await?;
         upload.put_part(vec![1; PART_BYTES].into()).await?;
         upload.put_part(vec![2; LAST_PART_BYTES].into()).await?;
@@ -275,7 +279,7 @@ impl Place {
         let seam = PART_BYTES as u64;
         let whole = self.store.head(&path).await?.size == (PART_BYTES + LAST_PART_BYTES) as u64
             && self.store.get_range(&path, seam - 1..seam + 1).await?[..] == [1, 2];
-        let given_up = self.folder.join("given-up");
+        let given_up = self.path("given-up");
         let mut upload = self.store.put_multipart(&given_up).await?;
         upload.put_part(vec![3; LAST_PART_BYTES].into()).await?;
         upload.abort().await?;
@@ -288,7 +292,7 @@ impl Place {
     }
 
     async fn clock(&self, before: SystemTime) -> Said {
-        let written = self.store.head(&self.folder.join("whole")).await?.last_modified.timestamp_millis();
+        let written = self.store.head(&self.path("whole")).await?.last_modified.timestamp_millis();
         let ms =
             |time: SystemTime| i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX);
         let skew = (ms(before) - written).max(written - ms(SystemTime::now())).max(0);
