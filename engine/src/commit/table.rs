@@ -326,8 +326,8 @@ impl Table {
         Ok(match transaction.commit(&*self.engine) {
             Ok(CommitResult::Committed(committed)) => Step::Wrote { version: committed.commit_version() },
             Ok(CommitResult::Conflicted(_)) => Step::Unconfirmed { version, reason: format!("version {version} is taken") },
-            Ok(CommitResult::Retryable(failed)) => Step::Unconfirmed { version, reason: failed.error.to_string() },
-            Err(error) => Step::Unconfirmed { version, reason: error.to_string() },
+            Ok(CommitResult::Retryable(failed)) => Step::Unconfirmed { version, reason: curette_stores::plain(&failed.error.to_string()) },
+            Err(error) => Step::Unconfirmed { version, reason: curette_stores::plain(&error.to_string()) },
         })
     }
 
@@ -459,7 +459,7 @@ impl Table {
     }
 
     pub(crate) fn delta_error(&self, action: &'static str, error: &delta_kernel::KernelError) -> CommitError {
-        CommitError::Delta { table: self.name.clone(), action, reason: error.to_string() }
+        CommitError::Delta { table: self.name.clone(), action, reason: curette_stores::plain(&error.to_string()) }
     }
 
     pub(crate) fn storage_error(&self, action: &'static str, object: &str, error: &object_store::Error) -> CommitError {

@@ -73,8 +73,8 @@ impl Upload {
                 Ok(Uploaded { bytes: about.len(), modified_ms: modified.as_millis().try_into().unwrap_or(i64::MAX) })
             }
             Upload::Store { writer, store, path } => block_on(async {
-                writer.shutdown().await?;
-                let about = store.head(path).await?;
+                writer.shutdown().await.map_err(in_words)?;
+                let about = store.head(path).await.map_err(|e| in_words(e.into()))?;
                 Ok(Uploaded { bytes: about.size, modified_ms: about.last_modified.timestamp_millis() })
             }),
         }
@@ -92,6 +92,14 @@ impl Upload {
     }
 }
 
+/// A store's error as people read it.
+fn in_words(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<object_store::Error>()) {
+        Some(inner) => io::Error::new(error.kind(), curette_stores::words(inner)),
+        None => error,
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         // A writer that was dropped after an error: best effort, the orphan collection is the net below.
@@ -105,7 +113,7 @@ impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Upload::Disk { file, .. } => file.write(bytes),
-            Upload::Store { writer, .. } => block_on(writer.write(bytes)),
+            Upload::Store { writer, .. } => block_on(writer.write(bytes)).map_err(in_words),
         }
     }
 

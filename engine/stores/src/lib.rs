@@ -28,7 +28,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 pub use address::{KNOWN, is_known, problem, root, shown};
 pub use reader::Reader;
-pub use words::words;
+pub use words::{plain, words};
 
 use address::{Kind, kind};
 

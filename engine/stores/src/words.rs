@@ -10,11 +10,16 @@ const MAX_CHARS: usize = 600;
 
 /// What the error says, and what to do.
 pub fn words(error: &Error) -> String {
-    let text = one_line(&without_xml(&chain(error)));
+    let text = plain(&chain(error));
     match remedy(error, &text) {
         Some(remedy) => format!("{text} ({remedy})"),
         None => text,
     }
+}
+
+/// Any text that may hold a store's answer, as one line without what was signed.
+pub fn plain(text: &str) -> String {
+    one_line(&without_xml(text))
 }
 
 /// The error and its causes, each once.
