@@ -73,7 +73,7 @@ fn remedy(error: &Error, text: &str) -> Option<&'static str> {
         }
         _ if has("RequestTimeTooSkewed") => Some("set this machine's clock right"),
         _ if has("NoSuchBucket") || has("ContainerNotFound") => Some("make the bucket first; curette makes none"),
-        _ if has("redirect") || has("PermanentRedirect") => Some("the bucket is in another region: set AWS_REGION"),
+        _ if has("Received redirect") || has("PermanentRedirect") => Some("the bucket is in another region: set AWS_REGION"),
         _ if has("SignatureDoesNotMatch") || has("InvalidAccessKeyId") || has("AuthenticationFailed") => {
             Some("the key or its secret is wrong: check the environment")
         }
@@ -81,7 +81,7 @@ fn remedy(error: &Error, text: &str) -> Option<&'static str> {
             Some("check the credentials in the environment, and that they may read, write, list and delete here")
         }
         Error::NotImplemented { .. } if has("conditional put") => Some("unset AWS_CONDITIONAL_PUT"),
-        _ if has("SlowDown") || has("503") || has("429") => Some("the store throttles; start again later or with fewer workers"),
+        _ if has("SlowDown") || has("503 Service") || has("429 Too Many") => Some("the store throttles; start again later or with fewer workers"),
         _ if has("URL scheme is not allowed") || has("HttpsOnly") => Some("for a store without TLS set AWS_ALLOW_HTTP=true"),
         _ if has("onnection refused") || has("dns error") || has("error sending request") => {
             Some("nobody answers there: check the endpoint (AWS_ENDPOINT_URL) and the network")
