@@ -108,7 +108,7 @@ fn of_two_compactions_and_of_a_new_version_beside_one_the_slower_gives_way() {
 
 #[test]
 fn whatever_the_store_answers_each_row_is_there_once() {
-    use Fault::*;
+    use Fault::{Fails, FalseConflict, LostResponse, LostThenExists, Precondition};
     let cases: [&[Fault]; 6] =
         [&[LostResponse], &[LostThenExists], &[Fails], &[FalseConflict], &[Precondition], &[Fails, Precondition, LostResponse]];
     for faults in cases {
