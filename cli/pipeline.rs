@@ -58,7 +58,11 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
         Format::Json => print("[]"),
         Format::Text => {
             let sinks = graph.steps.iter().filter(|s| s.kind() == curette_engine::operator::Kind::Sink).count();
-            print(&format!("{}: fine ({} steps, {sinks} of them sinks)", args.pipeline.display(), graph.steps.len()))
+            let mut out = format!("{}: fine ({} steps, {sinks} of them sinks)", args.pipeline.display(), graph.steps.len());
+            for step in &graph.steps {
+                step.operator.remarks().iter().for_each(|line| out.push_str(&format!("\n{}: {line}", step.name)));
+            }
+            print(&out)
         }
     }
 }

@@ -5,7 +5,7 @@
 use arrow::datatypes::SchemaRef;
 
 use crate::graph::RuntimeSettings;
-use crate::operator::{BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck};
+use crate::operator::{BuildContext, Columns, FileRef, FollowUp, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck};
 
 /// Object-safe face of [`Operator`]; implemented for every operator.
 pub trait DynOperator: Send + Sync {
@@ -47,8 +47,12 @@ pub trait DynOperator: Send + Sync {
     fn also_decided_by(&self) -> Vec<String>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
+    /// See [`Operator::remarks`].
+    fn remarks(&self) -> Vec<String>;
     /// See [`Operator::build`].
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError>;
+    /// See [`Operator::follow_up`].
+    fn follow_up(&self, context: &BuildContext) -> Result<Option<Box<dyn FollowUp>>, OperatorError>;
 }
 
 impl<T: Operator> DynOperator for T {
@@ -109,8 +113,14 @@ impl<T: Operator> DynOperator for T {
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
     }
+    fn remarks(&self) -> Vec<String> {
+        Operator::remarks(self)
+    }
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
         Operator::build(self, context)
+    }
+    fn follow_up(&self, context: &BuildContext) -> Result<Option<Box<dyn FollowUp>>, OperatorError> {
+        Operator::follow_up(self, context)
     }
 }
 

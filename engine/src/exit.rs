@@ -17,6 +17,8 @@ pub enum Exit {
     PlanChanged,
     /// 4: more rows ended in error than `max_error_rate` allows.
     ErrorRate,
+    /// 5: everything is committed, but what a sink does with all of its rows (a training, say) came to no result.
+    FollowUp,
     /// 70: a panic, that is a bug in curette or in an operator.
     Internal,
     /// 75: another process of the cluster was lost, or did not appear in time.
@@ -29,12 +31,13 @@ pub enum Exit {
 
 impl Exit {
     /// All of them, in the order of their codes.
-    pub const ALL: [Exit; 9] = [
+    pub const ALL: [Exit; 10] = [
         Exit::Done,
         Exit::Failed,
         Exit::Mistake,
         Exit::PlanChanged,
         Exit::ErrorRate,
+        Exit::FollowUp,
         Exit::Internal,
         Exit::PeerLost,
         Exit::Interrupted,
@@ -49,6 +52,7 @@ impl Exit {
             Exit::Mistake => 2,
             Exit::PlanChanged => 3,
             Exit::ErrorRate => 4,
+            Exit::FollowUp => 5,
             Exit::Internal => 70,
             Exit::PeerLost => 75,
             Exit::Interrupted => 130,
@@ -65,7 +69,9 @@ impl Exit {
     pub const fn worth_restarting(self) -> bool {
         match self {
             Exit::Failed | Exit::Internal | Exit::PeerLost => true,
-            Exit::Done | Exit::Mistake | Exit::PlanChanged | Exit::ErrorRate | Exit::Interrupted | Exit::Terminated => false,
+            Exit::Done | Exit::Mistake | Exit::PlanChanged | Exit::ErrorRate => false,
+            // Such work has restarts of its own.
+            Exit::FollowUp | Exit::Interrupted | Exit::Terminated => false,
         }
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! * **source**: lists inputs, then reads a split of them into rows.
 //! * **measure**: adds columns. **filter**: drops rows. **expand**: makes one row into many. All three are [`Transform`]s.
-//! * **sink**: a committed table, or files. The engine writes it; the operator only describes it ([`SinkSpec`]).
+//! * **sink**: a committed table, or files. The engine writes it; the operator only describes it ([`SinkSpec`]). What is to be done with the table
+//!   when all of it is committed is a [`FollowUp`].
 //!
 //! What can go wrong: an operator must be a pure function of its rows, its parameters and the files that it names, or resumed runs
 //! differ from undisturbed ones. Data errors are [`crate::verdict::Problem`]s of a row; an [`OperatorError`] ends the process.
@@ -292,6 +293,40 @@ pub struct SinkSpec {
     pub format: SinkFormat,
 }
 
+/// What a [`FollowUp`] is told.
+pub struct Committed<'a> {
+    /// The sink's step.
+    pub step: &'a str,
+    /// Absolute path or URL of the sink's table or folder.
+    pub location: &'a str,
+    /// Hash of the plan that all of its rows belong to.
+    pub plan_hash: &'a str,
+    /// How many versions the tables had before this one.
+    pub generation: u64,
+    /// Turns true when a signal asks the run to stop: save what there is and return [`FollowUpError::Stopped`].
+    pub stop: &'a std::sync::atomic::AtomicBool,
+}
+
+/// Why a [`FollowUp`] did not come to its end. The rows stay committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowUpError {
+    /// A signal asked for it. The text says how far it came, as in "was stopped at step 40".
+    Stopped(String),
+    /// It cannot go on: what, where, why, what to do.
+    Failed(String),
+}
+
+/// Work of a sink that needs all of its rows, such as a training.
+///
+/// It is called when every split is committed, the sums are right and there are not too many errors: in the first process of the run, in the thread
+/// that called [`crate::run::run`], and again at the end of each later run over the same tables, also of one that has nothing else to do. So it must
+/// see by itself what is done, and go on where it was killed: computing is at least once, and what it publishes must be there once, whole or not at
+/// all.
+pub trait FollowUp: Send + Sync {
+    /// Does it. The answer is what people should know, a sentence each: it becomes part of the run's report.
+    fn run(&self, of: &Committed) -> Result<Vec<String>, FollowUpError>;
+}
+
 /// The runtime part of any operator.
 pub enum Runtime {
     /// A source.
@@ -385,8 +420,18 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
         0
     }
 
+    /// What `check` should tell besides mistakes, a line each: what a step will cost, say. Called for parameters without mistakes only.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Starts the operator.
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError>;
+
+    /// Sinks: what is to be done when all rows are committed.
+    fn follow_up(&self, _context: &BuildContext) -> Result<Option<Box<dyn FollowUp>>, OperatorError> {
+        Ok(None)
+    }
 }
 
 /// A value that must not be shown: prints and serialises as `***`.

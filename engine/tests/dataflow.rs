@@ -7,8 +7,10 @@ mod toy;
 use std::path::Path;
 
 use curette_engine::commit::Table;
+use curette_engine::dataflow::Stopping;
+use curette_engine::exit::Exit;
 use curette_engine::graph::Graph;
-use curette_engine::run::{self, Place, PrepareOptions, Report};
+use curette_engine::run::{self, Place, PrepareOptions, Report, RunError};
 
 fn go(graph: Graph, threads: usize, binary: bool) -> Report {
     let prepared = run::prepare(graph, PrepareOptions::default()).unwrap();
@@ -103,6 +105,41 @@ fn cancelled_tasks_end_and_nothing_of_them_is_recorded() {
         let report = go(toy::graph(dir.path(), 70), threads, binary);
         assert_eq!((report.splits_before, report.splits_done), (1, 9));
         check(dir.path(), &report, 70);
+    }
+}
+
+#[test]
+fn a_sink_gets_all_of_its_rows_when_all_is_committed_and_again_in_each_later_run() {
+    let graph = |folder: &Path, count, fail| {
+        let mut graph = toy::graph(folder, count);
+        graph.steps.iter_mut().find(|s| s.name == "kept").unwrap().operator = std::sync::Arc::new(toy::Tally { fail });
+        graph
+    };
+    for (threads, binary) in [(1, false), (2, false), (4, false), (2, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = || Place::Alone { binary };
+        let tallies = || std::fs::read_to_string(dir.path().join("tallies")).unwrap_or_default();
+        // Not while a split is left: whoever is stopped before has nothing to follow up.
+        let prepared = run::prepare(graph(dir.path(), 300, false), PrepareOptions::default()).unwrap();
+        let stopped = run::run(prepared, place(), threads, |_, progress| progress.stop(Stopping::Signal(15))).unwrap_err();
+        assert!(matches!(stopped, RunError::Interrupted { .. }), "{stopped}");
+        assert_eq!(tallies(), "");
+        let rows = toy::oracle(300)["kept"].len();
+        let report = go(graph(dir.path(), 300, false), threads, binary);
+        check(dir.path(), &report, 300);
+        assert_eq!(report.notes, [format!("step `kept`: {rows} rows of version 0")]);
+        go(graph(dir.path(), 300, false), threads, binary);
+        assert_eq!(tallies().lines().count(), 2, "a later run with nothing else to do calls it, too");
+        // A signal reaches it although no split is left.
+        let prepared = run::prepare(graph(dir.path(), 300, false), PrepareOptions::default()).unwrap();
+        let stopped = run::run(prepared, place(), threads, |_, progress| progress.stop(Stopping::Signal(15))).unwrap_err();
+        assert_eq!(stopped.exit(), Exit::Terminated);
+        insta::assert_snapshot!(stopped.to_string(), @"stopped by a signal: everything is committed, and step `kept` was stopped at row 0; the same command continues from there");
+        let failed = end(graph(dir.path(), 300, true), false).unwrap_err();
+        assert_eq!(failed, "FollowUp: everything is committed, but step `kept` came to no result: it cannot count");
+        let report = end(graph(dir.path(), 301, false), true).unwrap();
+        assert!(report.notes[0].ends_with("of version 1"), "{:?}", report.notes);
+        assert_eq!(tallies().lines().count(), 3);
     }
 }
 

@@ -16,7 +16,7 @@ use super::ledger::Shape;
 use crate::graph::{Graph, OnUnmeasured};
 use crate::isolation::{Children, Isolated};
 use crate::operator::{
-    BuildContext, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkSpec, Source, Transform,
+    BuildContext, FollowUp, ID_METADATA, Kind, OperatorError, Pool, ROOT_ID_METADATA, Runtime, SinkSpec, Source, Transform,
 };
 use crate::resources::{OutputPlace, Resources};
 use crate::reuse::Recipe;
@@ -75,6 +75,8 @@ pub struct Program {
     pub steps: Vec<Compiled>,
     /// Sinks by number: step index, and what it writes.
     pub sinks: Vec<(usize, SinkSpec)>,
+    /// Sinks with work after the last commit, by number, in the graph's order.
+    pub follow_ups: Vec<(usize, Arc<dyn FollowUp>)>,
     /// For counting.
     pub shape: Shape,
 }
@@ -83,7 +85,8 @@ pub struct Program {
 pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, OperatorError> {
     // First, so that an operator that asks finds the pipeline's own settings.
     resources.get(|| graph.runtime.clone());
-    let mut runtimes = Vec::new();
+    let (mut runtimes, mut follow_ups) = (Vec::new(), Vec::new());
+    let mut sink = 0;
     for step in &graph.steps {
         let context = BuildContext {
             step: &step.name,
@@ -92,11 +95,13 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
             paths: &graph.paths,
             resources,
         };
-        runtimes.push(
-            step.operator
-                .build(&context)
-                .map_err(|e| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help })?,
-        );
+        let named = |e: OperatorError| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help };
+        let runtime = step.operator.build(&context).map_err(named)?;
+        if matches!(runtime, Runtime::Sink(_)) {
+            follow_ups.extend(step.operator.follow_up(&context).map_err(named)?.map(|work| (sink, Arc::from(work))));
+            sink += 1;
+        }
+        runtimes.push(runtime);
     }
     let specs: Vec<Option<&SinkSpec>> =
         runtimes.iter().map(|r| if let Runtime::Sink(spec) = r { Some(spec) } else { None }).collect();
@@ -164,7 +169,7 @@ pub fn compile(graph: &Graph, resources: &Arc<Resources>) -> Result<Program, Ope
         records: (0..graph.steps.len()).filter(|&i| graph.steps[i].operator.records()).collect(),
         expanding: of_kind(graph, Kind::Expand),
     };
-    Ok(Program { steps, sinks, shape })
+    Ok(Program { steps, sinks, follow_ups, shape })
 }
 
 fn of_kind(graph: &Graph, kind: Kind) -> Vec<usize> {

@@ -25,6 +25,8 @@ pub struct RunProgress {
     max_error_rate: f64,
     stopping: Mutex<Option<Stopping>>,
     draining: AtomicBool,
+    /// See [`RunProgress::signalled`].
+    signalled: AtomicBool,
     /// What tasks look at; see [`RunProgress::cancel`].
     cancelled: Arc<AtomicBool>,
     /// Tasks that are worked on in this process.
@@ -52,6 +54,7 @@ impl RunProgress {
             max_error_rate,
             stopping: Mutex::new(None),
             draining: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
             cancelled: Arc::default(),
             running: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
@@ -85,6 +88,7 @@ impl RunProgress {
 
     /// Opens no more splits in this process; those that are open are finished and committed. The first reason stays.
     pub fn stop(&self, why: Stopping) {
+        self.signalled.fetch_or(matches!(why, Stopping::Signal(_)), Ordering::Relaxed);
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -92,6 +96,11 @@ impl RunProgress {
     /// Why no more splits are opened, if so.
     pub fn stopping(&self) -> Option<Stopping> {
         self.stopping.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True since a signal asked the run to stop: what work after the last commit looks at.
+    pub fn signalled(&self) -> &AtomicBool {
+        &self.signalled
     }
 
     /// True when no more splits are opened.

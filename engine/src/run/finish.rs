@@ -1,13 +1,14 @@
-//! After the last commit: do the tables hold what the sums say, and what did killed attempts leave behind?
+//! After the last commit: do the tables hold what the sums say, what did killed attempts leave behind, and what do sinks do with all of their rows?
 
-use crate::commit::{PlanStamp, Table};
+use crate::commit::{PlanStamp, Table, kill_point};
 use crate::dataflow::ledger::Counts;
 use crate::dataflow::tables::{ERRORS, REJECTS, STAGES, add_stages};
+use crate::dataflow::{RunProgress, Stopping};
 use crate::graph::Graph;
-use crate::operator::Kind;
+use crate::operator::{Committed, FollowUp, FollowUpError, Kind};
 use crate::plan::Plan;
 
-use super::prepare::Tables;
+use super::prepare::{OpenTable, Tables};
 use super::{Funnel, RunError};
 
 /// Reads the sums back and holds them against each other and against the rows that the tables hold. Plain files have no log that counts their rows,
@@ -86,4 +87,33 @@ pub fn collect_orphans(tables: &Tables, stamp: &PlanStamp) -> Result<(u64, u64),
         all = (all.0 + files, all.1 + bytes);
     }
     Ok(all)
+}
+
+/// Does what a sink does with all of its rows. Gives its sentences, each with the name of the step.
+pub fn follow_up(
+    work: &dyn FollowUp,
+    sink: &OpenTable,
+    stamp: &PlanStamp,
+    progress: &RunProgress,
+) -> Result<Vec<String>, RunError> {
+    kill_point("before_follow_up");
+    let of = Committed {
+        step: &sink.name,
+        location: &sink.location,
+        plan_hash: &stamp.plan_hash,
+        generation: stamp.generation,
+        stop: progress.signalled(),
+    };
+    let step = sink.name.clone();
+    match work.run(&of) {
+        Ok(said) => Ok(said.into_iter().map(|sentence| format!("step `{step}`: {sentence}")).collect()),
+        Err(FollowUpError::Failed(why)) => Err(RunError::FollowUp { step, why }),
+        Err(FollowUpError::Stopped(how)) => {
+            let signal = match progress.stopping() {
+                Some(Stopping::Signal(signal)) => signal,
+                _ => libc::SIGTERM,
+            };
+            Err(RunError::FollowUpStopped { signal, step, how })
+        }
+    }
 }

@@ -27,7 +27,7 @@ use crate::commit::{CommitError, PlanStamp};
 use crate::dataflow::{self, RunProgress, Stopping};
 use crate::exit::Exit;
 use crate::graph::Graph;
-use crate::operator::OperatorError;
+use crate::operator::{FollowUp, OperatorError};
 use crate::plan::{PlanError, StoreError};
 use crate::telemetry::names;
 
@@ -76,6 +76,24 @@ pub enum RunError {
     /// The tables do not agree with the sums.
     #[error("the run is finished but its tables do not add up, which is a bug: {0}")]
     Mismatch(String),
+    /// What a sink does with all of its rows came to no result.
+    #[error("everything is committed, but step `{step}` came to no result: {why}")]
+    FollowUp {
+        /// The sink.
+        step: String,
+        /// What, where, what to do.
+        why: String,
+    },
+    /// The same, stopped before its end.
+    #[error("stopped by a signal: everything is committed, and step `{step}` {how}; the same command continues from there")]
+    FollowUpStopped {
+        /// The signal.
+        signal: i32,
+        /// The sink.
+        step: String,
+        /// How far it came.
+        how: String,
+    },
     /// A name or setting of the output is not possible.
     #[error("{0}")]
     Output(String),
@@ -97,8 +115,11 @@ impl RunError {
             RunError::Plan(_) | RunError::Store(_) | RunError::Commit(_) => Exit::Failed,
             RunError::Cluster(e) => e.exit(),
             RunError::PlanChanged(_) => Exit::PlanChanged,
-            RunError::Interrupted { signal: libc::SIGTERM, .. } => Exit::Terminated,
-            RunError::Interrupted { .. } => Exit::Interrupted,
+            RunError::Interrupted { signal, .. } | RunError::FollowUpStopped { signal, .. } => match *signal {
+                libc::SIGTERM => Exit::Terminated,
+                _ => Exit::Interrupted,
+            },
+            RunError::FollowUp { .. } => Exit::FollowUp,
             RunError::ErrorRate { .. } => Exit::ErrorRate,
             RunError::Mismatch(_) => Exit::Internal,
         }
@@ -161,7 +182,7 @@ pub struct Report {
     pub orphans: (u64, u64),
     /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
     pub reused: Vec<(String, u64)>,
-    /// What the sources say of their listings: files that were left out, say.
+    /// What the sources say of their listings: files that were left out, say; then what sinks did with all of their rows.
     pub notes: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
@@ -191,6 +212,7 @@ pub fn run<W>(
         intents: prepared.intents.clone(),
         stamp: prepared.stamp.clone(),
         begun: prepared.begun.clone(),
+        follow_ups: prepared.program.follow_ups.clone(),
         before,
         started,
     };
@@ -199,6 +221,10 @@ pub fn run<W>(
         tracing::info!(splits = plan.splits.len(), "Everything is done already");
         // Members of a cluster still meet, or the others would wait for them.
         if place.processes() == 1 {
+            if !outcome.follow_ups.is_empty() {
+                // Hours of work may follow, which signals can stop.
+                drop(watch(&prepared, Arc::clone(&progress)));
+            }
             return outcome.finish(&progress);
         }
     }
@@ -232,13 +258,14 @@ struct Outcome {
     intents: dataflow::intent::Intents,
     stamp: PlanStamp,
     begun: begun::Begun,
+    follow_ups: Vec<(usize, Arc<dyn FollowUp>)>,
     before: u64,
     started: Instant,
 }
 
 impl Outcome {
     fn finish(self, progress: &RunProgress) -> Result<Option<Report>, RunError> {
-        let Outcome { graph, plan, tables, intents, stamp, begun, before, started } = self;
+        let Outcome { graph, plan, tables, intents, stamp, begun, follow_ups, before, started } = self;
         let funnel = finish::verify(&graph, &plan, &stamp, &tables, progress.splits_committed() > 0)?;
         let orphans = finish::collect_orphans(&tables, &stamp)?;
         intents.forget_readers()?;
@@ -252,7 +279,10 @@ impl Outcome {
         let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
         let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
         let splits_done = progress.splits_committed();
-        let notes = plan.notes.clone();
+        let mut notes = plan.notes.clone();
+        for (sink, work) in &follow_ups {
+            notes.extend(finish::follow_up(&**work, &tables.all[*sink], &stamp, progress)?);
+        }
         let generation = stamp.generation;
         Ok(Some(Report {
             funnel,

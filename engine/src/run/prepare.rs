@@ -124,7 +124,7 @@ pub struct Prepared {
     pub done: SplitSet,
     /// Splits to do.
     pub todo: Vec<u32>,
-    program: Program,
+    pub(super) program: Program,
     resources: Arc<Resources>,
     pub(super) stamp: PlanStamp,
     pub(super) intents: Intents,

@@ -205,6 +205,49 @@ impl Operator for Out {
     }
 }
 
+/// A sink that counts the rows of its table when all are committed, and adds what it was told to a file beside it. With `fail` it gives up.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Tally {
+    pub fail: bool,
+}
+
+impl Operator for Tally {
+    const NAME: &'static str = "tally";
+    const KIND: Kind = Kind::Sink;
+    const VERSION: u32 = 1;
+    const EXAMPLE: &'static str = "";
+    fn columns(&self) -> Columns {
+        Columns::none()
+    }
+    fn cosmetic_keys(&self) -> &'static [&'static str] {
+        &["fail"]
+    }
+    fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
+        Operator::build(&Out { jsonl: false }, context)
+    }
+    fn follow_up(&self, _: &BuildContext) -> Result<Option<Box<dyn FollowUp>>, OperatorError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+}
+
+impl FollowUp for Tally {
+    fn run(&self, of: &Committed) -> Result<Vec<String>, FollowUpError> {
+        if of.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(FollowUpError::Stopped("was stopped at row 0".into()));
+        }
+        if self.fail {
+            return Err(FollowUpError::Failed("it cannot count".into()));
+        }
+        let table = Table::open_existing(of.step, of.location).unwrap().unwrap();
+        assert_eq!(table.state().unwrap().plan_hash.as_deref(), Some(of.plan_hash));
+        let line = format!("{} rows of version {}", table.row_count().unwrap(), of.generation);
+        let file = Path::new(of.location).with_file_name("tallies");
+        let before = std::fs::read_to_string(&file).unwrap_or_default();
+        std::fs::write(file, format!("{before}{line}\n")).unwrap();
+        Ok(vec![line])
+    }
+}
+
 /// numbers -> square -> drop_fives -> divide -> parts, and square -> kept: a fan-out, two sinks, one of them behind an expanding step.
 pub fn graph(output: &Path, count: u64) -> Graph {
     let mut steps: Vec<Step> = Vec::new();

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_final_whoever_made_them() {
-        for code in [2, 3, 4] {
+        for code in [2, 3, 4, 5] {
             let all = deaths(&[(0, How::Code(75)), (1, How::Code(code))]);
             assert_eq!(next(&all, None, 9), Next::End(u8::try_from(code).unwrap()));
         }
