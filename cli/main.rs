@@ -5,6 +5,7 @@
 mod calibrate_quantile;
 mod calibrate_tau;
 mod eval;
+mod export;
 mod frames;
 mod head;
 mod label;
@@ -108,6 +109,8 @@ enum Verb {
     Sweep(sweep::SweepArgs),
     /// Decide the filters of a pipeline again from stored scores, and show which rows would be gained and lost. Writes nothing.
     Refilter(refilter::RefilterArgs),
+    /// Write clips with captions, or encoded ones, in the form that another trainer reads.
+    Export(export::ExportArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -172,6 +175,7 @@ fn main() -> ExitCode {
         Verb::Eval(args) => eval::eval(&args),
         Verb::Sweep(args) => sweep::show(&args),
         Verb::Refilter(args) => refilter::show(&args),
+        Verb::Export(args) => export::show(&args),
     };
     exit.into()
 }

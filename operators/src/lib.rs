@@ -30,6 +30,7 @@ pub mod tables;
 pub mod testing;
 pub mod text;
 pub mod train_head;
+pub mod training;
 pub mod video;
 
 /// The example operator of CONTRIBUTING.md must compile.

@@ -80,6 +80,8 @@ pub struct ExportClip {
     pub caption: String,
     /// The mp4.
     pub bytes: Vec<u8>,
+    /// Why there is none, if that is known.
+    pub missing: Option<String>,
     /// Its pictures, as far as the table says.
     pub facts: crate::rules::ClipFacts,
     /// Its length, likewise.
@@ -202,6 +204,9 @@ fn whole(clip: &ExportClip) -> std::result::Result<Whole<'_>, String> {
     let count = |what: Option<u64>, name: &str| what.filter(|v| *v > 0).ok_or(format!("its {name} is not known"));
     if clip.caption.trim().is_empty() {
         return Err("it has no caption".into());
+    }
+    if let Some(why) = &clip.missing {
+        return Err(why.clone());
     }
     if clip.bytes.is_empty() {
         return Err("it has no video".into());

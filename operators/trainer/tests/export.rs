@@ -21,6 +21,7 @@ fn clip(id: &str, frames: u64) -> ExportClip {
         id: id.into(),
         caption: format!("A \"hand\" of\n{id}"),
         bytes: format!("the mp4 of {id}").into_bytes(),
+        missing: None,
         facts: ClipFacts { frames: Some(frames), height: Some(480), width: Some(720), fps: Some(24.0) },
         duration_s: Some(frames as f64 / 24.0),
     }
