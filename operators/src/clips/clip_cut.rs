@@ -111,7 +111,8 @@ impl Default for ClipCut {
 /// Longest file name made from an id.
 const MAX_NAME: usize = 150;
 
-fn clip_fields() -> Fields {
+/// The parts of the column `clip`.
+pub(crate) fn clip_fields() -> Fields {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 }
 

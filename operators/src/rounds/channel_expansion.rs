@@ -80,7 +80,7 @@ pub struct ChannelExpansion {
     /// Columns that may hold the id of the channel, in the same way.
     #[serde(default = "channel_columns")]
     pub channel_columns: Vec<String>,
-    /// Columns to carry over from the tables, with their types: `text`, `texts`, `integer`, `number` or `boolean`. Of both tables the same names are
+    /// Columns to carry over from the tables, with their types: `text`, `texts`, `integer`, `number`, `boolean` or `clip`. Of both tables the same names are
     /// read.
     #[serde(default = "columns::usual")]
     pub columns: Carried,

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
 use arrow::datatypes::{DataType, Field};
 use curette_engine::diag::Code;
 use curette_engine::operator::{Columns, StepCheck};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::clips::clip_cut::clip_fields;
 
 /// The type of a carried column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +26,8 @@ pub enum ColumnType {
     Number,
     /// Yes or no.
     Boolean,
+    /// A clip as `clip_cut` makes it: its bytes, or the path of its file.
+    Clip,
 }
 
 impl ColumnType {
@@ -34,8 +38,14 @@ impl ColumnType {
             ColumnType::Integer => DataType::Int64,
             ColumnType::Number => DataType::Float64,
             ColumnType::Boolean => DataType::Boolean,
+            ColumnType::Clip => DataType::Struct(clip_fields()),
         }
     }
+}
+
+/// Whether clips are among them, which take a thousand times the memory of other values.
+pub fn has_clips(carried: &Carried) -> bool {
+    carried.values().any(|kind| *kind == ColumnType::Clip)
 }
 
 /// Names and types of carried columns.
@@ -74,10 +84,25 @@ pub fn validate(carried: &Carried, own: &[&str], check: &mut dyn StepCheck) {
 pub fn carry(carried: &Carried, rows: &RecordBatch) -> Vec<ArrayRef> {
     let options = arrow_cast::CastOptions { safe: true, ..Default::default() };
     let one = |(name, kind): (&String, &ColumnType)| {
-        let there = rows.column_by_name(name).map(|column| arrow_cast::cast_with_options(column, &kind.arrow(), &options));
-        there.and_then(Result::ok).unwrap_or_else(|| new_null_array(&kind.arrow(), rows.num_rows()))
+        let column = rows.column_by_name(name);
+        let there = match kind {
+            ColumnType::Clip => column.and_then(clips),
+            _ => column.and_then(|column| arrow_cast::cast_with_options(column, &kind.arrow(), &options).ok()),
+        };
+        there.unwrap_or_else(|| new_null_array(&kind.arrow(), rows.num_rows()))
     };
     carried.iter().map(one).collect()
+}
+
+/// A column of clips part by part, found by name, whatever else and in whatever order it holds.
+fn clips(column: &ArrayRef) -> Option<ArrayRef> {
+    let clips = column.as_struct_opt()?;
+    let part = |field: &Arc<Field>| {
+        let there = clips.column_by_name(field.name()).map(|part| arrow_cast::cast(part, field.data_type()));
+        there.unwrap_or_else(|| Ok(new_null_array(field.data_type(), clips.len()))).ok()
+    };
+    let parts = clip_fields().iter().map(part).collect::<Option<Vec<_>>>()?;
+    Some(Arc::new(StructArray::try_new(clip_fields(), parts, clips.nulls().cloned()).ok()?))
 }
 
 /// One row of the carried columns that is nothing but null.

@@ -27,6 +27,11 @@ use crate::tables::parts::Parts;
 const BATCH_ROWS: usize = 1 << 14;
 /// A row of text, about, for the cost of a split.
 const COST_OF_A_ROW: u64 = 1024;
+/// A row with a clip, likewise.
+const COST_OF_A_CLIP: u64 = 1 << 20;
+/// Rows of a task, and fewer where there are clips in them.
+const ROWS_PER_TASK: usize = 256;
+const CLIPS_PER_TASK: usize = 4;
 /// Stands between the parts of a key.
 const SEPARATOR: char = '\u{1f}';
 
@@ -55,7 +60,7 @@ pub struct Dedup {
     /// The columns that tell equal content, such as `["content_blake3"]`. Empty: only ids are compared.
     #[serde(default)]
     pub content_columns: Vec<String>,
-    /// Columns to carry over from the table, with their types: `text`, `texts`, `integer`, `number` or `boolean`.
+    /// Columns to carry over from the table, with their types: `text`, `texts`, `integer`, `number`, `boolean`, or `clip` for what `clip_cut` made.
     #[serde(default = "columns::usual")]
     pub columns: Carried,
     /// More rows are refused.
@@ -88,7 +93,7 @@ impl Operator for Dedup {
     }
 
     fn rows_per_task(&self) -> usize {
-        256
+        if columns::has_clips(&self.columns) { CLIPS_PER_TASK } else { ROWS_PER_TASK }
     }
 
     fn validate(&self, check: &mut dyn StepCheck) {
@@ -227,6 +232,7 @@ impl Source for DedupSource {
         };
         self.tell_apart(&tables, &mut rows, &places)?;
         let fates = decide(&rows);
+        let cost = if columns::has_clips(&self.config.columns) { COST_OF_A_CLIP } else { COST_OF_A_ROW };
         let mut notes = Vec::new();
         if nameless > 0 {
             notes.push(format!("{nameless} rows have no `{}` and were left out", self.config.id_column));
@@ -239,7 +245,7 @@ impl Source for DedupSource {
                 Fate::SameContent(of) => (row.id, Said::SameContent(of)),
             };
             let payload = serde_json::to_string(&Payload { fate, place }).map_err(|e| self.error(e))?;
-            Ok(InputItem { key, identity: "row".into(), cost: COST_OF_A_ROW, payload })
+            Ok(InputItem { key, identity: "row".into(), cost, payload })
         };
         rows.into_iter().zip(places).zip(fates).map(item).collect()
     }
