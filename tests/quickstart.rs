@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -43,4 +43,5 @@ pub const ALL: &[Entry] = &[
     // sinks
     entry::<sinks::parquet::Parquet>(),
     entry::<sinks::jsonl::Jsonl>(),
+    entry::<sinks::lora_trainer::LoraTrainer>(),
 ];

@@ -1,6 +1,7 @@
 //! Where rows end.
 
 pub mod jsonl;
+pub mod lora_trainer;
 pub mod parquet;
 
 use arrow::datatypes::{DataType, Schema};

@@ -51,7 +51,7 @@ pub struct Model {
 }
 
 /// The samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Data {
     /// Folder of the spool. No part of the hash: the digest tells what is in it.
     pub spool: PathBuf,
@@ -59,10 +59,13 @@ pub struct Data {
     pub manifest_sha256: String,
     /// Samples in it.
     pub samples: u64,
-    /// The table that the clips are from.
+    /// The table that the clips are from. Like the next two no part of the hash: the same samples are the same work, whichever table they are from.
     pub table: String,
     /// Its version.
     pub table_version: u64,
+    /// Hash of the plan that made it; empty if that is not known.
+    #[serde(default)]
+    pub plan_hash: String,
 }
 
 /// The size of each clip that is trained on.
@@ -83,7 +86,7 @@ impl Job {
     pub fn hash(&self) -> Result<String> {
         let mut job = self.clone();
         job.out = PathBuf::new();
-        job.data.spool = PathBuf::new();
+        job.data = Data { manifest_sha256: job.data.manifest_sha256, samples: job.data.samples, ..Data::default() };
         let text = serde_json::to_vec(&job).map_err(|e| TrainerError::new(format!("the job has no form in JSON: {e}")))?;
         Ok(disk::sha256(&text))
     }
@@ -156,6 +159,7 @@ pub(crate) mod tests {
                 samples: 8,
                 table: "clips".into(),
                 table_version: 3,
+                plan_hash: String::new(),
             },
             shape: Shape { frames: 93, height: 480, width: 848, fps: 24.0 },
             settings: Preset::PaperCode.settings(),
@@ -169,6 +173,11 @@ pub(crate) mod tests {
     fn a_job_is_named_by_its_work_and_not_by_its_folders() {
         let (a, b) = (job(Path::new("/a")), job(Path::new("/b")));
         assert_eq!(a.hash().unwrap(), b.hash().unwrap());
+        let mut other_table = b.clone();
+        (other_table.data.table_version, other_table.data.plan_hash) = (4, "ff".into());
+        assert_eq!(a.hash().unwrap(), other_table.hash().unwrap());
+        other_table.data.manifest_sha256 = "01".into();
+        assert_ne!(a.hash().unwrap(), other_table.hash().unwrap());
         let mut more = a.clone();
         more.settings.steps += 1;
         assert_ne!(a.hash().unwrap(), more.hash().unwrap());

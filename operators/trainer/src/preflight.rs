@@ -61,8 +61,8 @@ pub struct Plan<'a> {
     pub model: &'a Model,
     /// Size of the clips.
     pub shape: &'a Shape,
-    /// Clips.
-    pub samples: u64,
+    /// Clips; `None`: not known yet, since they are still to be made.
+    pub samples: Option<u64>,
     /// The machine.
     pub device: Device,
     /// Longest time, in hours.
@@ -82,6 +82,8 @@ pub struct Plan<'a> {
 pub struct Preflight {
     /// The arithmetic.
     pub estimate: Estimate,
+    /// Clips, as far as they are known.
+    pub samples: Option<u64>,
     /// What follows from the memory.
     pub strategy: Strategy,
     /// What was found, the worst first.
@@ -91,7 +93,7 @@ pub struct Preflight {
 /// Looks at all of it.
 pub fn preflight(plan: &Plan<'_>) -> Preflight {
     let architecture = plan.model.architecture;
-    let estimate = estimate(architecture, plan.shape, plan.settings, plan.samples, &plan.device);
+    let estimate = estimate(architecture, plan.shape, plan.settings, plan.samples.unwrap_or(0), &plan.device);
     let mut found = Found(Vec::new());
     for (key, message) in plan.settings.mistakes() {
         found.add(Level::Error, Some(key), message, None);
@@ -103,7 +105,7 @@ pub fn preflight(plan: &Plan<'_>) -> Preflight {
         let help = "change `global_batch`, `micro_batch` or `ranks`";
         found.add(Level::Error, Some("global_batch"), why, Some(help.into()));
     }
-    if plan.samples == 0 {
+    if plan.samples == Some(0) {
         found.add(Level::Error, None, "there are no clips to train on".into(), None);
     }
     let strategy = memory(plan, &estimate, &mut found);
@@ -113,7 +115,7 @@ pub fn preflight(plan: &Plan<'_>) -> Preflight {
         found.add(Level::Note, Some("preset"), format!("paper_code: {sentence}"), None);
     }
     found.0.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    Preflight { estimate, strategy, findings: found.0 }
+    Preflight { estimate, samples: plan.samples, strategy, findings: found.0 }
 }
 
 struct Found(Vec<Finding>);
@@ -199,18 +201,20 @@ impl fmt::Display for Preflight {
         writeln!(f, "operations of a sample  {:.2} PFLOP", e.flop_per_sample / 1e15)?;
         writeln!(f, "all operations          {:.2e}", e.flop)?;
         writeln!(f, "time                    {:.1} hours ({:.1} days)", e.days * 24.0, e.days)?;
-        writeln!(f, "passes over the clips   {:.1}", e.epochs)?;
+        match self.samples {
+            Some(samples) => writeln!(f, "passes over the clips   {:.1} (clips: {samples})", e.epochs)?,
+            None => writeln!(f, "passes over the clips   not known yet")?,
+        }
         let strategy = match self.strategy {
             Strategy::Ddp => "a model on each device (DDP)",
             Strategy::Fsdp2 => "the model dealt out (FSDP2)",
         };
         writeln!(f, "memory of a device      {:.1} GB, dealt out {:.1} GB: {strategy}", e.memory_gb, e.memory_sharded_gb)?;
-        writeln!(
-            f,
-            "disk                    spool {:.1} GB, checkpoints {:.1} GB",
-            e.spool_bytes as f64 / 1e9,
-            e.checkpoint_bytes as f64 / 1e9
-        )?;
+        let spool = match self.samples {
+            Some(_) => format!("spool {:.1} GB, ", e.spool_bytes as f64 / 1e9),
+            None => String::new(),
+        };
+        writeln!(f, "disk                    {spool}checkpoints {:.1} GB", e.checkpoint_bytes as f64 / 1e9)?;
         for finding in &self.findings {
             let level = match finding.level {
                 Level::Error => "error",
@@ -241,7 +245,7 @@ mod tests {
             settings: &settings,
             model: &model,
             shape: &shape,
-            samples: 100,
+            samples: Some(100),
             device: DEVICE,
             max_hours: 5000.0,
             spool_max_bytes: 1 << 40,
@@ -268,7 +272,7 @@ mod tests {
     fn each_limit_is_an_error_of_its_own() {
         let errors = |p: &Preflight| p.findings.iter().filter(|f| f.level == Level::Error).map(|f| f.key).collect::<Vec<_>>();
         assert_eq!(errors(&of(|_| {})), []);
-        assert_eq!(errors(&of(|plan| plan.samples = 0)), [None]);
+        assert_eq!(errors(&of(|plan| plan.samples = Some(0))), [None]);
         assert_eq!(errors(&of(|plan| plan.spool_max_bytes = 1 << 20)), [Some("spool_max_gb")]);
         assert_eq!(errors(&of(|plan| plan.device.count = 3)), [Some("global_batch"), Some("max_hours")]);
         assert_eq!(errors(&of(|plan| plan.device.memory_gb = 12.0)), [Some("device_memory_gb")]);
@@ -279,6 +283,8 @@ mod tests {
         let unknown = of(|plan| plan.free_bytes = Err("no such folder".into()));
         assert!(!unknown.has_errors() && unknown.findings[0].level == Level::Warning, "{unknown}");
         let settings = Settings { keep_every: 0, rank: u32::MAX, ..Preset::PaperCode.settings() };
+        let unknown = of(|plan| plan.samples = None);
+        assert!(!unknown.has_errors() && unknown.to_string().contains("passes over the clips   not known yet"), "{unknown}");
         let absurd = of(|plan| {
             plan.settings = Box::leak(Box::new(settings));
             plan.shape = Box::leak(Box::new(Shape { frames: u64::MAX, height: u64::MAX, width: u64::MAX, fps: 0.0 }));

@@ -80,6 +80,7 @@ impl World {
                 samples: SAMPLES,
                 table: "clips".into(),
                 table_version: 1,
+                plan_hash: String::new(),
             },
             shape: SHAPE,
             settings,
