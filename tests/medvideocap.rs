@@ -56,6 +56,7 @@ impl World {
             .replace("../out/medvideocap/medical-frames.safetensors", &here("frames.safetensors"))
             .replace("../datasets/medical_terms.txt", &root().join("datasets/medical_terms.txt").display().to_string())
             .replace("aesthetic_score >= 3.0", &format!("aesthetic_score >= {min_aesthetic}"))
+            .replace("type = \"clip_cut\"", "type = \"clip_cut\"\nspeed_preset = \"ultrafast\"") // encoding is most of the time
             .replace("[pipeline]\n", "[pipeline]\nmax_error_rate = 0.5\nsplit_max_items = 4\n");
         let file = self.folder.path().join(format!("{output}.toml"));
         std::fs::write(&file, text).unwrap();

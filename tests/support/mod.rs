@@ -100,8 +100,10 @@ pub fn quickstart(corpus: &Corpus, videos: &Path, output: &Path, settings: &str)
             "dictionary" => format!("dictionary = {:?}", root().join("datasets/medical_terms.txt").display().to_string()),
             _ => line.to_string(),
         });
-        if line.trim() == "[pipeline]" {
-            lines.push(settings.to_string());
+        match line.trim() {
+            "[pipeline]" => lines.push(settings.to_string()),
+            r#"type = "clip_cut""# => lines.push(r#"speed_preset = "ultrafast""#.to_string()), // encoding is most of the time
+            _ => {}
         }
     }
     let file = output.with_extension("toml");

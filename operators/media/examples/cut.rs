@@ -1,18 +1,22 @@
-//! Cuts spans out of a video, for measuring and for looking at: `cut exact|smart|keyframe FILE FROM-TO...` in seconds. One line per clip on stderr,
-//! then the peak memory of the process. Clips are kept in the folder `$CURETTE_KEEP`, if it is set.
+//! Cuts spans out of a video, for measuring and for looking at: `cut exact|smart|keyframe FILE FROM-TO...` in seconds; with `smart-packets` and
+//! `keyframe-packets` copies are not decoded. One line per clip on stderr, then the peak memory of the process. Clips are kept in the folder `$CURETTE_KEEP`, if it is set.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use curette_media::{CutMode, CutSettings, Encoder, MediaContext, MediaPlane, SpeedPreset, cut};
+use curette_media::{CutMode, CutSettings, Encoder, MediaContext, MediaPlane, SpeedPreset, VerifyCopies, cut};
 
 fn main() {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args().skip(1).peekable();
+    let verify = match words.peek().is_some_and(|mode| mode.ends_with("-packets")) {
+        true => VerifyCopies::Packets,
+        false => VerifyCopies::Decode,
+    };
     let mode = match words.next().as_deref() {
         Some("exact") => CutMode::Exact,
-        Some("smart") => CutMode::Smart,
-        Some("keyframe") => CutMode::Keyframe,
+        Some("smart" | "smart-packets") => CutMode::Smart,
+        Some("keyframe" | "keyframe-packets") => CutMode::Keyframe,
         other => stop(&format!("no such mode: {other:?}")),
     };
     let Some(file) = words.next() else { stop("no file") };
@@ -27,6 +31,7 @@ fn main() {
         quality: 23,
         speed_preset: SpeedPreset::Veryfast,
         audio: true,
+        verify,
         max_bytes: 1_000_000_000,
     };
     for (k, span) in words.enumerate() {

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gstreamer as gst;
 
+use super::copying::copying;
+use super::cut::Source;
 use super::input::Input;
 use super::reader::Reader;
+use super::splice::Ends;
 use super::tests::{Bench, media_folder};
 use super::track::Track;
-use super::verify::Look;
+use super::verify::{Look, verify_packets};
 use super::*;
 
 fn settings(mode: CutMode) -> CutSettings {
@@ -23,6 +26,7 @@ fn settings(mode: CutMode) -> CutSettings {
         quality: 23,
         speed_preset,
         audio: true,
+        verify: VerifyCopies::Decode,
         max_bytes: 100_000_000,
     }
 }
@@ -122,7 +126,50 @@ fn keyframe_cuts_are_copies_and_say_their_span() {
         let clip = checked(&folder.join(name), start, end, CutMode::Keyframe).unwrap();
         assert_eq!((clip.mode, clip.fallback, clip.copied_frames), (CutMode::Keyframe, None, clip.frames), "{name}");
         assert!(clip.start_us <= start && clip.end_us >= end, "{name}: [{}, {})", clip.start_us, clip.end_us);
+        let bench = Bench::new();
+        let quick = CutSettings { verify: VerifyCopies::Packets, ..settings(CutMode::Keyframe) };
+        let uri = folder.join(name).to_string_lossy().into_owned();
+        let same = cut(&uri, start, end, &quick, &bench.context()).unwrap();
+        assert_eq!((same.fallback, &same.blake3), (None, &clip.blake3), "{name}: without decoding");
+        assert!(same == clip, "{name}");
     }
+}
+
+#[test]
+fn packets_that_are_not_those_of_the_source_are_found_without_decoding() {
+    let Some(folder) = media_folder() else { return };
+    let bench = Bench::new();
+    let context = bench.context();
+    let deadline = Instant::now() + Duration::from_secs(100);
+    let input = Input::file(&folder.join("bunny-480p.mp4"));
+    let kind = sniff::sniff(&input, deadline, &context).unwrap();
+    let packets = packets::packets(&input, "bunny", deadline, &context).unwrap();
+    let source = Source {
+        input: &input,
+        kind,
+        packets: &packets,
+        start_ns: 5_010_000_000,
+        end_ns: 8_990_000_000,
+        deadline,
+        context: &context,
+    };
+    let quick = CutSettings { verify: VerifyCopies::Packets, audio: false, ..settings(CutMode::Keyframe) };
+    let (bytes, _, copied) = copying(&source, &quick, Ends::Around).unwrap();
+    let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    let answer = |bytes: &[u8], copied: &[mux::VideoPacket]| {
+        std::fs::write(file.path(), bytes).unwrap();
+        verify_packets(file.path(), copied, deadline, &context).map_err(|e| e.code)
+    };
+    assert_eq!(answer(&bytes, &copied), Ok(()));
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    assert_eq!(answer(&flipped, &copied), Err("cut_mismatch"), "another byte");
+    let mut late = copied;
+    late[3].pts_ns += 10_000_000;
+    assert_eq!(answer(&bytes, &late), Err("cut_mismatch"), "another time");
+    late.truncate(3);
+    assert_eq!(answer(&bytes, &late), Err("cut_mismatch"), "one more");
+    assert!(answer(&bytes[..bytes.len() / 2], &late).is_err(), "cut off");
 }
 
 /// The shift of `here` against `there`, in samples, at which they agree best, and the relative error there.

@@ -62,7 +62,7 @@ mod verify;
 mod watch;
 
 pub use at::{NotShown, Shown, frames_at};
-pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, cut};
+pub use cut::{Clip, CutMode, CutSettings, SpeedPreset, VerifyCopies, cut};
 pub use encoders::{Encoder, missing_encoders};
 pub use every::every_frame;
 pub use fetch::{put_object, shown};

@@ -79,6 +79,7 @@ fn a_cut_of_a_remote_file_is_the_same_bytes() {
         quality: 23,
         speed_preset: SpeedPreset::Ultrafast,
         audio: true,
+        verify: VerifyCopies::Decode,
         max_bytes: 1 << 30,
     };
     for name in ["bunny-480p.mp4", "asl-book-480p.mkv"] {

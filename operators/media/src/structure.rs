@@ -127,7 +127,7 @@ fn stored_sets_are_progressive(s: &gst::StructureRef) -> Option<bool> {
 }
 
 /// The units of a packet, headers included; `None` if the lengths do not add up.
-fn units(packet: &[u8], framing: Framing) -> Option<Vec<&[u8]>> {
+pub(crate) fn units(packet: &[u8], framing: Framing) -> Option<Vec<&[u8]>> {
     match framing {
         Framing::StartCodes => Some(start_codes(packet).collect()),
         Framing::Lengths(width) => {

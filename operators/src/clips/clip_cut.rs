@@ -18,8 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::media::{
-    Clip, CutMode, CutSettings, Encoder, MediaContext, Resize, SpeedPreset, TargetSize, cut, missing_encoders, plane_of, problem,
-    put_object,
+    Clip, CutMode, CutSettings, Encoder, MediaContext, Resize, SpeedPreset, TargetSize, VerifyCopies, cut, missing_encoders,
+    plane_of, problem, put_object,
 };
 use crate::span::{Spans, text_column};
 use crate::video::report_missing;
@@ -37,7 +37,8 @@ use crate::video::report_missing;
 ///
 /// Each clip is held against the source: the frames that the file lists for the span must all decode without error, and the finished clip is
 /// decoded again, its frames counted and timed, its first and last picture and the first copied one compared (copied: the same bytes; encoded: at
-/// least 20 dB at 64 pixels); a difference is `cut_mismatch`. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
+/// least 20 dB at 64 pixels); a difference is `cut_mismatch`. With `verify = "packets"` a clip in which all is copied is read back and its packets
+/// compared instead. Unmeasured codes besides those of `probe`: `no_span`, `too_long` (over 10 minutes),
 /// `clip_too_large`, `format_change`, `encode_failed`, `cut_mismatch`, `write_failed`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -69,6 +70,8 @@ pub struct ClipCut {
     pub encoder: Encoder,
     /// Keep the first audio stream, as AAC of 128 kbit/s with at most two channels.
     pub keep_audio: bool,
+    /// How a clip in which every packet is copied is checked. Clips with encoded pictures are always decoded.
+    pub verify: VerifyCopies,
     /// Larger clips are unmeasured, in bytes (1000 to 1000000000).
     #[schemars(range(min = 1_000, max = 1_000_000_000))]
     pub max_clip_bytes: u64,
@@ -102,6 +105,7 @@ impl Default for ClipCut {
             speed_preset: SpeedPreset::Veryfast,
             encoder: Encoder::X264,
             keep_audio: true,
+            verify: VerifyCopies::Decode,
             max_clip_bytes: 100_000_000,
             timeout_seconds: 1800,
         }
@@ -248,6 +252,7 @@ impl Cutter {
             quality: self.config.quality,
             speed_preset: self.config.speed_preset,
             audio: self.config.keep_audio,
+            verify: self.config.verify,
             max_bytes: self.config.max_clip_bytes,
         };
         let mut clip = cut(span.uri, span.start_us, span.end_us, &settings, context).map_err(problem)?;

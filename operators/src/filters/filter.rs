@@ -44,25 +44,41 @@ impl Operator for Filter {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
-        let predicate = Predicate::compile(&self.keep_if, &context.input)
-            .map_err(|e| OperatorError { message: format!("step {}: keep_if: {}", context.step, e.message), help: e.help })?;
-        Ok(Runtime::Transform(Box::new(Condition { predicate, sql: self.keep_if.clone() })))
+        Ok(Runtime::Transform(Box::new(Condition::compile(context.step, &self.keep_if, &context.input)?)))
     }
 }
 
-struct Condition {
+/// A condition that judges rows: what `keep_if` says.
+#[derive(Debug)]
+pub struct Condition {
     predicate: Predicate,
     sql: String,
 }
 
 impl Transform for Condition {
     fn process(&self, rows: &RecordBatch, _task: &Task) -> Result<Processed, OperatorError> {
-        let answers = self.predicate.answers(rows).into_iter().enumerate();
-        Ok(Processed::rows(answers.map(|(row, answer)| self.judge(rows, row, answer)).collect(), vec![]))
+        Ok(Processed::rows(self.verdicts(rows), vec![]))
     }
 }
 
 impl Condition {
+    /// The `keep_if` of a step over rows of this schema.
+    pub fn compile(step: &str, sql: &str, schema: &SchemaRef) -> Result<Condition, OperatorError> {
+        let predicate = Predicate::compile(sql, schema)
+            .map_err(|e| OperatorError { message: format!("step {step}: keep_if: {}", e.message), help: e.help })?;
+        Ok(Condition { predicate, sql: sql.to_owned() })
+    }
+
+    /// A verdict for each row.
+    pub fn verdicts(&self, rows: &RecordBatch) -> Vec<Verdict> {
+        self.predicate.answers(rows).into_iter().enumerate().map(|(row, answer)| self.judge(rows, row, answer)).collect()
+    }
+
+    /// The columns that it reads.
+    pub fn columns(&self) -> Vec<&str> {
+        self.predicate.columns()
+    }
+
     fn judge(&self, rows: &RecordBatch, row: usize, answer: Result<Option<bool>, String>) -> Verdict {
         let values = || self.predicate.values(rows, row);
         match answer {

@@ -8,6 +8,7 @@ pub mod metadata;
 pub mod ranged;
 pub mod record_columns;
 pub mod record_files;
+mod record_kept;
 pub mod record_lines;
 pub mod record_parquet;
 pub mod records;

@@ -100,6 +100,16 @@ impl Wanted {
         }
     }
 
+    /// The same columns, of those that are read only the ones that `keep` says.
+    pub fn those(&self, keep: impl Fn(&str) -> bool) -> Wanted {
+        Wanted { columns: self.columns.iter().map(|&(column, read)| (column, read && keep(column.name))).collect() }
+    }
+
+    /// Whether any is read.
+    pub fn is_any_read(&self) -> bool {
+        self.columns.iter().any(|(_, read)| *read)
+    }
+
     /// All, with whether they are read; the id first.
     pub fn columns(&self) -> impl Iterator<Item = (&'static Column, bool)> {
         self.columns.iter().copied()

@@ -18,7 +18,9 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::files::{FileError, Files, is_url};
 use super::ranged::{Ask, InStore, Ranged};
-use super::record_columns::{Column, Holds, Wanted, date};
+use super::record_columns::{Column, Holds, ID, Wanted, date};
+use super::record_kept as kept;
+use crate::filters::filter::Condition;
 
 /// Rows of a part at most: with texts of a few hundred bytes some 50 MB.
 pub const PART_ROWS: u64 = 131_072;
@@ -83,47 +85,83 @@ pub fn parts(files: &Arc<Files>, uri: &str, bytes: u64) -> Result<Vec<Part>, Fil
     Ok(parts)
 }
 
-/// Reads a part. A file that breaks off gives the rows before, and then a row with the reason whose id is `key`.
-pub fn read(
-    files: &Arc<Files>,
-    uri: &str,
-    name: &str,
-    key: &str,
-    bytes: u64,
-    part: &Part,
-    wanted: &Wanted,
-) -> (Vec<Verdict>, Vec<ArrayRef>) {
-    let (batch, broken) = batch(files, uri, bytes, part, wanted);
+/// A file to read from.
+pub struct File<'a> {
+    /// What reads.
+    pub files: &'a Arc<Files>,
+    /// Where it is.
+    pub uri: &'a str,
+    /// Its name for people.
+    pub name: &'a str,
+    /// The input's key: the id of what cannot be read.
+    pub key: &'a str,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Reads a part. A file that breaks off gives the rows before, and then a row with the reason whose id is the file's key. With a condition its columns are
+/// read first, and the others for those rows that go on.
+pub fn read(file: &File, part: &Part, wanted: &Wanted, condition: Option<&Condition>) -> (Vec<Verdict>, Vec<ArrayRef>) {
+    let decides = |name: &str| condition.is_none_or(|c| name == ID.name || c.columns().contains(&name));
+    let first = wanted.those(decides);
+    let (batch, mut broken) = batch(file, part, &first, None);
     let rows = batch.as_ref().map_or(0, RecordBatch::num_rows);
-    let mut columns: Vec<ArrayRef> = wanted
-        .columns()
-        .map(|(column, read)| match (&batch, read) {
-            (Some(batch), true) => values(batch, column),
-            (None, true) => new_null_array(&column.holds.data_type(), rows),
-            (_, false) => Arc::new(NullArray::new(rows)),
-        })
-        .collect();
+    let mut columns = arrays(batch.as_ref(), &first, rows);
     let mut verdicts = vec![Verdict::Pass; rows];
-    if columns[0].null_count() > 0 {
-        let ids = columns[0].as_string::<i32>();
-        let placed: Vec<String> = (0..rows)
-            .map(|row| match ids.is_valid(row) {
-                true => ids.value(row).to_owned(),
-                false => {
-                    let place = format!("{name}:{}", part.before + row as u64 + 1);
-                    verdicts[row] = Verdict::Unmeasured(Problem::new("no_id", format!("{place}: the record has no `id`")));
-                    place
-                }
-            })
-            .collect();
-        columns[0] = Arc::new(StringArray::from(placed));
+    let ids = place_ids(file, part, &columns[0], &mut verdicts);
+    columns[0] = ids;
+    if let Some(condition) = condition {
+        kept::judge(condition, &first, &columns, &mut verdicts);
+        let late = wanted.those(|name| !decides(name));
+        let going: Vec<usize> = (0..rows).filter(|row| matches!(verdicts[*row], Verdict::Pass)).collect();
+        let (found, why) = match late.is_any_read() && !going.is_empty() {
+            true => self::batch(file, part, &late, Some(&going)),
+            false => (None, None),
+        };
+        let got = found.as_ref().map_or(0, RecordBatch::num_rows);
+        if late.is_any_read() && got < going.len() {
+            broken = why.or(broken).or_else(|| Some("fewer rows than before".into()));
+            verdicts.truncate(going[got]);
+            columns.iter_mut().for_each(|column| *column = column.slice(0, going[got]));
+        }
+        let spread = kept::spread(&arrays(found.as_ref(), &late, got), &going[..got.min(going.len())], verdicts.len());
+        let places = columns.iter_mut().zip(late.columns()).zip(spread);
+        places.filter(|((_, (_, read)), _)| *read).for_each(|((column, _), array)| *column = array);
     }
     if let Some(reason) = broken {
-        let message = format!("{uri}: row {} and what follows in this part: {reason}", part.before + rows as u64 + 1);
+        let File { uri, key, .. } = file;
+        let message = format!("{uri}: row {} and what follows in this part: {reason}", part.before + verdicts.len() as u64 + 1);
         verdicts.push(Verdict::unmeasured("file_unreadable", message));
         columns = columns.iter().enumerate().map(|(at, column)| with_one_more(column, (at == 0).then_some(key))).collect();
     }
     (verdicts, columns)
+}
+
+/// The wanted columns of a batch; nothing in those that are not read.
+fn arrays(batch: Option<&RecordBatch>, wanted: &Wanted, rows: usize) -> Vec<ArrayRef> {
+    let array = |(column, read): (&Column, bool)| match (batch, read) {
+        (Some(batch), true) => values(batch, column),
+        (None, true) => new_null_array(&column.holds.data_type(), rows),
+        (_, false) => Arc::new(NullArray::new(rows)) as ArrayRef,
+    };
+    wanted.columns().map(array).collect()
+}
+
+/// The ids. Rows that have none get their place as id, and a verdict.
+fn place_ids(file: &File, part: &Part, ids: &ArrayRef, verdicts: &mut [Verdict]) -> ArrayRef {
+    if ids.null_count() == 0 {
+        return Arc::clone(ids);
+    }
+    let ids = ids.as_string::<i32>();
+    let placed = verdicts.iter_mut().enumerate().map(|(row, verdict)| match ids.is_valid(row) {
+        true => ids.value(row).to_owned(),
+        false => {
+            let place = format!("{}:{}", file.name, part.before + row as u64 + 1);
+            *verdict = Verdict::Unmeasured(Problem::new("no_id", format!("{place}: the record has no `id`")));
+            place
+        }
+    });
+    Arc::new(StringArray::from_iter_values(placed))
 }
 
 /// The column and a last row: this text, or nothing.
@@ -136,12 +174,14 @@ fn with_one_more(column: &ArrayRef, text: Option<&str>) -> ArrayRef {
     arrow::compute::concat(&[column.as_ref(), last.as_ref()]).unwrap_or(last)
 }
 
-/// What could be read of a part, and why not all.
-fn batch(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> (Option<RecordBatch>, Option<String>) {
+/// What could be read of a part, and why not all; of its rows only the `chosen` ones (ascending).
+fn batch(file: &File, part: &Part, wanted: &Wanted, chosen: Option<&[usize]>) -> (Option<RecordBatch>, Option<String>) {
     let (mut batches, mut broken) = (Vec::new(), None);
-    let reader = match is_url(uri) {
-        true => in_store(files, uri, bytes, part, wanted),
-        false => on_disk(files, uri, bytes, part, wanted).map_err(|e| e.to_string()),
+    let all = part.rows as usize;
+    let chosen = chosen.filter(|rows| rows.len() < all);
+    let reader = match is_url(file.uri) {
+        true => in_store(file, part, wanted, chosen),
+        false => on_disk(file, part, wanted, chosen).map_err(|e| e.to_string()),
     };
     let reader = match reader {
         Ok(reader) => reader,
@@ -168,33 +208,37 @@ fn batch(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>>>;
 
-fn on_disk(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> Result<Batches, ParquetError> {
-    let builder = open(files, uri, bytes)?;
+fn on_disk(file: &File, part: &Part, wanted: &Wanted, chosen: Option<&[usize]>) -> Result<Batches, ParquetError> {
+    let builder = open(file.files, file.uri, file.bytes)?;
     let schema = Arc::clone(builder.schema());
     let roots = schema.fields().iter().enumerate().filter(|(_, f)| wanted.place(f.name()).is_some()).map(|(at, _)| at);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let reader = builder
-        .with_projection(mask)
-        .with_row_groups(vec![part.group])
-        .with_offset(part.from as usize)
-        .with_limit(part.rows as usize)
-        .with_batch_size(part.rows as usize)
-        .build()?;
-    Ok(Box::new(reader.map(|batch| batch.map_err(|e| e.to_string()))))
+    let builder = builder.with_projection(mask).with_row_groups(vec![part.group]);
+    let reader = match chosen {
+        Some(rows) => builder.with_row_selection(kept::selection(part.from as usize, rows)).with_batch_size(rows.len().max(1)),
+        None => builder.with_offset(part.from as usize).with_limit(part.rows as usize).with_batch_size(part.rows as usize),
+    };
+    Ok(Box::new(reader.build()?.map(|batch| batch.map_err(|e| e.to_string()))))
 }
 
-fn in_store(files: &Arc<Files>, uri: &str, bytes: u64, part: &Part, wanted: &Wanted) -> Result<Batches, String> {
-    refuse_long_footers(files, uri, bytes).map_err(|e| e.to_string())?;
-    let skip = (part.from > 0).then(|| RowSelector::skip(part.from as usize));
-    let rows: Vec<RowSelector> = skip.into_iter().chain([RowSelector::select(part.rows as usize)]).collect();
+fn in_store(file: &File, part: &Part, wanted: &Wanted, chosen: Option<&[usize]>) -> Result<Batches, String> {
+    refuse_long_footers(file.files, file.uri, file.bytes).map_err(|e| e.to_string())?;
+    let from = part.from as usize;
+    let rows = match chosen {
+        Some(rows) => kept::selection(from, rows),
+        None => {
+            let skip = (from > 0).then(|| RowSelector::skip(from));
+            skip.into_iter().chain([RowSelector::select(part.rows as usize)]).collect::<Vec<_>>().into()
+        }
+    };
     let ask = Ask {
         column: &|name: &str| wanted.place(name).is_some(),
-        batch_rows: part.rows as usize,
-        rows: Some(rows.into()),
+        batch_rows: chosen.map_or(part.rows as usize, |rows| rows.len().max(1)),
+        rows: Some(rows),
         group: Some(part.group),
         options: options(),
     };
-    Ok(Box::new(InStore::open(files, uri, bytes, ask)?))
+    Ok(Box::new(InStore::open(file.files, file.uri, file.bytes, ask)?))
 }
 
 /// A column from the inputs that it may come from: the first that has a value.

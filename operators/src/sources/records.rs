@@ -12,10 +12,12 @@ use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use curette_engine::diag::{Code, did_you_mean};
 use curette_engine::operator::{
     BuildContext, Columns, InputItem, Kind, Operator, OperatorError, Pool, Runtime, Source, StepCheck, Task,
 };
+use curette_engine::predicate;
 use curette_engine::verdict::{Problem, Processed, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use super::files::{FileError, Files, is_url};
 use super::info_json::MAX_INFO_JSON_BYTES;
 use super::listing::{self, Wanted as What};
-use super::record_columns::{COLUMNS, ID, Wanted};
+use super::record_columns::{COLUMNS, Column, ID, Wanted};
 use super::record_files::{Compression, EXTENSIONS, Format, Part, from_byte, kind_of, parts, whole};
+use super::record_kept as kept;
 use super::record_lines::{Rows, csv, json_lines, next_line};
 use super::record_parquet;
 use super::videos::absolute;
+use crate::filters::filter::Condition;
 
 /// Files in a store whose ends are read at once while the plan is made.
 const LOOKS_AT_ONCE: usize = 16;
@@ -42,11 +46,14 @@ const CATALOGUE: What = What {
 /// Text files may be compressed (`.gz`, `.zst`). Every field but the id is optional: what is absent, null or of another type is null, and so are
 /// empty ids, dates and addresses. Numbers may be text. Columns that no later step reads are not read from Parquet either.
 ///
+/// `keep_if` drops records while they are read. In Parquet the columns that it names are looked at first, and of the other columns only what the records that
+/// go on need: a `filter` behind this step says the same and reads everything.
+///
 /// Parquet is read in parts of at most 131,072 rows, JSON Lines in ranges of 32 MiB; a compressed or CSV file is one part and may hold 1 GiB. A split
 /// takes as many parts as
 /// `split_max_cost_bytes` allows. A file that was changed since the plan was made is not read.
 ///
-/// Unmeasured codes: `bad_record` (a line that is no JSON object, a CSV record with too many cells), `no_id`; both name file and line (in Parquet:
+/// Reject code: `condition_false`, as of `filter`. Unmeasured codes: `condition_is_null` and `condition_failed`, as of `filter`; `bad_record` (a line that is no JSON object, a CSV record with too many cells), `no_id`; both name file and line (in Parquet:
 /// row). Of a part as a whole: `file_missing`, `input_changed`, `file_unreadable` (what was read before stays), `file_too_large`, `not_a_file`,
 /// `bad_address`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +65,17 @@ pub struct MetadataRecords {
     /// The columns to have besides `video_id`. Default: all that `curette ops metadata` lists.
     #[serde(default)]
     pub columns: Vec<String>,
+    /// SQL boolean expression over the columns of a record, as after `WHERE`: `duration_seconds >= 6 and language = 'en'`. Default: all go on.
+    #[serde(default)]
+    pub keep_if: Option<String>,
+}
+
+impl MetadataRecords {
+    /// What a condition can be about.
+    fn schema(&self) -> SchemaRef {
+        let field = |(column, _): (&Column, bool)| Field::new(column.name, column.holds.data_type(), true);
+        Arc::new(Schema::new(Wanted::of(&self.columns).columns().map(field).collect::<Vec<_>>()))
+    }
 }
 
 impl Operator for MetadataRecords {
@@ -105,6 +123,9 @@ impl Operator for MetadataRecords {
                 check.error(Some("columns"), Code::Contradiction, format!("column `{name}` is named twice"), None);
             }
         }
+        if let Some(sql) = &self.keep_if {
+            predicate::check("keep_if", sql, &self.schema(), check);
+        }
     }
 
     fn check_environment(&self, check: &mut dyn StepCheck) {
@@ -126,7 +147,9 @@ impl Operator for MetadataRecords {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
+        let condition = self.keep_if.as_ref().map(|sql| Condition::compile(context.step, sql, &self.schema())).transpose()?;
         Ok(Runtime::Source(Box::new(Catalogue {
+            condition,
             step: context.step.to_string(),
             location: absolute(context.paths, &self.path)?,
             wanted: Wanted::of(&self.columns),
@@ -147,6 +170,8 @@ struct Payload {
 }
 
 struct Catalogue {
+    /// `keep_if`.
+    condition: Option<Condition>,
     step: String,
     /// `path`, absolute.
     location: String,
@@ -202,7 +227,8 @@ impl Source for Catalogue {
     }
 
     fn only(&mut self, columns: &BTreeSet<String>) {
-        self.wanted.only(columns);
+        let decides = self.condition.iter().flat_map(|condition| condition.columns().into_iter().map(str::to_owned));
+        self.wanted.only(&columns.iter().cloned().chain(decides).collect());
     }
 
     fn read(&self, items: &[InputItem], task: &Task) -> Result<Processed, OperatorError> {
@@ -278,7 +304,8 @@ impl Catalogue {
         let done: Result<(), String> = match (*part, kind) {
             (Part::Rows { group, from, rows, before }, _) => {
                 let part = record_parquet::Part { group, from, rows, before, bytes: 0 };
-                return record_parquet::read(&self.files, uri, name, &item.key, stat.bytes, &part, &self.wanted);
+                let file = record_parquet::File { files: &self.files, uri, name, key: &item.key, bytes: stat.bytes };
+                return record_parquet::read(&file, &part, &self.wanted, self.condition.as_ref());
             }
             (Part::Whole, (Format::Parquet, _)) => match record_parquet::parts(&self.files, uri, stat.bytes) {
                 Err(error) => return refuse(&error),
@@ -310,7 +337,11 @@ impl Catalogue {
             rows.broken(&item.key, Problem::new("file_unreadable", format!("{uri}: {reason}")));
         }
         let before = if rows.needs_places() { self.lines_before(uri, first_line) } else { 0 };
-        rows.finish(&|number| format!("{name}:{}", before + number))
+        let (mut verdicts, columns) = rows.finish(&|number| format!("{name}:{}", before + number));
+        if let Some(condition) = &self.condition {
+            kept::judge(condition, &self.wanted, &columns, &mut verdicts);
+        }
+        (verdicts, columns)
     }
 
     /// Line ends in the first bytes of a file. Only asked when a line is bad.

@@ -343,3 +343,58 @@ fn mistakes_are_found_before_anything_runs() {
     testing::operator("type = 'metadata'\npath = 'nowhere'").unwrap().check_environment(&mut found);
     assert_eq!(found.lines.len(), 1);
 }
+
+/// A catalogue with lengths, some of which are unknown, and one record without an id.
+fn with_lengths(records: usize) -> String {
+    let line = |n: usize| match n % 7 {
+        3 => format!(r#"{{"id":"v{n}","title":"Title {n}","description":"{}"}}"#, "d".repeat(n % 50)),
+        5 => format!(r#"{{"title":"nobody {n}","duration":"99"}}"#),
+        _ => format!(r#"{{"id":"v{n}","title":"Title {n}","tags":["t{n}"],"duration":"{}"}}"#, n % 13),
+    };
+    (0..records).map(|n| line(n) + "\n").collect()
+}
+
+#[test]
+fn a_condition_drops_records_while_they_are_read_as_a_filter_would_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let rows = with_lengths(500);
+    write(dir, "r.jsonl", &rows);
+    write(dir, "r.parquet", parquet(&rows, 64));
+    for condition in [
+        "duration_seconds >= 6",
+        "duration_seconds > 1000",
+        "duration_seconds is null or duration_seconds >= 0",
+        "title like '%7'",
+    ] {
+        for path in ["r.jsonl", "r.parquet"] {
+            let all = read_path(dir, path);
+            let some = read(&*source(dir, &format!("path = '{path}'\nkeep_if = \"{condition}\""))).1;
+            let fields =
+                Wanted::of(&[]).columns().map(|(c, _)| Field::new(c.name, c.holds.data_type(), true)).collect::<Vec<_>>();
+            let whole = RecordBatch::try_new(Arc::new(Schema::new(fields)), all.columns.clone()).unwrap();
+            let behind = testing::run(&format!("type = 'filter'\nkeep_if = \"{condition}\""), &whole);
+            let want = all.verdicts.iter().zip(behind.verdicts).map(|(first, then)| match first {
+                Verdict::Pass => then,
+                other => other.clone(),
+            });
+            assert_eq!(some.verdicts, want.collect::<Vec<_>>(), "{condition} {path}");
+            assert_eq!(texts(&some, 0), texts(&all, 0), "every record has its id");
+            for row in (0..some.verdicts.len()).filter(|row| some.verdicts[*row] == Verdict::Pass) {
+                for (column, (ours, theirs)) in some.columns.iter().zip(&all.columns).enumerate() {
+                    assert_eq!(
+                        ours.slice(row, 1).to_data(),
+                        theirs.slice(row, 1).to_data(),
+                        "{condition} {path} row {row} column {column}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_condition_names_columns_that_are_there() {
+    let found = testing::mistakes("type = 'metadata'\npath = '.'\ncolumns = ['title']\nkeep_if = 'duration_seconds > 3'", &[]);
+    assert!(found[0].contains("E-BadPredicate") && found[0].contains("duration_seconds"), "{found:?}");
+}

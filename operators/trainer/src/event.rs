@@ -113,7 +113,7 @@ pub enum Body {
     },
     /// Why it is about to end with a code other than 0.
     Error {
-        /// `data`, `nan`, `memory`, `device`, or a word of the trainer's own.
+        /// `data`, `nan`, `memory`, `device`, `job` (trying again cannot help), or a word of the trainer's own.
         kind: String,
         /// The sample that is bad.
         #[serde(default)]

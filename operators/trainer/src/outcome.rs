@@ -13,6 +13,8 @@ pub const EXIT_NOT_FINITE: i32 = 66;
 pub const EXIT_RESOURCES: i32 = 69;
 /// Exit code of a trainer that stopped on request.
 pub const EXIT_STOPPED: i32 = 75;
+/// Exit code of a job, a model or a spool that makes no sense: the same again would end the same.
+pub const EXIT_JOB: i32 = 78;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub fn judge(ending: &Ending) -> Verdict {
             ("data", Some(sample)) => return Verdict::BadSample(sample.clone()),
             ("nan", _) => return Verdict::NotFinite(*cursor),
             ("memory" | "device", _) => return Verdict::Resources(format!("{kind}: {message}")),
+            ("job", _) => return Verdict::Hopeless(format!("the trainer refuses the job: {message}")),
             _ => {}
         },
         _ => {}
@@ -140,6 +143,7 @@ mod tests {
         assert_eq!(ended(None, Code(66)), Verdict::NotFinite(None));
         assert_eq!(ended(Some(error("memory", None)), Code(69)), Verdict::Resources("memory: m".into()));
         assert!(matches!(ended(None, Code(69)), Verdict::Resources(_)));
+        assert_eq!(ended(Some(error("job", None)), Code(EXIT_JOB)), Verdict::Hopeless("the trainer refuses the job: m".into()));
         for (exit, said) in [
             (Code(0), "without saying that it is done"),
             (Code(1), "rank 0 ended with code 1"),

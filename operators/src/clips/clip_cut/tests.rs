@@ -20,6 +20,7 @@ fn settings() -> CutSettings {
         quality: 18,
         speed_preset: SpeedPreset::Ultrafast,
         audio: true,
+        verify: VerifyCopies::Decode,
         max_bytes: 100_000_000,
     }
 }
