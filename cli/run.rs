@@ -11,13 +11,14 @@ use curette_engine::cluster::local::{Local, Seat, supervise};
 use curette_engine::cluster::{self, CONNECT_LIMIT, ClusterError, Listen, Members, Secret, abort_on_panic, read_hosts};
 use curette_engine::dataflow::{RunProgress, Stopping, share_done};
 use curette_engine::exit::Exit;
+use curette_engine::gate::Held;
 use curette_engine::graph::Graph;
 use curette_engine::operator::Kind;
 use curette_engine::run::{self, Place, PrepareOptions, Prepared, Report, RunError};
 use curette_engine::telemetry::{Health, MetricsFile, MetricsServer, Progress, ProgressMode, Snapshot, Total};
 use serde_json::json;
 
-use crate::{CheckArgs, Format, fail, pipeline, print};
+use crate::{CheckArgs, Format, complain, fail, pipeline, print};
 
 /// Pause before a local cluster is started again for the first time.
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -55,6 +56,9 @@ pub(crate) struct RunArgs {
     /// A new version that is not finished is continued.
     #[arg(long)]
     new_version: bool,
+    /// Let rows pass `gate` steps whose audit is missing or has failed; the tables say so of each row. Needed again for each new version.
+    #[arg(long)]
+    accept_unaudited: bool,
     /// Write all metrics to this file when the run has ended, in the text form of Prometheus. Not written where everything was done already.
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
@@ -107,7 +111,13 @@ pub(crate) fn run(args: &RunArgs) -> ExitCode {
     };
     match done {
         Ok(report) => match report {
-            Some(report) => print(&text(args, &report)).into(),
+            Some(report) => match print(&text(args, &report)) {
+                Exit::Done if !report.0.held.is_empty() => {
+                    report.0.held.iter().for_each(|held| complain(&waits(held)));
+                    Exit::Held.into()
+                }
+                other => other.into(),
+            },
             None => Exit::Done.into(),
         },
         Err(e) => fail(e.exit(), &e),
@@ -123,11 +133,24 @@ fn threads(args: &RunArgs, graph: &Graph) -> usize {
     }
 }
 
+fn options(args: &RunArgs) -> PrepareOptions {
+    PrepareOptions { new_version: args.new_version, accept_unaudited: args.accept_unaudited, ..PrepareOptions::default() }
+}
+
+/// What a closed gate says at the end of a run.
+fn waits(held: &Held) -> String {
+    let Held { step, rows, message, .. } = held;
+    format!(
+        "the gate `{step}` holds back {rows} rows: {message}. What is before it is committed. When the audit has passed, the same command goes on in a new \
+         version of the tables; --accept-unaudited goes on without it"
+    )
+}
+
 type Done = Result<Option<(Report, Vec<(String, String)>)>, RunError>;
 
 fn alone(args: &RunArgs, graph: Graph, threads: usize) -> Done {
     abort_on_panic();
-    let prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false })?;
+    let prepared = run::prepare(graph, options(args))?;
     go(args.quiet, args.metrics_file.as_deref(), prepared, Place::Alone { binary: args.binary }, threads)
 }
 
@@ -141,7 +164,8 @@ fn member(
     abort_on_panic();
     // Only one member of a cluster decides; of a local one its parent has.
     let follows = args.process.is_some_and(|p| p > 0);
-    let mut prepared = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows })?;
+    let gates_decided = args.process.is_none();
+    let mut prepared = run::prepare(graph, PrepareOptions { follows, gates_decided, ..options(args) })?;
     let members = members(prepared.plan.hash.as_str().to_string())?;
     let (index, processes) = (members.index, members.addresses.len());
     let sockets = cluster::connect(&members, CONNECT_LIMIT)?;
@@ -262,7 +286,7 @@ fn steps_of(graph: &Graph, kind: Kind) -> Vec<usize> {
 /// Starts the local cluster. Tables are made and a changed plan is refused here, once, before any child starts.
 fn parent(args: &RunArgs, graph: Graph, threads: usize, processes: usize) -> ExitCode {
     let max_restarts = graph.engine.max_restarts;
-    if let Err(e) = run::prepare(graph, PrepareOptions { new_version: args.new_version, follows: false }) {
+    if let Err(e) = run::prepare(graph, options(args)) {
         return fail(e.exit(), &e);
     }
     let program = match std::env::current_exe() {
@@ -312,6 +336,7 @@ fn text(args: &RunArgs, (report, tables): &(Report, Vec<(String, String)>)) -> S
             "funnel": report.funnel.stages, "tables": tables, "splits_done": report.splits_done, "splits_before": report.splits_before,
             "orphans": {"files": report.orphans.0, "bytes": report.orphans.1}, "seconds": report.elapsed.as_secs_f64(),
             "reused": report.reused.iter().cloned().collect::<std::collections::BTreeMap<String, u64>>(),
+            "held": report.held,
             "notes": report.notes,
             "peak_memory_bytes": peak_memory_bytes(),
         })

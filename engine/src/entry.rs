@@ -4,6 +4,7 @@
 
 use arrow::datatypes::SchemaRef;
 
+use crate::gate::{Answer, GatePlace};
 use crate::graph::RuntimeSettings;
 use crate::operator::{BuildContext, Columns, FileRef, Kind, Operator, OperatorError, Paths, Pool, Runtime, StepCheck};
 
@@ -45,6 +46,8 @@ pub trait DynOperator: Send + Sync {
     fn decided_by(&self) -> Option<Vec<&'static str>>;
     /// See [`Operator::also_decided_by`].
     fn also_decided_by(&self) -> Vec<String>;
+    /// See [`Operator::gate`].
+    fn gate(&self, place: &GatePlace) -> Option<Result<Answer, OperatorError>>;
     /// The parameters with defaults filled in, as JSON; secrets masked.
     fn parameters(&self) -> serde_json::Value;
     /// See [`Operator::build`].
@@ -105,6 +108,9 @@ impl<T: Operator> DynOperator for T {
     }
     fn also_decided_by(&self) -> Vec<String> {
         Operator::also_decided_by(self)
+    }
+    fn gate(&self, place: &GatePlace) -> Option<Result<Answer, OperatorError>> {
+        Operator::gate(self, place)
     }
     fn parameters(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or(serde_json::Value::Null)

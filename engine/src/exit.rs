@@ -17,6 +17,8 @@ pub enum Exit {
     PlanChanged,
     /// 4: more rows ended in error than `max_error_rate` allows.
     ErrorRate,
+    /// 5: everything before a gate is done and committed; rows wait there until people have looked at a sample (`curette audit status`).
+    Held,
     /// 70: a panic, that is a bug in curette or in an operator.
     Internal,
     /// 75: another process of the cluster was lost, or did not appear in time.
@@ -29,12 +31,13 @@ pub enum Exit {
 
 impl Exit {
     /// All of them, in the order of their codes.
-    pub const ALL: [Exit; 9] = [
+    pub const ALL: [Exit; 10] = [
         Exit::Done,
         Exit::Failed,
         Exit::Mistake,
         Exit::PlanChanged,
         Exit::ErrorRate,
+        Exit::Held,
         Exit::Internal,
         Exit::PeerLost,
         Exit::Interrupted,
@@ -49,6 +52,7 @@ impl Exit {
             Exit::Mistake => 2,
             Exit::PlanChanged => 3,
             Exit::ErrorRate => 4,
+            Exit::Held => 5,
             Exit::Internal => 70,
             Exit::PeerLost => 75,
             Exit::Interrupted => 130,
@@ -65,7 +69,13 @@ impl Exit {
     pub const fn worth_restarting(self) -> bool {
         match self {
             Exit::Failed | Exit::Internal | Exit::PeerLost => true,
-            Exit::Done | Exit::Mistake | Exit::PlanChanged | Exit::ErrorRate | Exit::Interrupted | Exit::Terminated => false,
+            Exit::Done
+            | Exit::Mistake
+            | Exit::PlanChanged
+            | Exit::ErrorRate
+            | Exit::Held
+            | Exit::Interrupted
+            | Exit::Terminated => false,
         }
     }
 }

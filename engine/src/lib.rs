@@ -12,6 +12,7 @@
 //! | [`draw`] | a graph | Mermaid, DOT, SVG |
 //! | [`plan`] | a graph + the inputs that its sources list | an immutable [`plan::Plan`] of splits, and its hash |
 //! | [`dataflow`] | graph + plan + tables | runs it: timely workers coordinate, [`pool`] threads work |
+//! | [`gate`] | what people say of a version of the tables | which steps let rows pass in it |
 //! | [`isolation`] | a decoding step's rows | its answers, from child processes that may crash |
 //! | [`reuse`] | rows that an expensive step has answered for before | their answers, from version to version |
 //! | [`commit`] | finished splits and their shards | Delta tables that are right after any kill |
@@ -40,6 +41,7 @@ pub mod diag;
 pub mod draw;
 mod entry;
 pub mod exit;
+pub mod gate;
 pub mod graph;
 pub mod isolation;
 pub mod memory;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use crate::entry::{DynOperator, Entry, entry};
 
+use crate::gate::{Answer, GatePlace};
 use crate::graph::RuntimeSettings;
 use crate::resources::Resources;
 use crate::verdict::{Processed, Verdict};
@@ -383,6 +384,12 @@ pub trait Operator: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 's
     /// steps' wishes, so that a limit such as "256 requests in flight" is one key and not two. For [`Pool::Net`]: computing takes cores, not threads.
     fn threads_wanted(&self) -> usize {
         0
+    }
+
+    /// Steps at which rows wait for people: whether they may pass, asked once when a version of the tables is begun ([`crate::gate`]). `None`: no such step.
+    /// What was decided is found in the resource [`crate::gate::Gates`].
+    fn gate(&self, _place: &GatePlace) -> Option<Result<Answer, OperatorError>> {
+        None
     }
 
     /// Starts the operator.

@@ -174,7 +174,7 @@ fn a_follower_begins_no_version() {
     let dir = tempfile::tempdir().unwrap();
     go(toy::graph(dir.path(), 30), 1, false);
     // Its pipeline differs from that of the first process, which it has not met yet.
-    let options = PrepareOptions { new_version: true, follows: true };
+    let options = PrepareOptions { new_version: true, follows: true, ..Default::default() };
     drop(run::prepare(toy::graph(dir.path(), 31), options).unwrap());
     let report = end(toy::graph(dir.path(), 30), false).unwrap();
     assert_eq!((report.generation, report.splits_done), (0, 0), "the finished output is as it was");

@@ -28,6 +28,7 @@ pub const ALL: &[Entry] = &[
     entry::<filters::black_border::BlackBorder>(),
     entry::<filters::subtitles::Subtitles>(),
     entry::<filters::filter::Filter>(),
+    entry::<filters::gate::Gate>(),
     // quality
     entry::<quality::sharpness::Sharpness>(),
     entry::<quality::exposure::Exposure>(),

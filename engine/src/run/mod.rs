@@ -26,6 +26,7 @@ use crate::cluster::{ClusterError, Workers};
 use crate::commit::{CommitError, PlanStamp};
 use crate::dataflow::{self, RunProgress, Stopping};
 use crate::exit::Exit;
+use crate::gate::{Gates, HELD_BACK, Held};
 use crate::graph::Graph;
 use crate::operator::OperatorError;
 use crate::plan::{PlanError, StoreError};
@@ -161,6 +162,8 @@ pub struct Report {
     pub orphans: (u64, u64),
     /// Rows of this run whose answer had been kept (from an earlier run, or of a row with the same content), by step; steps without any are left out.
     pub reused: Vec<(String, u64)>,
+    /// Gates that hold rows back until people have looked at a sample, with what to do.
+    pub held: Vec<Held>,
     /// What the sources say of their listings: files that were left out, say.
     pub notes: Vec<String>,
     /// Wall time.
@@ -191,6 +194,7 @@ pub fn run<W>(
         intents: prepared.intents.clone(),
         stamp: prepared.stamp.clone(),
         begun: prepared.begun.clone(),
+        gates: Arc::clone(&prepared.gates),
         before,
         started,
     };
@@ -232,13 +236,14 @@ struct Outcome {
     intents: dataflow::intent::Intents,
     stamp: PlanStamp,
     begun: begun::Begun,
+    gates: Arc<Gates>,
     before: u64,
     started: Instant,
 }
 
 impl Outcome {
     fn finish(self, progress: &RunProgress) -> Result<Option<Report>, RunError> {
-        let Outcome { graph, plan, tables, intents, stamp, begun, before, started } = self;
+        let Outcome { graph, plan, tables, intents, stamp, begun, gates, before, started } = self;
         let funnel = finish::verify(&graph, &plan, &stamp, &tables, progress.splits_committed() > 0)?;
         let orphans = finish::collect_orphans(&tables, &stamp)?;
         intents.forget_readers()?;
@@ -249,6 +254,7 @@ impl Outcome {
         if !too_many.is_empty() {
             return Err(RunError::ErrorRate { why: too_many.join("; "), left: 0 });
         }
+        let held = held(&gates, &funnel);
         let reused = graph.steps.iter().zip(progress.totals()).filter(|(_, c)| c.reused > 0);
         let reused = reused.map(|(step, c)| (step.name.clone(), c.reused)).collect();
         let splits_done = progress.splits_committed();
@@ -261,8 +267,17 @@ impl Outcome {
             generation,
             orphans,
             reused,
+            held,
             notes,
             elapsed: started.elapsed(),
         }))
     }
+}
+
+/// Closed gates at which rows wait.
+fn held(gates: &Gates, funnel: &Funnel) -> Vec<Held> {
+    let of = |step: &str| funnel.stages.iter().find(|s| s.step == step).and_then(|s| s.counts.rejected.get(HELD_BACK)).copied();
+    let closed = gates.all().into_iter().filter(|(_, decision)| !decision.open);
+    let held = closed.map(|(step, d)| Held { rows: of(&step).unwrap_or(0), step, code: d.code, message: d.message });
+    held.filter(|held| held.rows > 0).collect()
 }

@@ -10,6 +10,7 @@ use crate::commit::{CommitError, Folder, JsonlDir, PlanStamp, SplitSet, Table, T
 use crate::dataflow::compile::{Program, compile};
 use crate::dataflow::intent::Intents;
 use crate::dataflow::{Job, Target, finish_group, tables as system};
+use crate::gate::{Gates, Keeper};
 use crate::graph::{Graph, OnNewInputs, meaning_diff};
 use crate::operator::{ID_METADATA, OperatorError, SinkFormat};
 use crate::plan::{Plan, PlanHash, PlanStore, plan};
@@ -105,6 +106,18 @@ impl Tables {
         Ok(states.iter().filter(|s| s.plan_hash.as_deref() == Some(plan.as_str())).map(|s| s.generation).max().unwrap_or(0))
     }
 
+    /// Whether rows of this generation were committed anywhere.
+    fn begun_work(&self, stamp: &PlanStamp) -> Result<bool, CommitError> {
+        for table in self.all.iter().filter_map(|t| t.table()) {
+            let state = table.state()?;
+            let current = state.plan_hash.as_ref() == Some(&stamp.plan_hash) && state.generation == stamp.generation;
+            if current && !state.done.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The system table of this name.
     pub fn system(&self, name: &str) -> Option<&Arc<Table>> {
         let from = self.all.len().saturating_sub(system::SYSTEM_TABLES.len());
@@ -129,6 +142,8 @@ pub struct Prepared {
     pub(super) stamp: PlanStamp,
     pub(super) intents: Intents,
     pub(super) begun: Begun,
+    pub(super) gates: Arc<Gates>,
+    keeper: Keeper,
 }
 
 /// What `--new-version` and the place in the cluster say.
@@ -138,6 +153,10 @@ pub struct PrepareOptions {
     pub new_version: bool,
     /// Another process decides whether a finished plan begins again: this one calls [`Prepared::follow`] when the two are connected.
     pub follows: bool,
+    /// Open gates ([`crate::gate`]) although nobody has said that rows may pass.
+    pub accept_unaudited: bool,
+    /// Another process has prepared this run just now, so what it decided about gates holds.
+    pub gates_decided: bool,
 }
 
 /// Starts the operators, lists the inputs and cuts the plan. Reads, writes nothing.
@@ -166,6 +185,18 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let begun = Begun::of(output_folder(&graph)?);
     let ask = Ask { new_version: options.new_version, follows: options.follows, begun: begun.generation()? };
     let mut version = decide_for(&graph, &plan, &standings, ask)?;
+    let gates = resources.get(Gates::default);
+    let output = absolute(&graph.paths.resolve(&graph.pipeline.output).to_string_lossy());
+    let keeper = Keeper::ask(&graph, output_folder(&graph)?, &output, &plan.hash, options.accept_unaudited)?;
+    if let Version::Continue(generation) = version
+        && !options.gates_decided
+        && keeper.would_open(generation)?
+    {
+        version = decide_for(&graph, &plan, &standings, Ask { new_version: true, ..ask })?;
+        if let Version::Begin(_) = version {
+            tracing::info!("A gate that held rows back opens: a new version of the tables begins");
+        }
+    }
     let asked = options.new_version && !options.follows && standings.iter().any(|s| s.stamp.is_some());
     if let (Version::Continue(_), true) = (&version, asked) {
         tracing::info!("--new-version begins nothing: the newest version is of this plan and not finished, so it is continued");
@@ -185,6 +216,10 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     let stamp = PlanStamp { plan_hash: plan.hash.as_str().to_string(), generation };
     store.save(&graph, &plan)?;
     if !options.follows {
+        let begins = matches!(version, Version::Begin(_));
+        let bound = !begins && (options.gates_decided || tables.begun_work(&stamp)?);
+        gates.set(keeper.settle(generation, bound)?);
+        kill_point("gates_noted");
         kill_point("before_settle");
         settle(&program)?;
         kill_point("after_settle");
@@ -219,7 +254,8 @@ pub fn prepare(graph: Graph, options: PrepareOptions) -> Result<Prepared, RunErr
     tables.look(&stamp)?;
     let done = tables.done();
     let todo = crate::dataflow::todo(&plan, &done);
-    Ok(Prepared { graph: Arc::new(graph), plan: Arc::new(plan), tables, done, todo, program, resources, stamp, intents, begun })
+    let (graph, plan) = (Arc::new(graph), Arc::new(plan));
+    Ok(Prepared { graph, plan, tables, done, todo, program, resources, stamp, intents, begun, gates, keeper })
 }
 
 /// [`decide`], and the pipeline's own word on inputs that are new.
@@ -440,6 +476,7 @@ impl Prepared {
     /// run, after this process had looked. All members then agree on what is left.
     pub fn follow(&mut self) -> Result<(), RunError> {
         self.stamp.generation = self.tables.generation(&self.plan.hash)?.max(self.stamp.generation);
+        self.gates.set(self.keeper.recorded(self.stamp.generation)?.unwrap_or_default());
         self.tables.look(&self.stamp)?;
         self.done = self.tables.done();
         self.todo = crate::dataflow::todo(&self.plan, &self.done);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use curette_engine::gate::{Decision, Gates};
 use curette_engine::graph::RuntimeSettings;
 use curette_engine::operator::{DynOperator, Kind, Paths};
 use curette_engine::resources::Resources;
@@ -52,6 +53,10 @@ pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
         let blob = store.join("blobs").join(hash_file(&file).unwrap().0);
         std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
         std::fs::copy(&file, &blob).unwrap();
+    }
+    if operator == "gate" {
+        let passed = Decision { open: true, accepted: false, code: "passed".into(), message: "all were clean".into() };
+        resources.get(Gates::default).set([("it".to_owned(), passed)].into());
     }
     let manifests = folder.join("models");
     tiny_models(&manifests);
