@@ -14,6 +14,7 @@ mod pipeline;
 mod plan;
 mod probe;
 mod refilter;
+mod review;
 mod run;
 mod stats;
 mod sweep;
@@ -108,6 +109,10 @@ enum Verb {
     Sweep(sweep::SweepArgs),
     /// Decide the filters of a pipeline again from stored scores, and show which rows would be gained and lost. Writes nothing.
     Refilter(refilter::RefilterArgs),
+    /// Rate a sample of what a step kept and dropped, or of generated videos, on a page of this machine.
+    Review(review::ReviewArgs),
+    /// Show what audits are missing, and what was rated.
+    Audit(review::AuditArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -172,6 +177,8 @@ fn main() -> ExitCode {
         Verb::Eval(args) => eval::eval(&args),
         Verb::Sweep(args) => sweep::show(&args),
         Verb::Refilter(args) => refilter::show(&args),
+        Verb::Review(args) => review::review(&args),
+        Verb::Audit(args) => review::audit(&args),
     };
     exit.into()
 }

@@ -42,10 +42,12 @@ pub struct Answer {
     pub code: String,
     /// Why, for people, and what to do.
     pub message: String,
+    /// What it was held against, as the operator writes it.
+    pub rule: serde_json::Value,
 }
 
 /// What was decided for a version of the tables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Rows pass.
     pub open: bool,
@@ -55,6 +57,9 @@ pub struct Decision {
     pub code: String,
     /// [`Answer::message`].
     pub message: String,
+    /// [`Answer::rule`].
+    #[serde(default)]
+    pub rule: serde_json::Value,
 }
 
 /// The decisions of the version that a process works on, by step; shared by its operators as a resource.
@@ -91,6 +96,24 @@ pub struct Held {
     pub message: String,
 }
 
+fn name(plan: &PlanHash, generation: u64) -> String {
+    format!("_curette/gates/{}-{generation}.json", plan.short())
+}
+
+/// What was decided about the gates of a plan in a version of its output, if anything was.
+pub fn recorded(
+    output: &Folder,
+    plan: &PlanHash,
+    generation: u64,
+) -> Result<Option<BTreeMap<String, Decision>>, CommitError> {
+    let name = name(plan, generation);
+    match output.get(&name) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| output.error("read", &name, &e)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(output.error("read", &name, &e)),
+    }
+}
+
 /// Asks the gates of a pipeline, and keeps what was decided.
 pub(crate) struct Keeper {
     folder: Folder,
@@ -108,24 +131,15 @@ impl Keeper {
             let Some(answer) = step.operator.gate(&place) else { continue };
             let answer =
                 answer.map_err(|e| OperatorError { message: format!("step `{}`: {}", step.name, e.message), help: e.help })?;
-            let Answer { open, code, message } = answer;
-            now.insert(step.name.clone(), Decision { open: open || accept, accepted: accept && !open, code, message });
+            let Answer { open, code, message, rule } = answer;
+            now.insert(step.name.clone(), Decision { open: open || accept, accepted: accept && !open, code, message, rule });
         }
         Ok(Keeper { folder, plan: plan.clone(), now })
     }
 
-    fn name(&self, generation: u64) -> String {
-        format!("_curette/gates/{}-{generation}.json", self.plan.short())
-    }
-
     /// What was decided for a version, if anything was.
     pub fn recorded(&self, generation: u64) -> Result<Option<BTreeMap<String, Decision>>, CommitError> {
-        let name = self.name(generation);
-        match self.folder.get(&name) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| self.folder.error("read", &name, &e)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.folder.error("read", &name, &e)),
-        }
+        recorded(&self.folder, &self.plan, generation)
     }
 
     /// Whether a gate that this version holds rows back at would let them pass now.
@@ -148,7 +162,7 @@ impl Keeper {
         match recorded {
             Some(recorded) if bound || recorded == self.now => Ok(recorded),
             _ => {
-                let name = self.name(generation);
+                let name = name(&self.plan, generation);
                 let bytes = serde_json::to_vec_pretty(&self.now).map_err(|e| self.folder.error("write", &name, &e))?;
                 self.folder.put(&name, bytes).map_err(|e| self.folder.error("write", &name, &e))?;
                 Ok(self.now.clone())
@@ -162,7 +176,8 @@ mod tests {
     use super::*;
 
     fn keeper(folder: &std::path::Path, open: bool, accept: bool) -> Keeper {
-        let decision = Decision { open: open || accept, accepted: accept && !open, code: "c".into(), message: "m".into() };
+        let (code, message, rule) = ("c".into(), "m".into(), serde_json::Value::Null);
+        let decision = Decision { open: open || accept, accepted: accept && !open, code, message, rule };
         Keeper {
             folder: Folder::open(&folder.to_string_lossy()).unwrap(),
             plan: PlanHash::from_hex("0123456789abcdef"),

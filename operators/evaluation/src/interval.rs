@@ -4,6 +4,7 @@ use std::fmt;
 
 use curette_heads::metrics::wilson;
 use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, Normal};
 
 /// So many of so many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -27,6 +28,18 @@ impl Share {
         let share = interval.map(|_| hits as f64 / of as f64);
         Share { hits, of, share, low: interval.map(|i| i.0), high: interval.map(|i| i.1) }
     }
+}
+
+/// The lower end of Wilson's interval with all of the doubt below it: what a share is at least, as certain as `confidence` (0.5 up to, but not, 1). `None`
+/// without rows, or with another confidence.
+pub fn lower_bound(hits: u64, of: u64, confidence: f64) -> Option<f64> {
+    if of == 0 || hits > of || !(0.5..1.0).contains(&confidence) {
+        return None;
+    }
+    let z = Normal::standard().inverse_cdf(confidence);
+    let (n, p) = (of as f64, hits as f64 / of as f64);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    Some(((p + z * z / (2.0 * n) - half) / (1.0 + z * z / n)).max(0.0))
 }
 
 impl fmt::Display for Share {
@@ -69,6 +82,22 @@ mod tests {
             }
             prop_assert!(share.low.unwrap() <= p && p <= share.high.unwrap());
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bound_is_the_end_of_the_interval_that_leaves_as_much_below(of in 1u64..5000, part in 0.0f64..=1.0) {
+            let hits = (part * of as f64).round() as u64;
+            let (low, bound) = (Share::new(hits, of).low.unwrap(), lower_bound(hits, of, 0.975).unwrap());
+            prop_assert!((low - bound).abs() < 1e-9, "{low} {bound}");
+            prop_assert!(lower_bound(hits, of, 0.9).unwrap() >= bound);
+        }
+    }
+
+    #[test]
+    fn without_rows_or_doubt_there_is_no_bound() {
+        assert_eq!([lower_bound(0, 0, 0.95), lower_bound(1, 2, 1.0), lower_bound(1, 2, 0.4), lower_bound(3, 2, 0.9)], [None; 4]);
+        assert_eq!(lower_bound(1, 2, 0.5), Some(0.5), "no doubt at all");
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Gate {
             Audit::Failed(why) => (false, "failed", why),
             Audit::Missing(why) => (false, "unaudited", why),
         };
-        Ok(Answer { open, code: code.into(), message })
+        let rule = serde_json::to_value(&rule).unwrap_or_default();
+        Ok(Answer { open, code: code.into(), message, rule })
     }
 
     /// When an audit has passed.
