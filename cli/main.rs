@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: [`curette_engine::exit`].
 
+mod audit;
 mod calibrate_quantile;
 mod calibrate_tau;
 mod eval;
@@ -112,7 +113,7 @@ enum Verb {
     /// Rate a sample of what a step kept and dropped, or of generated videos, on a page of this machine.
     Review(review::ReviewArgs),
     /// Show what audits are missing, and what was rated.
-    Audit(review::AuditArgs),
+    Audit(audit::AuditArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -178,7 +179,7 @@ fn main() -> ExitCode {
         Verb::Sweep(args) => sweep::show(&args),
         Verb::Refilter(args) => refilter::show(&args),
         Verb::Review(args) => review::review(&args),
-        Verb::Audit(args) => review::audit(&args),
+        Verb::Audit(args) => audit::audit(&args),
     };
     exit.into()
 }

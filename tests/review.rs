@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/review.rs"]
+mod page;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use page::Server;
 use serde_json::{Value, json};
 use support::{curette, rows, succeed};
 
@@ -69,119 +70,6 @@ columns = ["video_id", "audit"]
     file
 }
 
-/// A review server and the links of its raters.
-struct Server {
-    child: Child,
-    links: BTreeMap<String, (String, String)>,
-}
-
-impl Server {
-    fn start(command: &mut Command) -> Server {
-        let mut child = command.args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Ok(said) = serde_json::from_str::<Value>(&line) else {
-            let output = child.wait_with_output().unwrap();
-            panic!("{line:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        let link = |rater: &Value| {
-            let url = rater["url"].as_str().unwrap().strip_prefix("http://").unwrap();
-            let (host, path) = url.split_once('/').unwrap();
-            (rater["rater"].as_str().unwrap().to_owned(), (host.to_owned(), format!("/{path}")))
-        };
-        Server { child, links: said["raters"].as_array().unwrap().iter().map(link).collect() }
-    }
-
-    fn seat(&self, rater: &str) -> Seat {
-        let (host, path) = self.links[rater].clone();
-        Seat { host, path }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn stop(self) -> String {
-        // SAFETY: the child has not been waited for.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        let output = self.child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        said
-    }
-}
-
-#[derive(Clone)]
-struct Seat {
-    host: String,
-    path: String,
-}
-
-struct Answer {
-    status: u16,
-    headers: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.headers.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-    }
-}
-
-/// What is sent as it is, and what comes back; `None` if the server is gone.
-fn raw(host: &str, request: &[u8]) -> Option<Answer> {
-    let mut stream = TcpStream::connect(host).ok()?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    stream.write_all(request).ok()?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).ok()?;
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
-    let headers = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let status = headers.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, headers, body: bytes[end + 4..].to_vec() })
-}
-
-impl Seat {
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            request += &format!("Host: {}\r\n", self.host);
-        }
-        headers.iter().for_each(|(name, value)| request += &format!("{name}: {value}\r\n"));
-        if method == "POST" {
-            request += &format!("Content-Length: {}\r\n", body.len());
-        }
-        raw(&self.host, format!("{request}\r\n{body}").as_bytes())
-    }
-
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask("GET", &format!("{}{path}", self.path), headers, "").unwrap()
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Option<Answer> {
-        let json = [("Content-Type", "application/json")];
-        self.ask("POST", &format!("{}{path}", self.path), &json, &body.to_string())
-    }
-
-    /// Items in this rater's order, and which of them are rated.
-    fn items(&self) -> Vec<(u64, bool)> {
-        let items = self.get("api/session", &[]).json()["items"].clone();
-        items.as_array().unwrap().iter().map(|i| (i["item"].as_u64().unwrap(), i["done"].as_bool().unwrap())).collect()
-    }
-
-    fn rate(&self, item: u64, label: &str) -> Option<Answer> {
-        self.post("api/rating", &json!({"item": item, "label": label, "tags": ["border"], "note": null}))
-    }
-}
-
 fn run(pipeline: &Path, more: &[&str]) -> std::process::Output {
     curette().arg("run").arg(pipeline).args(["-q", "-w", "2"]).args(more).output().unwrap()
 }
@@ -218,7 +106,8 @@ fn nobody_gets_in_without_the_link_and_a_clip_comes_in_parts() {
     assert_eq!(status("GET", &a.path, &[("Origin", "http://evil.example")]), 403);
     assert_eq!(status("PUT", &a.path, &[]), 405);
     // Paths.
-    let tricks = ["media/../../../etc/passwd", "media/%2e%2e%2f%2e%2e%2fetc%2fpasswd/0", "media/0/%2fetc%2fpasswd", "app.js/..", ".."];
+    let tricks =
+        ["media/../../../etc/passwd", "media/%2e%2e%2f%2e%2e%2fetc%2fpasswd/0", "media/0/%2fetc%2fpasswd", "app.js/..", ".."];
     for trick in tricks.into_iter().chain(["media/99999999999999999999/0", "media/-1/0", "media/0/7", "nothing"]) {
         let found = status("GET", &format!("{}{trick}", a.path), &[]);
         assert!([400, 403, 404].contains(&found), "{trick}: {found}");
@@ -232,7 +121,11 @@ fn nobody_gets_in_without_the_link_and_a_clip_comes_in_parts() {
     for wrong in ["{", "{\"item\":0}", "{\"item\":0,\"label\":\"clean\",\"more\":1}"] {
         assert!([400, 422].contains(&a.ask("POST", &path, &json, wrong).unwrap().status), "{wrong}");
     }
-    for wrong in [json!({"item": 999, "label": "clean"}), json!({"item": 0, "label": "fine"}), json!({"item": 0, "label": "clean", "tags": ["x"]})] {
+    for wrong in [
+        json!({"item": 999, "label": "clean"}),
+        json!({"item": 0, "label": "fine"}),
+        json!({"item": 0, "label": "clean", "tags": ["x"]}),
+    ] {
         assert_eq!(a.post("api/rating", &wrong).unwrap().status, 422, "{wrong}");
     }
 
@@ -245,7 +138,11 @@ fn nobody_gets_in_without_the_link_and_a_clip_comes_in_parts() {
         let found = a.get(&format!("api/item/{item}"), &[]).json();
         *outcomes.entry(found["outcome"].as_str().unwrap().to_owned()).or_default() += 1;
         let dropped = found["outcome"] == "rejected";
-        assert_eq!(found["name"].as_str().unwrap().ends_with('x') || found["name"].as_str().unwrap().ends_with("x.mp4"), dropped, "{found}");
+        assert_eq!(
+            found["name"].as_str().unwrap().ends_with('x') || found["name"].as_str().unwrap().ends_with("x.mp4"),
+            dropped,
+            "{found}"
+        );
         assert_eq!(found["reason"]["code"] == "condition_false", dropped, "{found}");
         assert!(!found.to_string().contains(&*dir.path().to_string_lossy()) || dropped, "places are not shown: {found}");
     }
@@ -255,10 +152,15 @@ fn nobody_gets_in_without_the_link_and_a_clip_comes_in_parts() {
     let number: usize = name[1..3].parse().unwrap();
     let (want, url) = (video(number), format!("media/{item}/0"));
     let whole = a.get(&url, &[]);
-    assert_eq!((whole.status, whole.header("accept-ranges"), whole.header("content-type")), (200, Some("bytes"), Some("video/mp4")));
+    assert_eq!(
+        (whole.status, whole.header("accept-ranges"), whole.header("content-type")),
+        (200, Some("bytes"), Some("video/mp4"))
+    );
     assert!(whole.body == want);
     let tag = whole.header("etag").unwrap().to_owned();
-    for (asked, first, last) in [("bytes=0-", 0, LENGTH - 1), ("bytes=70000-140000", 70_000, 140_000), ("bytes=-7", LENGTH - 7, LENGTH - 1)] {
+    for (asked, first, last) in
+        [("bytes=0-", 0, LENGTH - 1), ("bytes=70000-140000", 70_000, 140_000), ("bytes=-7", LENGTH - 7, LENGTH - 1)]
+    {
         let part = a.get(&url, &[("Range", asked), ("If-Range", &tag)]);
         assert_eq!(part.header("content-range"), Some(&*format!("bytes {first}-{last}/{LENGTH}")), "{}", part.headers);
         assert!(part.status == 206 && part.body == want[first..=last], "{asked}");
@@ -444,7 +346,12 @@ fn generated_videos_are_rated_and_voted_about_and_labels_are_written() {
 
     let labels = dir.path().join("labels.parquet");
     let mut command = curette();
-    command.arg("review").arg(&ours).args(["--mode", "label", "--classes", "no,yes", "--rater", "A"]).arg("--labels").arg(&labels);
+    command
+        .arg("review")
+        .arg(&ours)
+        .args(["--mode", "label", "--classes", "no,yes", "--rater", "A"])
+        .arg("--labels")
+        .arg(&labels);
     let server = Server::start(&mut command);
     let seat = server.seat("A");
     seat.items().into_iter().take(5).for_each(|(item, _)| assert_eq!(seat.rate_plain(item, "yes").status, 200));
@@ -452,12 +359,6 @@ fn generated_videos_are_rated_and_voted_about_and_labels_are_written() {
     let table = curette_operators::tables::OpenTable::open(&labels).unwrap();
     for column in ["sample", "video_id", "group", "label"] {
         assert!(table.has(column), "{column}");
-    }
-}
-
-impl Seat {
-    fn rate_plain(&self, item: u64, label: &str) -> Answer {
-        self.post("api/rating", &json!({"item": item, "label": label})).unwrap()
     }
 }
 

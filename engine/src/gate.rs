@@ -101,11 +101,7 @@ fn name(plan: &PlanHash, generation: u64) -> String {
 }
 
 /// What was decided about the gates of a plan in a version of its output, if anything was.
-pub fn recorded(
-    output: &Folder,
-    plan: &PlanHash,
-    generation: u64,
-) -> Result<Option<BTreeMap<String, Decision>>, CommitError> {
+pub fn recorded(output: &Folder, plan: &PlanHash, generation: u64) -> Result<Option<BTreeMap<String, Decision>>, CommitError> {
     let name = name(plan, generation);
     match output.get(&name) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| output.error("read", &name, &e)),

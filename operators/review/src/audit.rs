@@ -136,7 +136,9 @@ impl Rule {
         let open = side.drawn.saturating_sub(of);
         if open > 0 {
             // Otherwise a rater could stop when it looks good.
-            return Verdict::Missing(format!("{open} rows of the sample that `{stage}` kept are not rated{raters} yet, {of} are; finish the sample"));
+            return Verdict::Missing(format!(
+                "{open} rows of the sample that `{stage}` kept are not rated{raters} yet, {of} are; finish the sample"
+            ));
         }
         let share = side.acceptable.share.unwrap_or(0.0);
         let (value, how) = match self.confidence {
@@ -254,7 +256,11 @@ mod tests {
         all.extend(rated(0, 4, 4, 4).into_iter().map(|r| Rating { plan_hash: "q".into(), ..r }));
         all.extend(rated(0, 4, 4, 4).into_iter().map(|r| Rating { stage: "other".into(), ..r }));
         all.extend(rated(0, 4, 4, 4).into_iter().map(|r| Rating { mode: Mode::Caption, ..r }));
-        all.extend(rated(1, 1, 2, 9).into_iter().map(|r| Rating { outcome: Outcome::Rejected, item_id: format!("r{}", r.item_id), ..r }));
+        all.extend(rated(1, 1, 2, 9).into_iter().map(|r| Rating {
+            outcome: Outcome::Rejected,
+            item_id: format!("r{}", r.item_id),
+            ..r
+        }));
         let standing = Standing::of(&all, "clean", "p", 2);
         assert_eq!((standing.kept.acceptable.hits, standing.kept.acceptable.of), (2, 4), "half is not most");
         assert_eq!((standing.rejected.acceptable.of, standing.rejected.begun, standing.of_other_plans), (0, 2, 4));

@@ -12,7 +12,7 @@ use crate::draw::Draw;
 use crate::mode::Mode;
 use crate::rating::Outcome;
 use crate::rows::Media;
-use crate::session::{Ask, Item, Source};
+use crate::session::{Ask, Drawn, Item, Source};
 use crate::{ReviewError, key};
 
 /// File names that are videos.
@@ -62,7 +62,7 @@ fn drawn<T: Clone>(all: &BTreeMap<String, T>, ask: &Ask) -> Vec<(String, T)> {
 /// Videos of a folder.
 pub fn of_videos<'a>(folder: &Path, ask: &'a Ask) -> Result<Source<'a>, ReviewError> {
     let (all, hash) = videos(folder)?;
-    let draw = Box::new(move || {
+    let draw = Box::new(move || -> Result<Drawn, ReviewError> {
         let (population, chosen) = (all.len() as u64, drawn(&all, ask));
         let sample = chosen.len() as u64;
         let item = |(id, path): (String, PathBuf)| Item {
@@ -95,11 +95,15 @@ pub fn of_pairs<'a>(ours: &Path, ask: &'a Ask) -> Result<Source<'a>, ReviewError
         }
         all.push((name.clone(), theirs.len(), both));
     }
-    let draw = Box::new(move || {
+    let draw = Box::new(move || -> Result<Drawn, ReviewError> {
         let (mut items, mut notes) = (Vec::new(), Vec::new());
         for (name, theirs, both) in all {
             if both.len() < mine.len() || both.len() < theirs {
-                notes.push(format!("{name}: {} prompts of {} of ours and {theirs} of theirs have both videos", both.len(), mine.len()));
+                notes.push(format!(
+                    "{name}: {} prompts of {} of ours and {theirs} of theirs have both videos",
+                    both.len(),
+                    mine.len()
+                ));
             }
             let (population, chosen) = (both.len() as u64, drawn(&both, ask));
             let sample = chosen.len() as u64;
@@ -146,7 +150,7 @@ pub fn of_laid_out<'a>(folder: &Path, ask: &'a Ask) -> Result<Source<'a>, Review
         rows.insert(sample.ok_or_else(|| err(&format!("line {} has no `sample`", at + 1)))?, row);
     }
     let folder = folder.canonicalize().map_err(|e| err(&e))?;
-    let draw = Box::new(move || {
+    let draw = Box::new(move || -> Result<Drawn, ReviewError> {
         let population = rows.len() as u64;
         let mut draw = Draw::new(ask.count, ask.seed);
         for (id, row) in &rows {

@@ -58,7 +58,10 @@ impl Journal {
         let line = serde_json::to_string(rating).map_err(|e| ReviewError::at(self.path.display(), e))? + "\n";
         if let Err(e) = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
             self.failed = true;
-            return Err(ReviewError::at(self.path.display(), format!("the rating is not kept: {e}; free the disk, then start the review again")));
+            return Err(ReviewError::at(
+                self.path.display(),
+                format!("the rating is not kept: {e}; free the disk, then start the review again"),
+            ));
         }
         self.next += 1;
         Ok(())

@@ -79,7 +79,8 @@ fn columns(rows: &[(&Item, String)]) -> Vec<(&'static str, ArrayRef)> {
     let strings = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
     let or_id = |name: &str| strings(rows.iter().map(|(item, _)| text(item, name).unwrap_or_else(|| item.id.clone())).collect());
     let has = |name: &str| rows.iter().any(|(item, _)| item.details.contains_key(name));
-    let mut out = vec![("sample", strings(rows.iter().map(|(item, _)| item.id.clone()).collect())), ("video_id", or_id("video_id"))];
+    let mut out =
+        vec![("sample", strings(rows.iter().map(|(item, _)| item.id.clone()).collect())), ("video_id", or_id("video_id"))];
     let number = |item: &Item, name: &str| text(item, name).and_then(|t| t.parse::<f64>().ok());
     if has("time_us") {
         let times = rows.iter().map(|(item, _)| text(item, "time_us").and_then(|t| t.parse::<i64>().ok()));

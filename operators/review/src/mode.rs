@@ -61,9 +61,18 @@ impl Mode {
     /// What may be said besides.
     pub fn tags(self) -> &'static [&'static str] {
         match self {
-            Mode::Audit => {
-                &["border", "text", "watermark", "blur", "compression", "freeze", "shake", "cut_inside", "talking_head", "off_topic"]
-            }
+            Mode::Audit => &[
+                "border",
+                "text",
+                "watermark",
+                "blur",
+                "compression",
+                "freeze",
+                "shake",
+                "cut_inside",
+                "talking_head",
+                "off_topic",
+            ],
             Mode::Caption => &["invented", "missing", "wrong_anatomy", "wrong_action", "wrong_order", "language"],
             Mode::Warping => &["hands", "instruments", "anatomy", "faces", "text", "background", "flicker"],
             Mode::Label => &["unsure"],

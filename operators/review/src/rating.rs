@@ -164,9 +164,8 @@ pub fn batch(ratings: &[Rating]) -> Result<RecordBatch, String> {
 /// Rows as ratings.
 pub fn of_batch(batch: &RecordBatch) -> Result<Vec<Rating>, String> {
     let missing = |name: &str| format!("has no column `{name}` of the expected type; it is not a table of ratings");
-    let text = |name: &str| {
-        batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).cloned().ok_or_else(|| missing(name))
-    };
+    let text =
+        |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()).cloned().ok_or_else(|| missing(name));
     let texts: BTreeMap<&str, StringArray> =
         TEXTS.iter().map(|name| text(name).map(|c| (*name, c))).collect::<Result<_, String>>()?;
     let number = |name: &str| {

@@ -81,7 +81,19 @@ fn one(mode: Mode, stage: &str, plan: &str, outcome: Outcome, of: &[&Rating]) ->
     let agreement = if raters.len() > 1 { agree(mode, of)? } else { Vec::new() };
     let pairwise = (mode == Mode::Pairwise).then(|| votes(of)).transpose()?;
     let (stage, plan_hash, n) = (stage.to_owned(), plan.to_owned(), items.len());
-    Ok(Finding { mode, stage, plan_hash, outcome: outcome.name(), items: n, raters, labels, tags, acceptable, agreement, pairwise })
+    Ok(Finding {
+        mode,
+        stage,
+        plan_hash,
+        outcome: outcome.name(),
+        items: n,
+        raters,
+        labels,
+        tags,
+        acceptable,
+        agreement,
+        pairwise,
+    })
 }
 
 fn sheet(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Sheet {
@@ -113,9 +125,8 @@ fn agree(mode: Mode, of: &[&Rating]) -> Result<Vec<Agreement>, String> {
 
 fn votes(of: &[&Rating]) -> Result<Outcomes, String> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-    let rows = of.iter().map(|r| {
-        vec![r.item_id.clone(), r.rater.clone(), r.label.clone(), text(&r.dimension), text(&r.opponent)]
-    });
+    let rows =
+        of.iter().map(|r| vec![r.item_id.clone(), r.rater.clone(), r.label.clone(), text(&r.dimension), text(&r.opponent)]);
     outcomes(&sheet(&["prompt", "rater", "vote", "dimension", "opponent"], rows)).map_err(|e| e.to_string())
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use curette_engine::commit::{RowSelection, Table};
 use serde::{Deserialize, Serialize};
@@ -176,8 +176,8 @@ pub fn clip_bytes(table: &str, file: &str, row: u64) -> Result<Option<bytes::Byt
     let read = open.read_file(file, &["clip"], 1, Some(rows)).map_err(|e| err(e.to_string()))?;
     for batch in read {
         let batch = batch.map_err(|e| err(e.to_string()))?;
-        let clip = batch.column_by_name("clip").and_then(|c| arrow::array::AsArray::as_struct_opt(c));
-        let bytes = clip.and_then(|c| c.column_by_name("bytes")).and_then(|c| arrow::array::AsArray::as_binary_opt::<i32>(c));
+        let clip = batch.column_by_name("clip").and_then(|c| c.as_struct_opt());
+        let bytes = clip.and_then(|c| c.column_by_name("bytes")).and_then(|c| c.as_binary_opt::<i32>());
         let bytes = bytes.ok_or_else(|| err("the column `clip` holds no bytes".into()))?;
         if bytes.len() > 0 && bytes.is_valid(0) {
             return Ok(Some(bytes::Bytes::copy_from_slice(bytes.value(0))));

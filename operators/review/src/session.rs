@@ -75,12 +75,15 @@ pub struct Session {
     pub notes: Vec<String>,
 }
 
+/// Items, and what people should know.
+pub type Drawn = (Vec<Item>, Vec<String>);
+
 /// Not yet drawn.
 pub struct Source<'a> {
     /// The plan whose rows are drawn, or a hash of the files.
     pub plan_hash: String,
     /// Draws; only called for a new session.
-    pub draw: Box<dyn FnOnce() -> Result<(Vec<Item>, Vec<String>), ReviewError> + 'a>,
+    pub draw: Box<dyn FnOnce() -> Result<Drawn, ReviewError> + 'a>,
 }
 
 impl Ask {
@@ -88,7 +91,8 @@ impl Ask {
     fn name(&self, plan_hash: &str) -> String {
         let asked = serde_json::to_string(self).unwrap_or_default();
         let hash = blake3::Hash::from_bytes(key(self.seed, &[&asked, plan_hash])).to_hex();
-        let stage: String = self.stage.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(60).collect();
+        let stage: String =
+            self.stage.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(60).collect();
         format!("{}-{stage}-{}", self.mode, &hash[..12])
     }
 
@@ -166,7 +170,7 @@ impl Session {
 /// Rows of a stage of a pipeline.
 pub fn of_output<'a>(output: &'a Output, wish: Wish<'a>) -> Source<'a> {
     let plan_hash = output.plan_hash.as_str().to_owned();
-    let draw = Box::new(move || {
+    let draw = Box::new(move || -> Result<Drawn, ReviewError> {
         let sample = output.draw(&wish)?;
         let (kept, rejected) = (sample.kept.len() as u64, sample.rejected.len() as u64);
         let ids: Vec<String> = sample.kept.iter().chain(sample.rejected.iter().map(|(id, _)| id)).cloned().collect();

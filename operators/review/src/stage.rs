@@ -108,7 +108,11 @@ impl Output {
             (Some(stages), _) => (place.clone(), stages, None),
             (None, Some(parent)) => match stages_in(&parent).map_err(|e| err(e.to_string()))? {
                 Some(stages) => (parent, stages, Some(place.clone())),
-                None => return Err(err(format!("is no output of a pipeline and no table in one: there is no `{STAGES}` in or beside it"))),
+                None => {
+                    return Err(err(format!(
+                        "is no output of a pipeline and no table in one: there is no `{STAGES}` in or beside it"
+                    )));
+                }
             },
             (None, None) => return Err(err("is no output of a pipeline".into())),
         };
@@ -133,9 +137,9 @@ impl Output {
                 format!("{}/{below}", self.location.trim_end_matches('/'))
             };
             let Some(table) = Table::open_existing(step, &location).map_err(|e| e.to_string())? else { continue };
-            let id = ID_COLUMNS.into_iter().find(|c| {
-                table.schema().field_with_name(c).is_ok_and(|field| *field.data_type() == DataType::Utf8)
-            });
+            let id = ID_COLUMNS
+                .into_iter()
+                .find(|c| table.schema().field_with_name(c).is_ok_and(|field| *field.data_type() == DataType::Utf8));
             let input = inputs(meaning).first().copied().unwrap_or_default().to_owned();
             out.push(Sink { step: step.clone(), input, table, location, id });
         }
@@ -174,7 +178,9 @@ impl Output {
     /// Rows out of each step, and rows that it lost.
     fn sums(&self) -> Result<BTreeMap<String, (u64, u64)>, String> {
         let mut out: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for batch in self.system(STAGES)?.read_batches(Some(&["step", "rows_in", "passed", "rows_out"])).map_err(|e| e.to_string())? {
+        for batch in
+            self.system(STAGES)?.read_batches(Some(&["step", "rows_in", "passed", "rows_out"])).map_err(|e| e.to_string())?
+        {
             let batch = batch.map_err(|e| e.to_string())?;
             let steps = text(&batch, "step")?;
             let number = |name: &str| {
@@ -294,7 +300,9 @@ impl Output {
                 let rows = (0..batch.num_rows()).filter(|&row| steps.contains(of.value(row)) && !went_on(row));
                 out.extend(rows.map(|row| ids.value(row).to_owned()));
                 if out.len() > MAX_DROPPED {
-                    return Err(format!("more than {MAX_DROPPED} rows were dropped; put a `parquet` sink right behind the stage"));
+                    return Err(format!(
+                        "more than {MAX_DROPPED} rows were dropped; put a `parquet` sink right behind the stage"
+                    ));
                 }
             }
         }
@@ -315,7 +323,8 @@ impl Output {
             }
         }
         let of = draw.seen();
-        let before = |sink: &&Sink| sink.id == Some(id_column) && sink.input != wish.stage && self.way(&sink.input, wish.stage).is_some();
+        let before =
+            |sink: &&Sink| sink.id == Some(id_column) && sink.input != wish.stage && self.way(&sink.input, wish.stage).is_some();
         if wish.rejected > 0 && of > 0 && !self.sinks.iter().any(|sink| before(&sink)) {
             notes.push(format!(
                 "{of} rows that `{}` dropped are not shown: no table before it holds them. A step of type \"parquet\" before it would",

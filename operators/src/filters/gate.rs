@@ -78,7 +78,8 @@ impl Operator for Gate {
     const NAME: &'static str = "gate";
     const KIND: Kind = Kind::Filter;
     const VERSION: u32 = 1;
-    const EXAMPLE: &'static str = "[step.audited]\ntype = \"gate\"\ninputs = [\"no_subtitles\"]\nmin_share = 0.95\nsample = 200\n";
+    const EXAMPLE: &'static str =
+        "[step.audited]\ntype = \"gate\"\ninputs = [\"no_subtitles\"]\nmin_share = 0.95\nsample = 200\n";
 
     fn columns(&self) -> Columns {
         let doc = "why the gate let the row pass: passed, unaudited or failed (the last two with --accept-unaudited)";
@@ -145,7 +146,8 @@ mod tests {
         let place = GatePlace { output: &output, plan_hash: "p", step: "gate", input: "clean" };
         let answer = Gate::default().answer(&place).unwrap();
         assert!(!answer.open && answer.code == "unaudited", "{answer:?}");
-        insta::assert_snapshot!(answer.message, @"");
+        let want = "0 of 200 rows that `clean` kept are rated; rate them with: curette review OUTPUT --stage clean --n 200";
+        assert_eq!(answer.message, want);
     }
 
     #[test]

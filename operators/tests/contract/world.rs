@@ -55,7 +55,13 @@ pub fn with_models(folder: &Path, operator: &str, resources: &Resources) {
         std::fs::copy(&file, &blob).unwrap();
     }
     if operator == "gate" {
-        let passed = Decision { open: true, accepted: false, code: "passed".into(), message: "all were clean".into(), ..Default::default() };
+        let passed = Decision {
+            open: true,
+            accepted: false,
+            code: "passed".into(),
+            message: "all were clean".into(),
+            ..Default::default()
+        };
         resources.get(Gates::default).set([("it".to_owned(), passed)].into());
     }
     let manifests = folder.join("models");

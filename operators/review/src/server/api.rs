@@ -60,7 +60,8 @@ pub async fn item(
     let (seat, session) = (&review.seats[who], &review.session);
     let Some(item) = session.items.get(at) else { return refuse(StatusCode::NOT_FOUND, format!("there is no item {at}")) };
     let pairs = session.ask.mode == Mode::Pairwise;
-    let mine: Vec<Value> = seat.said(at).iter().map(|rating| said(rating, seat.side(session, at, &rating.label), pairs)).collect();
+    let mine: Vec<Value> =
+        seat.said(at).iter().map(|rating| said(rating, seat.side(session, at, &rating.label), pairs)).collect();
     let media: Vec<Value> = item.media.iter().enumerate().map(|(side, media)| place(at, side, media)).collect();
     Json(json!({
         "item": at,
@@ -116,7 +117,9 @@ fn transcript(item: &Item) -> Option<String> {
     let number = |of: &Map<String, Value>, name: &str| of.get(name).and_then(Value::as_i64);
     let (start, end) = (number(&item.details, "start_us").unwrap_or(0), number(&item.details, "end_us").unwrap_or(i64::MAX));
     let cues = item.details.get(TRANSCRIPTS[1])?.as_array()?.iter().filter_map(Value::as_object);
-    let inside = |cue: &&Map<String, Value>| number(cue, "end_us").unwrap_or(i64::MAX) > start && number(cue, "start_us").unwrap_or(0) < end;
+    let inside = |cue: &&Map<String, Value>| {
+        number(cue, "end_us").unwrap_or(i64::MAX) > start && number(cue, "start_us").unwrap_or(0) < end
+    };
     let said: Vec<&str> = cues.filter(inside).filter_map(|cue| cue.get("text").and_then(Value::as_str)).collect();
     (!said.is_empty()).then(|| said.join(" "))
 }

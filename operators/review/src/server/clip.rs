@@ -29,7 +29,8 @@ pub async fn clip(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let swapped = review.session.ask.mode == Mode::Pairwise && !review.session.ours_is_left(at_most(at, &review), &review.seats[who].rater);
+    let swapped =
+        review.session.ask.mode == Mode::Pairwise && !review.session.ours_is_left(at_most(at, &review), &review.seats[who].rater);
     let side = if swapped { 1_usize.wrapping_sub(side) } else { side };
     let media = review.session.items.get(at).and_then(|item| item.media.get(side)).cloned();
     let Some(media) = media else { return (StatusCode::NOT_FOUND, "there is no such clip\n").into_response() };
@@ -51,7 +52,8 @@ async fn send(found: Open, method: &Method, headers: &HeaderMap) -> Response {
     // Parts of what has changed meanwhile would not fit together.
     let unchanged = text(header::IF_RANGE).is_none_or(|asked| asked == tag);
     let wanted = if unchanged { part(text(header::RANGE), length) } else { Part::Whole };
-    let common = [(header::CONTENT_TYPE, content_type.to_owned()), (header::ACCEPT_RANGES, "bytes".to_owned()), (header::ETAG, tag)];
+    let common =
+        [(header::CONTENT_TYPE, content_type.to_owned()), (header::ACCEPT_RANGES, "bytes".to_owned()), (header::ETAG, tag)];
     let (status, first, count, range) = match wanted {
         Part::Beyond => {
             let range = [(header::CONTENT_RANGE, format!("bytes */{length}"))];

@@ -51,7 +51,7 @@ fn who(review: &Review, uri: &Uri) -> Option<Who> {
 /// Lets in who may ask.
 pub async fn guard(State(review): State<Arc<Review>>, mut request: Request, next: Next) -> Response {
     let mut response = match admitted(&review, &request) {
-        Err(refused) => refused,
+        Err((status, why)) => refuse(status, why),
         Ok(who) => {
             let Ok(_place) = Arc::clone(&review.requests).try_acquire_owned() else {
                 let mut busy = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
@@ -78,17 +78,17 @@ pub async fn guard(State(review): State<Arc<Review>>, mut request: Request, next
     response
 }
 
-fn admitted(review: &Review, request: &Request) -> Result<Who, Response> {
+fn admitted(review: &Review, request: &Request) -> Result<Who, (StatusCode, &'static str)> {
     if !is_ours(review.port, request.uri(), request.headers()) {
-        return Err(refuse(StatusCode::MISDIRECTED_REQUEST, "this server is known as 127.0.0.1 and localhost only"));
+        return Err((StatusCode::MISDIRECTED_REQUEST, "this server is known as 127.0.0.1 and localhost only"));
     }
     if !from_us(review.port, request.headers()) {
-        return Err(refuse(StatusCode::FORBIDDEN, "the request comes from another page"));
+        return Err((StatusCode::FORBIDDEN, "the request comes from another page"));
     }
     if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
-        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"));
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST"));
     }
-    who(review, request.uri()).ok_or_else(|| refuse(StatusCode::FORBIDDEN, "open the whole link that `curette review` printed"))
+    who(review, request.uri()).ok_or((StatusCode::FORBIDDEN, "open the whole link that `curette review` printed"))
 }
 
 /// Addresses that are none.

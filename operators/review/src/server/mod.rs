@@ -127,8 +127,7 @@ pub fn serve(review: Review, listener: TcpListener) -> Result<Committed, ReviewE
 
 async fn until_stopped(review: Arc<Review>, listener: TcpListener) -> std::io::Result<()> {
     let listener = listen::Limited::new(tokio::net::TcpListener::from_std(listener)?, MAX_CONNECTIONS);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut told = stopped.clone();
+    let (stop, mut told) = tokio::sync::watch::channel(false);
     let graceful = async move {
         let _ = told.wait_for(|stop| *stop).await;
     };

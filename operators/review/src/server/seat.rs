@@ -115,7 +115,9 @@ impl Seat {
         let item = session.items.get(said.item).ok_or_else(|| format!("there is no item {}", said.item))?;
         let dimensions = mode.dimensions();
         match &said.dimension {
-            Some(dimension) if !dimensions.contains(&dimension.as_str()) => return Err(format!("`{dimension}` is no dimension here")),
+            Some(dimension) if !dimensions.contains(&dimension.as_str()) => {
+                return Err(format!("`{dimension}` is no dimension here"));
+            }
             None if !dimensions.is_empty() => return Err(format!("say about what: {}", dimensions.join(", "))),
             _ => {}
         }
