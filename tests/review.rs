@@ -71,7 +71,7 @@ columns = ["video_id", "audit"]
 }
 
 fn run(pipeline: &Path, more: &[&str]) -> std::process::Output {
-    curette().arg("run").arg(pipeline).args(["-q", "-w", "2"]).args(more).output().unwrap()
+    curette().arg("run").arg(pipeline).arg("-q").args(more).output().unwrap()
 }
 
 fn review(place: &Path, raters: &[&str]) -> Command {
@@ -248,14 +248,14 @@ fn a_killed_server_loses_nothing_that_it_acknowledged_and_two_raters_do_not_see_
 fn a_gate_holds_rows_back_until_the_audit_has_passed() {
     let dir = tempfile::tempdir().unwrap();
     let (file, out) = (pipeline(dir.path()), dir.path().join("out"));
-    let held = run(&file, &[]);
+    let held = run(&file, &["-w", "1"]);
     let said = String::from_utf8_lossy(&held.stderr).into_owned();
     assert_eq!(held.status.code(), Some(5), "{said}");
     assert!(said.contains("the gate `audited` holds back 24 rows: 0 of 10 rows that `clean` kept are rated"), "{said}");
     assert!(rows(&out.join("kept")).is_empty() && rows(&out.join("all")).len() == KEPT + DROPPED);
     let held_back = rows(&out.join("rejects")).iter().filter(|row| row.contains("code=held_back")).count();
     assert_eq!(held_back, KEPT);
-    assert_eq!(run(&file, &[]).status.code(), Some(5), "nothing has changed");
+    assert_eq!(run(&file, &["-w", "4", "--binary"]).status.code(), Some(5), "nothing has changed");
     let status = |code: i32| {
         let output = curette().arg("audit").arg("status").arg(&out).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -282,6 +282,10 @@ fn a_gate_holds_rows_back_until_the_audit_has_passed() {
     // The same sample, looked at again: the next run goes on by itself, in a new version, also in a cluster.
     rate(&|at| if at == 0 { "slightly_noisy" } else { "clean" });
     assert!(status(0).contains("passed: 16 of 16"), "{}", status(0));
+    for label in ["gates_noted", "version_noted", "version_begun"] {
+        let killed = curette().arg("run").arg(&file).arg("-q").env("CURETTE_KILL_AT", label).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{label}: {killed:?}");
+    }
     let passed = run(&file, &["--processes", "2"]);
     assert_eq!(passed.status.code(), Some(0), "{}", String::from_utf8_lossy(&passed.stderr));
     let kept = rows(&out.join("kept"));

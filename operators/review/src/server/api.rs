@@ -126,7 +126,10 @@ fn transcript(item: &Item) -> Option<String> {
 
 fn values(item: &Item) -> Vec<Value> {
     let left_out = |name: &str| CAPTIONS.contains(&name) || TRANSCRIPTS.contains(&name) || PLACES.contains(&name);
-    let shown = item.details.iter().filter(|(name, value)| !left_out(name) && !value.is_array() && !value.is_object());
+    let shown = item
+        .details
+        .iter()
+        .filter(|(name, value)| !left_out(name) && !value.is_array() && !value.is_object() && value.as_str() != Some(&item.id));
     shown.map(|(name, value)| json!([name, value])).collect()
 }
 
