@@ -14,10 +14,12 @@ mod pipeline;
 mod plan;
 mod probe;
 mod refilter;
+mod report;
 mod run;
 mod stats;
 mod sweep;
 mod train_head;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -108,6 +110,10 @@ enum Verb {
     Sweep(sweep::SweepArgs),
     /// Decide the filters of a pipeline again from stored scores, and show which rows would be gained and lost. Writes nothing.
     Refilter(refilter::RefilterArgs),
+    /// Write a page about a table (funnel, distributions, examples with pictures, provenance, cost) and a dataset card.
+    Report(report::ReportArgs),
+    /// Tell the whole story of a video or clip: what became of it in each version of the tables, and why.
+    Why(why::WhyArgs),
 }
 
 /// Which pipeline, and how strictly it is checked.
@@ -172,6 +178,8 @@ fn main() -> ExitCode {
         Verb::Eval(args) => eval::eval(&args),
         Verb::Sweep(args) => sweep::show(&args),
         Verb::Refilter(args) => refilter::show(&args),
+        Verb::Report(args) => report::write(&args),
+        Verb::Why(args) => why::show(&args),
     };
     exit.into()
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "refilter/story.rs"]
+mod story;
 mod support;
 
 use std::collections::BTreeSet;

@@ -9,6 +9,7 @@ pub mod damage;
 pub mod filters;
 pub mod frames;
 pub mod label;
+pub mod meaning;
 pub mod media;
 pub mod metadata;
 pub mod models;
@@ -17,6 +18,7 @@ pub mod quality;
 pub mod refilter;
 pub mod registry;
 pub mod remote;
+pub mod report;
 pub mod rounds;
 pub mod sinks;
 pub mod slots;
@@ -31,6 +33,7 @@ pub mod testing;
 pub mod text;
 pub mod train_head;
 pub mod video;
+pub mod why;
 
 /// The example operator of CONTRIBUTING.md must compile.
 #[cfg(doctest)]

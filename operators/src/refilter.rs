@@ -29,7 +29,7 @@ const BATCH_ROWS: usize = 1 << 14;
 /// Ids of a group that the text shows; JSON has all.
 const IDS_SHOWN: usize = 10;
 /// Columns that name a row, the first that there is.
-const ID_COLUMNS: [&str; 3] = ["clip_id", "shot_id", "video_id"];
+pub(crate) const ID_COLUMNS: [&str; 3] = ["clip_id", "shot_id", "video_id"];
 
 /// Where a row ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

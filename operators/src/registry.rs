@@ -19,6 +19,7 @@ pub const ALL: &[Entry] = &[
     // frames
     entry::<frames::frame_embed::FrameEmbed>(),
     entry::<frames::frame_classifier::FrameClassifier>(),
+    entry::<frames::category::Category>(),
     // clips
     entry::<clips::shot_split::ShotSplit>(),
     entry::<clips::temporal_split::TemporalSplit>(),
@@ -27,6 +28,7 @@ pub const ALL: &[Entry] = &[
     entry::<filters::resolution_filter::ResolutionFilter>(),
     entry::<filters::black_border::BlackBorder>(),
     entry::<filters::subtitles::Subtitles>(),
+    entry::<filters::phi_text::PhiText>(),
     entry::<filters::filter::Filter>(),
     // quality
     entry::<quality::sharpness::Sharpness>(),
@@ -34,6 +36,7 @@ pub const ALL: &[Entry] = &[
     entry::<quality::blockiness::Blockiness>(),
     entry::<quality::freeze::Freeze>(),
     entry::<quality::jitter::Jitter>(),
+    entry::<quality::camera_motion::CameraMotion>(),
     entry::<quality::aesthetic::Aesthetic>(),
     entry::<quality::technical::Technical>(),
     // speech

@@ -19,6 +19,7 @@
 //! | `decide` | pure: given what the table says, may I commit, did my commit land |
 //! | `table`, `actions` | open, create, state, commit; the retry loop |
 //! | `generation` | a new version of the table: old rows removed logically, old versions still readable |
+//! | `history` | older versions: which there are, and their rows |
 //! | `orphans` | deletes files that no log entry ever named |
 //! | `read` | reads tables back, from stores only the columns that are asked for |
 //! | `store_file` | a Parquet file in a store: its end, then the ranges that are read |
@@ -38,6 +39,7 @@ mod decide;
 mod error;
 mod folder;
 mod generation;
+mod history;
 mod jsonl;
 pub mod killpoint;
 pub(crate) mod location;
@@ -59,6 +61,7 @@ mod tests;
 
 pub use error::CommitError;
 pub use folder::Folder;
+pub use history::{Edition, History};
 pub use jsonl::{JsonlDir, SplitFile};
 pub use killpoint::kill_point;
 pub use orphans::Orphans;

@@ -47,7 +47,7 @@ impl Table {
             return Err(CommitError::Log { table: self.name.clone(), reason });
         }
         let columns = columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Ok(Batches { table: self, columns, files: self.live_files(&snapshot)?.into_iter(), open: None, rows: BATCH_ROWS })
+        Ok(Batches::of(self, columns, self.live_files(&snapshot)?))
     }
 }
 
@@ -188,7 +188,12 @@ pub fn parquet_reader(
     builder.build()
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    /// Those of these files.
+    pub(crate) fn of(table: &'a Table, columns: Option<Vec<String>>, files: Vec<LiveFile>) -> Self {
+        Batches { table, columns, files: files.into_iter(), open: None, rows: BATCH_ROWS }
+    }
+
     /// At most this many rows in a batch: few where rows are large.
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);

@@ -352,14 +352,19 @@ impl Table {
             None => Snapshot::builder_for(self.location.url.as_str()).build(&*self.engine).map_err(error)?,
         };
         *newest = Some(Arc::clone(&snapshot));
-        let record = snapshot.get_domain_metadata(DOMAIN, &*self.engine).map_err(error)?;
+        let state = self.state_of(&snapshot)?;
+        Ok((snapshot, state))
+    }
+
+    /// What the table says about itself at a version.
+    pub(crate) fn state_of(&self, snapshot: &SnapshotRef) -> Result<TableState, CommitError> {
+        let record = snapshot.get_domain_metadata(DOMAIN, &*self.engine).map_err(|e| self.delta_error("read the log", &e))?;
         let record: Option<Record> =
             record.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| CommitError::Log {
                 table: self.name.clone(),
                 reason: format!("the value of `{DOMAIN}` at version {} is not understood: {e}", snapshot.version()),
             })?;
-        let state = state(snapshot.version(), record);
-        Ok((snapshot, state))
+        Ok(state(snapshot.version(), record))
     }
 
     /// The text of a log entry, if there is one.

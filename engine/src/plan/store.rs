@@ -4,7 +4,7 @@
 //! them again is harmless. They serve people (what did this table come from, what did I change) and the refusal of a changed plan; finished
 //! work is recorded in the tables, not here. `_curette/reference.json` holds the counts that a report is shown beside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -105,6 +105,24 @@ impl PlanStore {
     pub fn meaning(&self, hash: &PlanHash) -> Result<Value, StoreError> {
         let bytes = self.folder.get(&Self::path(hash, "meaning.json")).map_err(|e| self.error("read", hash, e))?;
         serde_json::from_slice(&bytes).map_err(|e| self.error("read", hash, e))
+    }
+
+    /// What the sources kept of these inputs of a plan (see [`crate::operator::InputItem::payload`]), by key. One part of the list of inputs is in memory at a time.
+    pub fn payloads(&self, hash: &PlanHash, keys: &BTreeSet<String>) -> Result<BTreeMap<String, String>, StoreError> {
+        let fail = |e: &dyn ToString| self.error("read", hash, e.to_string());
+        let bytes = self.folder.get(&Self::path(hash, "inputs.parquet")).map_err(|e| fail(&e))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build()).map_err(|e| fail(&e))?;
+        let mut out = BTreeMap::new();
+        for batch in reader {
+            let batch = batch.map_err(|e| fail(&e))?;
+            let column = |name: &str| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+            let (Some(key), Some(payload)) = (column("key"), column("payload")) else {
+                return Err(fail(&"its list of inputs has no column `key` or `payload`"));
+            };
+            let wanted = (0..batch.num_rows()).filter(|&row| keys.contains(key.value(row)));
+            out.extend(wanted.map(|row| (key.value(row).to_owned(), payload.value(row).to_owned())));
+        }
+        Ok(out)
     }
 
     /// What each input of an older plan was ([`fingerprint`]), by source step and key.

@@ -16,6 +16,11 @@ impl Begun {
         Begun(output)
     }
 
+    /// The pipeline's output.
+    pub fn folder(&self) -> &Folder {
+        &self.0
+    }
+
     const NAME: &str = "_curette/begun-generation";
 
     /// The generation, if one is noted.

@@ -6,6 +6,7 @@
 //! | `versions` | which generation of the tables a run belongs to |
 //! | `begun` | a note of the generation that has not come to its verdict |
 //! | `difference` | what a changed plan differs in, for people |
+//! | `effort` | how long steps worked, for reports |
 //! | `finish` | checks the sums of the whole plan and removes what killed attempts left behind |
 //! | `funnel` | the report: in, kept, rejected by reason, for each step |
 //!
@@ -13,6 +14,7 @@
 
 pub mod begun;
 pub mod difference;
+pub mod effort;
 pub mod finish;
 pub mod funnel;
 pub mod prepare;
@@ -206,7 +208,11 @@ pub fn run<W>(
     metrics::gauge!(names::SPLITS_TOTAL).set(plan.splits.len() as f64);
     metrics::gauge!(names::SPLITS_DONE).set(before as f64);
     let job = prepared.into_job(threads, peers, first)?;
-    dataflow::run(job, place.workers(threads), Arc::clone(&progress))?;
+    let ran = dataflow::run(job, place.workers(threads), Arc::clone(&progress));
+    if first {
+        outcome.note_effort(&progress);
+    }
+    ran?;
     drop(watching);
     let all = plan.splits.len() as u64;
     let done = before + progress.splits_committed();
@@ -237,6 +243,15 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// For reports only: a failure is told and no more.
+    fn note_effort(&self, progress: &RunProgress) {
+        let steps = self.graph.steps.iter().map(|step| step.name.as_str());
+        let effort = effort::Effort::of_run(steps, &progress.totals(), self.started.elapsed());
+        if let Err(e) = effort::Efforts::of(self.begun.folder().clone()).add(self.stamp.generation, &effort) {
+            tracing::warn!("how long the steps worked was not kept for reports: {e}");
+        }
+    }
+
     fn finish(self, progress: &RunProgress) -> Result<Option<Report>, RunError> {
         let Outcome { graph, plan, tables, intents, stamp, begun, before, started } = self;
         let funnel = finish::verify(&graph, &plan, &stamp, &tables, progress.splits_committed() > 0)?;

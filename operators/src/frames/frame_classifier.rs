@@ -76,37 +76,11 @@ threshold = 0.5
     }
 
     fn check_input(&self, input: &SchemaRef, check: &mut dyn StepCheck) {
-        let Ok(field) = input.field_with_name("frame_embeddings") else { return };
-        let Some(width) = width_of(field.data_type()) else {
-            let message = format!("column `frame_embeddings` is {}, expected a list of vectors of Float32", field.data_type());
-            return check.error(None, Code::WrongColumnType, message, Some("put a `frame_embed` step before this one".into()));
-        };
-        if let (Width::Fixed(width), Ok((head, _))) = (width, Head::load(&check.paths().resolve(&self.head)))
-            && width != head.dim()
-        {
-            check.error(Some("head"), Code::BadModel, mismatch(&head, width), Some(RETRAIN.into()));
-        }
+        check_width(&self.head, input, check);
     }
 
     fn check_models_of_input(&self, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
-        let made_by = input.field_with_name("frame_embeddings").ok().and_then(|f| f.metadata().get(MODEL_METADATA));
-        let (Some(made_by), Ok((head, _))) = (made_by, Head::load(&check.paths().resolve(&self.head))) else { return };
-        if made_by == descriptor::NAME {
-            if head.encoder != Encoder::built_in(descriptor::NAME) {
-                check.error(Some("head"), Code::BadModel, another(&head.encoder, made_by), Some(RETRAIN.into()));
-            }
-            return;
-        }
-        // A model that is missing is reported where it is named.
-        let Ok(located) = Models::new(models::settings(runtime)).find(&models::reference(made_by, check.paths())) else { return };
-        let width = models::width_of_located(&located).filter(|width| *width != head.dim());
-        match (width, models::encoder_of_located(&located)) {
-            (Some(width), _) => check.error(Some("head"), Code::BadModel, mismatch(&head, width), Some(RETRAIN.into())),
-            (None, Ok(encoder)) if encoder != head.encoder => {
-                check.error(Some("head"), Code::BadModel, another(&head.encoder, &encoder.to_string()), Some(RETRAIN.into()));
-            }
-            _ => {}
-        }
+        check_encoder(&self.head, input, runtime, check);
     }
 
     fn build(&self, context: &BuildContext) -> Result<Runtime, OperatorError> {
@@ -124,9 +98,46 @@ threshold = 0.5
     }
 }
 
-const RETRAIN: &str = "train the head again on the embeddings of this pipeline, or use the embedding it was trained on";
+/// Reports a head whose width is not that of the embeddings upstream.
+pub(super) fn check_width(head: &str, input: &SchemaRef, check: &mut dyn StepCheck) {
+    let Ok(field) = input.field_with_name("frame_embeddings") else { return };
+    let Some(width) = width_of(field.data_type()) else {
+        let message = format!("column `frame_embeddings` is {}, expected a list of vectors of Float32", field.data_type());
+        return check.error(None, Code::WrongColumnType, message, Some("put a `frame_embed` step before this one".into()));
+    };
+    if let (Width::Fixed(width), Ok((head, _))) = (width, Head::load(&check.paths().resolve(head)))
+        && width != head.dim()
+    {
+        check.error(Some("head"), Code::BadModel, mismatch(&head, width), Some(RETRAIN.into()));
+    }
+}
 
-fn mismatch(head: &Head, width: usize) -> String {
+/// Reports a head of another encoder than that of the embeddings upstream.
+pub(super) fn check_encoder(head: &str, input: &SchemaRef, runtime: &RuntimeSettings, check: &mut dyn StepCheck) {
+    let made_by = input.field_with_name("frame_embeddings").ok().and_then(|f| f.metadata().get(MODEL_METADATA));
+    let (Some(made_by), Ok((head, _))) = (made_by, Head::load(&check.paths().resolve(head))) else { return };
+    if made_by == descriptor::NAME {
+        if head.encoder != Encoder::built_in(descriptor::NAME) {
+            check.error(Some("head"), Code::BadModel, another(&head.encoder, made_by), Some(RETRAIN.into()));
+        }
+        return;
+    }
+    // A model that is missing is reported where it is named.
+    let Ok(located) = Models::new(models::settings(runtime)).find(&models::reference(made_by, check.paths())) else { return };
+    let width = models::width_of_located(&located).filter(|width| *width != head.dim());
+    match (width, models::encoder_of_located(&located)) {
+        (Some(width), _) => check.error(Some("head"), Code::BadModel, mismatch(&head, width), Some(RETRAIN.into())),
+        (None, Ok(encoder)) if encoder != head.encoder => {
+            check.error(Some("head"), Code::BadModel, another(&head.encoder, &encoder.to_string()), Some(RETRAIN.into()));
+        }
+        _ => {}
+    }
+}
+
+pub(super) const RETRAIN: &str =
+    "train the head again on the embeddings of this pipeline, or use the embedding it was trained on";
+
+pub(super) fn mismatch(head: &Head, width: usize) -> String {
     format!("the head reads `{}` with {} dimensions, but `frame_embeddings` has {width}", head.encoder, head.dim())
 }
 

@@ -1,5 +1,6 @@
 //! Embeddings and scores of frames.
 
+pub mod category;
 pub mod descriptor;
 mod embed_columns;
 #[cfg(test)]

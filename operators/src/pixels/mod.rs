@@ -7,6 +7,7 @@ pub mod borders;
 pub mod canny;
 pub mod content;
 pub mod fourier;
+pub mod global_motion;
 pub mod hough;
 pub mod hsv;
 pub mod light;

@@ -5,6 +5,7 @@
 
 pub mod aesthetic;
 pub mod blockiness;
+pub mod camera_motion;
 pub mod dover_views;
 pub mod exposure;
 pub mod freeze;

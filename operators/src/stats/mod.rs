@@ -29,7 +29,7 @@ use crate::sources::files::{is_url, split_name};
 use crate::tables::cast;
 
 /// Rows of a batch that is read.
-const BATCH_ROWS: usize = 1 << 14;
+pub(crate) const BATCH_ROWS: usize = 1 << 14;
 /// Characters of the longest bar in text.
 const BAR_CHARS: u64 = 40;
 
@@ -60,7 +60,7 @@ pub struct Spread {
 }
 
 /// The output folder or URL, and the table in it if one was named: a folder with `stages` is an output, one beside it is one of its tables.
-fn places(given: &str) -> Result<(String, Option<String>), String> {
+pub(crate) fn places(given: &str) -> Result<(String, Option<String>), String> {
     let place = absolute(given)?;
     if has_stages(&place)? {
         return Ok((place, None));
@@ -102,16 +102,16 @@ pub fn stats(given: &str) -> Result<Stats, String> {
     Ok(Stats { splits, funnel, histograms })
 }
 
-fn open_if_there(place: &str) -> Result<Option<Table>, String> {
+pub(crate) fn open_if_there(place: &str) -> Result<Option<Table>, String> {
     Table::open_existing(split_name(place).1, place).map_err(|e| e.to_string())
 }
 
-fn open(place: &str) -> Result<Table, String> {
+pub(crate) fn open(place: &str) -> Result<Table, String> {
     open_if_there(place)?.ok_or_else(|| format!("there is no table at {place}"))
 }
 
 /// Puts the steps of one split among those known: each behind the one that it follows. Every split names its steps in the order of the pipeline.
-fn merge(order: &mut Vec<String>, split: &[String]) {
+pub(crate) fn merge(order: &mut Vec<String>, split: &[String]) {
     let mut at = 0;
     for step in split {
         match order.iter().position(|s| s == step) {

@@ -90,6 +90,7 @@ pub fn fill(folder: &Path, operator: &dyn DynOperator) {
     for file in operator.files(&Paths { base: folder.to_path_buf() }) {
         match (operator.name(), file.key) {
             ("frame_classifier", "head") => std::fs::write(&file.path, head().to_bytes()).unwrap(),
+            ("category", "head") => std::fs::write(&file.path, categories().to_bytes()).unwrap(),
             ("text_classifier", "head") => {
                 let encoder = Encoder::built_in("arctic-embed-m");
                 let head = Head::linear(vec![0.01; TEXT_WIDTH], 0.5, encoder, ["no".into(), "yes".into()]);
@@ -178,6 +179,15 @@ pub fn empty(folder: &Path) {
 
 fn head() -> Head {
     Head::linear(vec![2.0; WIDTH], -1.0, Encoder::built_in(EMBEDDING), ["no".into(), "yes".into()])
+}
+
+/// Five classes, of which each but the last looks at one number.
+fn categories() -> Head {
+    let classes = ["teaching", "clinical_practice", "popular_science", "animation", "imaging"].map(String::from).to_vec();
+    let mut weight = vec![0.0; 5 * WIDTH];
+    (0..WIDTH).for_each(|i| weight[i * WIDTH + i] = 3.0);
+    let output = curette_heads::head::Layer { inputs: WIDTH, weight, bias: vec![0.0; 5] };
+    Head { output, classes, ..head() }
 }
 
 /// Eight seconds at 854x480 of a picture that fills its frame (noise: `ball` would be a ball between black borders).

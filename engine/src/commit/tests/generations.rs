@@ -74,3 +74,43 @@ fn a_generation_may_begin_in_a_fresh_table() {
     assert_eq!(table.begin_generation(&stamp("p", 1)).unwrap(), Outcome::AlreadyDone);
     assert_eq!(table.state().unwrap().done, set("0"));
 }
+
+#[test]
+fn the_last_version_of_each_generation_is_found_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    assert!(table.history().unwrap().editions.is_empty(), "nothing was committed");
+    // Generation 0 with three commits, 2 (1 was never begun here) with one, 3 begun and no more.
+    for split in ["0", "1", "2"] {
+        let splits = set(split);
+        table.commit(&stamp("p", 0), &splits, &[shard(&table, &attempt(1), &splits)]).unwrap();
+    }
+    table.begin_generation(&stamp("q", 2)).unwrap();
+    table.commit(&stamp("q", 2), &set("0"), &[shard(&table, &attempt(2), &set("0"))]).unwrap();
+    table.begin_generation(&stamp("q", 3)).unwrap();
+    let history = table.history().unwrap();
+    assert_eq!(history.unreadable, None);
+    let found: Vec<_> = history.editions.iter().map(|e| (e.state.generation, e.state.version, e.state.done.len())).collect();
+    // The slow way: look at every version.
+    let mut last: std::collections::BTreeMap<u64, (u64, u64, u64)> = Default::default();
+    for version in 1..=table.state().unwrap().version {
+        let state = table.state_at(version).unwrap();
+        last.insert(state.generation, (state.generation, version, state.done.len()));
+    }
+    assert_eq!(found, last.into_values().collect::<Vec<_>>());
+    assert!(history.editions.iter().all(|e| e.committed_ms.is_some()));
+    let rows = |version| {
+        table.read_batches_at(version, &["id", "no such column"]).unwrap().map(|b| b.unwrap().num_rows()).sum::<usize>()
+    };
+    assert_eq!(found.iter().map(|f| rows(f.1)).collect::<Vec<_>>(), [6, 2, 0]);
+    assert_eq!(table.schema_at(0).unwrap().fields().len(), 2);
+
+    // A log that another program has shortened.
+    for version in 0..3 {
+        std::fs::remove_file(dir.path().join(format!("_delta_log/{version:020}.json"))).unwrap();
+    }
+    let table = Table::open_existing("t", dir.path().to_str().unwrap());
+    if let Ok(Some(table)) = table {
+        assert!(table.history().is_err() || table.history().unwrap().unreadable.is_some());
+    }
+}
