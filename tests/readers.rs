@@ -20,4 +20,21 @@ fn four_readers_see_the_same_rows() {
     succeed(curette().arg("run").arg(pipeline).args(["--quiet", "-w", "2"]));
     let said = succeed(Command::new(python).arg(root().join("tests/readers/read_tables.py")).arg(&output));
     assert!(String::from_utf8_lossy(&said.stdout).contains("all readers agree"));
+
+    // The report of the same tables: pictures of kept and dropped clips, distributions, and no script.
+    let page = dir.path().join("report.html");
+    succeed(curette().arg("report").arg(output.join("clips")).args(["--examples", "2", "--out"]).arg(&page));
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.matches("src=\"data:image/jpeg;base64,").count() >= 6, "kept and dropped clips have pictures");
+    for wanted in [
+        "Dropped by ",
+        "<h3>Duration</h3>",
+        "<h3>Caption</h3>",
+        "<h3>Resolution</h3>",
+        "nothing of: aesthetic score",
+        "curette/builtin-1",
+    ] {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    assert!(!html.contains("<script") && html.len() < 4 << 20, "{} bytes", html.len());
 }

@@ -44,16 +44,23 @@ pub fn take(groups: &[Group]) -> (Vec<Vec<Picture>>, Option<String>) {
     for at in 0..most {
         for (group, pictures) in groups.iter().zip(&mut out) {
             let Some(example) = group.examples.get(at) else { continue };
-            let Some(uri) = &example.uri else {
+            let places =
+                [example.uri.as_deref().map(|uri| (uri, example.span)), example.clip_uri.as_deref().map(|uri| (uri, None))];
+            let mut places = places.into_iter().flatten().peekable();
+            if places.peek().is_none() {
                 pictures[at] = Err("no video is known for this row".into());
-                continue;
-            };
-            if let Some(limit) = camera.spent() {
+            } else if let Some(limit) = camera.spent() {
                 left_out += 1;
                 why = Some(limit);
-                continue;
+            } else {
+                // The first that can be read; of none, what is wrong with the last.
+                for (uri, span) in places {
+                    pictures[at] = camera.take(uri, span).map_err(|e| format!("no picture: {}", e.code));
+                    if pictures[at].is_ok() {
+                        break;
+                    }
+                }
             }
-            pictures[at] = camera.take(uri, example.span).map_err(|e| format!("no picture: {}", e.code));
         }
     }
     (out, why.map(|why| format!("{left_out} pictures were left out, because a page has {why}")))

@@ -33,6 +33,9 @@ const FACTS: [&str; 8] = [
     "category_score",
 ];
 
+/// Texts of a kept row.
+const TEXTS: [&str; 7] = ["video_uri", "clip_uri", "title", "caption", "brief_caption", "category", "camera_motion"];
+
 /// A row that stands for others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
@@ -40,6 +43,8 @@ pub struct Example {
     pub id: String,
     /// Where the video lies.
     pub uri: Option<String>,
+    /// Where the clip itself lies, if it is a file of its own.
+    pub clip_uri: Option<String>,
     /// Microseconds; the whole video without.
     pub span: Option<(i64, i64)>,
     /// Of the video.
@@ -102,7 +107,8 @@ impl<T> Draw<T> {
 pub fn kept(table: &Table, per_group: usize, seed: u64) -> Result<Group, String> {
     let schema = table.schema();
     let id = ID_COLUMNS.into_iter().find(|c| schema.field_with_name(c).is_ok());
-    let mut columns = vec!["video_uri", "start_us", "end_us", "title", "caption", "brief_caption", "category", "camera_motion"];
+    let mut columns = vec!["start_us", "end_us"];
+    columns.extend(TEXTS);
     columns.extend(FACTS);
     columns.extend(id);
     columns.retain(|c| schema.field_with_name(c).is_ok());
@@ -132,7 +138,7 @@ struct Columns {
 impl Columns {
     fn of(batch: &RecordBatch, id: &str) -> Result<Columns, String> {
         let mut texts = BTreeMap::new();
-        for name in ["video_uri", "title", "caption", "brief_caption", "category", "camera_motion"] {
+        for name in TEXTS {
             // A column of this name and another type is another thing.
             if let Ok(Some(column)) = cast::text(batch, name) {
                 texts.insert(name, column);
@@ -158,6 +164,7 @@ impl Columns {
         Example {
             id: self.ids.value(row).to_owned(),
             uri: text_whole(self.texts.get("video_uri"), row),
+            clip_uri: text_whole(self.texts.get("clip_uri"), row),
             span: span.map(|(a, b)| (a.value(row), b.value(row))),
             title: text("title"),
             text: text("brief_caption").or_else(|| text("caption")),
