@@ -88,7 +88,8 @@ struct Ids {
 impl Ids {
     fn of(columns: &[&str]) -> Option<Ids> {
         let all: Vec<&'static str> = ID_COLUMNS.into_iter().filter(|c| columns.contains(c)).collect();
-        Some(Ids { key: all.first()?, all })
+        let key = *all.first()?;
+        Some(Ids { key, all })
     }
 
     /// For each row whether it is the item or part of it, and whether it is of the item's video.
