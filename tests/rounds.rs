@@ -349,7 +349,8 @@ fn one_percent_more_records_touch_about_one_percent() {
     assert!(more["decoded_rows"] * 20 < 150_300, "decoded to find them: less than 5 %: {more:?}");
 }
 
-/// Files come, change and go: what all rounds together say, by sets. A channel that is in stays in, and so does a video, as long as a row of it is there.
+/// Files come, change and go: what all rounds together say, by sets. A channel that is in stays in, and so does a video, as long as a row of it is
+/// there.
 fn oracle_of_rounds(rounds: &[[BTreeMap<String, Vec<Row>>; 2]], min_videos: u64, min_share: f64) -> Vec<String> {
     let (mut good, mut listed) = (BTreeSet::new(), BTreeSet::new());
     let mut out = Vec::new();

@@ -139,8 +139,8 @@ pub struct EngineSettings {
     pub max_restarts: u32,
     /// Address for `/metrics` and `/healthz`, for example `127.0.0.1:9464`. Off when empty.
     pub metrics_address: String,
-    /// Let steps that decode (pool `decode`) work in child processes, at most this many per process of the run (0 = off). A crash or a hang of a decoder then costs
-    /// one row (`decoder_crashed`, `decoder_hung`) instead of the run. Each child loads the models of the steps that it serves.
+    /// Let steps that decode (pool `decode`) work in child processes, at most this many per process of the run (0 = off). A crash or a hang of a
+    /// decoder then costs one row (`decoder_crashed`, `decoder_hung`) instead of the run. Each child loads the models of the steps that it serves.
     #[schemars(range(max = 1024))]
     pub decoder_processes: usize,
     /// A child process that does not answer a task within this time is killed, in seconds. A step's own `timeout_seconds` comes first.

@@ -21,6 +21,7 @@
 //! What an operator is, and the only file to read before writing one: [`operator`]. What it answers for each row:
 //! [`verdict`]; what operators of a process share: [`resources`]. SQL conditions: [`predicate`]. Documentation and JSON Schema from the
 //! registry: [`describe`]. Logs, metrics, progress: [`telemetry`]. Exit codes: [`exit`]. What the C allocator may keep: [`memory`].
+//! Children that die with their parent: `orphan`.
 //!
 //! # Rules that hold everywhere
 //!
@@ -44,6 +45,7 @@ pub mod graph;
 pub mod isolation;
 pub mod memory;
 pub mod operator;
+mod orphan;
 pub mod plan;
 pub mod pool;
 pub mod predicate;

@@ -13,7 +13,9 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use futures::{Stream, StreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderBuilder, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
@@ -146,18 +148,8 @@ async fn rows_in_store(
     batch_rows: usize,
     rows: Option<RowSelection>,
 ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch, ParquetError>> + Send>>, ParquetError> {
-    let mut builder =
-        ParquetRecordBatchStreamBuilder::new_with_options(reader, options(&rows)).await?.with_batch_size(batch_rows);
-    if let Some(names) = columns {
-        let fields = builder.schema().fields().iter().enumerate();
-        let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        builder = builder.with_projection(mask);
-    }
-    if let Some(rows) = rows {
-        builder = builder.with_row_selection(rows);
-    }
-    Ok(Box::pin(builder.build()?))
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options(&rows)).await?.with_batch_size(batch_rows);
+    Ok(Box::pin(narrowed(builder, columns, rows).build()?))
 }
 
 /// An index of pages is of use where rows are picked.
@@ -175,7 +167,16 @@ pub fn parquet_reader(
     batch_rows: usize,
     rows: Option<RowSelection>,
 ) -> Result<ParquetRecordBatchReader, ParquetError> {
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options(&rows))?.with_batch_size(batch_rows);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options(&rows))?.with_batch_size(batch_rows);
+    narrowed(builder, columns, rows).build()
+}
+
+/// The top-level columns of these names (`None`: all), and just these rows, wherever the file lies.
+fn narrowed<T>(
+    mut builder: ArrowReaderBuilder<T>,
+    columns: Option<&[String]>,
+    rows: Option<RowSelection>,
+) -> ArrowReaderBuilder<T> {
     if let Some(names) = columns {
         let fields = builder.schema().fields().iter().enumerate();
         let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
@@ -185,7 +186,7 @@ pub fn parquet_reader(
     if let Some(rows) = rows {
         builder = builder.with_row_selection(rows);
     }
-    builder.build()
+    builder
 }
 
 impl Batches<'_> {

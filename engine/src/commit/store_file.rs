@@ -1,7 +1,7 @@
 //! A Parquet file in a store, as its asynchronous reader wants it: its end first, then the ranges of the columns that are read.
 //!
-//! Ranges of a row group are asked for together, and the store's client makes one request of those that lie close to each other. What can go wrong: the
-//! store; a file that is shorter than it was said to be.
+//! Ranges of a row group are asked for together, and the store's client makes one request of those that lie close to each other. What can go wrong:
+//! the store; a file that is shorter than it was said to be.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::wire::{LENGTH_BYTES, MAX_MESSAGE_BYTES, length_of};
+use crate::orphan::die_with;
 
 /// The hidden verb.
 pub const VERB: &str = "decoder-process";
@@ -48,19 +49,9 @@ impl Running {
         let mut command = Command::new(program);
         // A process group of its own: Ctrl-C is for the run, which lets open tasks end.
         command.arg(VERB).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe calls: `prctl`, `getppid`, `_exit`.
+        // SAFETY: between fork and exec only async-signal-safe calls: those of `die_with`.
         unsafe {
-            command.pre_exec(move || {
-                #[cfg(target_os = "linux")]
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-                // The parent may have died before the line above.
-                if u32::try_from(libc::getppid()) != Ok(parent) {
-                    libc::_exit(1);
-                }
-                Ok(())
-            });
+            command.pre_exec(move || die_with(parent));
         }
         let mut process = command.spawn()?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {

@@ -1,5 +1,6 @@
 //! Cuts spans out of a video, for measuring and for looking at: `cut exact|smart|keyframe FILE FROM-TO...` in seconds; with `smart-packets` and
-//! `keyframe-packets` copies are not decoded. One line per clip on stderr, then the peak memory of the process. Clips are kept in the folder `$CURETTE_KEEP`, if it is set.
+//! `keyframe-packets` copies are not decoded. One line per clip on stderr, then the peak memory of the process. Clips are kept in the folder
+//! `$CURETTE_KEEP`, if it is set.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

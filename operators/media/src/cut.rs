@@ -50,8 +50,8 @@ pub enum VerifyCopies {
     /// The clip is decoded, and its first and last picture must be those of the source.
     #[default]
     Decode,
-    /// The clip is read back, and its packets and their times must be those of the source. Nothing is decoded, which takes a tenth of the time; damage that
-    /// is in the source stays unseen, and is copied.
+    /// The clip is read back, and its packets and their times must be those of the source. Nothing is decoded, which takes a tenth of the time;
+    /// damage that is in the source stays unseen, and is copied.
     Packets,
 }
 

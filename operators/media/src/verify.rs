@@ -181,7 +181,8 @@ pub(crate) fn verify(path: &Path, written: &Written, deadline: Instant, context:
     Ok(())
 }
 
-/// Whether two packets of H.264 hold the same but for parameter sets and delimiters: a parser repeats the header's sets in the first packet that it reads.
+/// Whether two packets of H.264 hold the same but for parameter sets and delimiters: a parser repeats the header's sets in the first packet that it
+/// reads.
 fn same_slices(a: &[u8], b: &[u8]) -> bool {
     let parts = |packet| {
         let mut parts = units(packet, Framing::Lengths(4))?;

@@ -1,7 +1,7 @@
 //! The rows of the ledger's table: how they are written, and how their columns are found.
 //!
-//! Records are written sorted by channel, in runs of [`RUN_RECORDS`] and pages of [`PAGE_ROWS`] rows, so that a round finds those of few channels by the
-//! bounds of pages. What can go wrong: see [`super::ledger`].
+//! Records are written sorted by channel, in runs of [`RUN_RECORDS`] and pages of [`PAGE_ROWS`] rows, so that a round finds those of few channels by
+//! the bounds of pages. What can go wrong: see [`super::ledger`].
 
 use std::sync::Arc;
 

@@ -37,8 +37,9 @@ const COST_OF_A_ROW: u64 = 1024;
 ///
 /// Reads two tables that are there before the run: `catalogue` (every record) and `medical` (the records that were found medical, say by
 /// `keyword_filter` and `text_classifier` in another pipeline). Each may be an output table of a pipeline, a Parquet file or a folder of Parquet
-/// files, on a disk or in a store (`s3://bucket/prefix`), of which only the ends of files and the columns that are used are fetched. A video counts once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a
-/// channel of its own; one without an id is left out, and the run says how many were.
+/// files, on a disk or in a store (`s3://bucket/prefix`), of which only the ends of files and the columns that are used are fetched. A video counts
+/// once, however many crawls have it; rows of `medical` count as records of the catalogue. A record without a channel is a channel of its own; one
+/// without an id is left out, and the run says how many were.
 ///
 /// The decision is made in rounds. A round is whatever files are new in the two tables (or gone from them) since the round before, taken together:
 /// neither the order of files and records nor the number of workers can change its result. What it decided is kept in `ledger` by one atomic commit
@@ -50,11 +51,12 @@ const COST_OF_A_ROW: u64 = 1024;
 /// New videos are another plan: run with `--new-version`; kept answers make it cost about the difference. Where a video stands in several rows, the
 /// one whose carried columns, written as JSON, sort first is taken.
 ///
-/// A split reads the pages of the tables that hold its rows, so few large splits are best: set `split_max_items` in `[pipeline]` to some 50,000 (the default,
-/// 64, suits videos).
+/// A split reads the pages of the tables that hold its rows, so few large splits are best: set `split_max_items` in `[pipeline]` to some 50,000 (the
+/// default, 64, suits videos).
 ///
 /// Memory while planning: about 23 bytes for each record that a round looks at (in the first round all), up to twice that while a round is read, and
-/// twice again with `min_share`; `max_records` is the limit of all. The plan holds about 300 bytes for each listed video; `max_videos` is the limit. Each process of a cluster plans by itself.
+/// twice again with `min_share`; `max_records` is the limit of all. The plan holds about 300 bytes for each listed video; `max_videos` is the limit.
+/// Each process of a cluster plans by itself.
 ///
 /// Unmeasured codes: `file_missing`, `input_changed`, `file_unreadable` (a file of the tables is gone, is another one, or is damaged since the plan
 /// was made: run again).

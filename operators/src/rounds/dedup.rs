@@ -37,11 +37,11 @@ const SEPARATOR: char = '\u{1f}';
 /// workers can change that.
 ///
 /// `table` must be there before the run: an output table of another pipeline (`content_blake3` of `probe` tells equal files), a Parquet file or a
-/// folder of Parquet files, on a disk or in a store (`s3://bucket/prefix`). Rows without an id are left out, and the run says how many were. What repeats is recorded in `rejects`; of rows with one
-/// id, those that go are named `ID (again N)` there.
+/// folder of Parquet files, on a disk or in a store (`s3://bucket/prefix`). Rows without an id are left out, and the run says how many were. What
+/// repeats is recorded in `rejects`; of rows with one id, those that go are named `ID (again N)` there.
 ///
-/// A split reads the pages of the tables that hold its rows, so few large splits are best: set `split_max_items` in `[pipeline]` to some 50,000 (the default,
-/// 64, suits videos).
+/// A split reads the pages of the tables that hold its rows, so few large splits are best: set `split_max_items` in `[pipeline]` to some 50,000 (the
+/// default, 64, suits videos).
 ///
 /// Memory while planning: the ids and about 100 bytes for each row, and about 300 bytes for each row in the plan; `max_rows` is the limit.
 ///

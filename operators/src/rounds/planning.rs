@@ -1,10 +1,10 @@
 //! One planning round of channel expansion: what the tables hold now against what the ledger knows.
 //!
-//! New files are read for their ids only. Of the records that are known, only those come back from the ledger, as numbers, whose channel this round may
-//! let in: one that is not in yet and has new medical records. Why no other can matter: records that are not medical only lower a share, and of a channel
-//! that is in every video is listed already. (Where a share is asked, a channel that lost records to a file that is gone may rise, so it is looked up,
-//! too.) Both go through the dataflow, a second pass finds where the listed videos stand. Nothing is written before [`Planner::settle`], and the
-//! listing is the same before and after it.
+//! New files are read for their ids only. Of the records that are known, only those come back from the ledger, as numbers, whose channel this round
+//! may let in: one that is not in yet and has new medical records. Why no other can matter: records that are not medical only lower a share, and of a
+//! channel that is in every video is listed already. (Where a share is asked, a channel that lost records to a file that is gone may rise, so it is
+//! looked up, too.) Both go through the dataflow, a second pass finds where the listed videos stand. Nothing is written before [`Planner::settle`],
+//! and the listing is the same before and after it.
 //!
 //! What can go wrong: tables that change while they are read (a file that vanishes ends the listing with its name), and more records or videos than
 //! the limits.

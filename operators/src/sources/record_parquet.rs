@@ -99,8 +99,8 @@ pub struct File<'a> {
     pub bytes: u64,
 }
 
-/// Reads a part. A file that breaks off gives the rows before, and then a row with the reason whose id is the file's key. With a condition its columns are
-/// read first, and the others for those rows that go on.
+/// Reads a part. A file that breaks off gives the rows before, and then a row with the reason whose id is the file's key. With a condition its
+/// columns are read first, and the others for those rows that go on.
 pub fn read(file: &File, part: &Part, wanted: &Wanted, condition: Option<&Condition>) -> (Vec<Verdict>, Vec<ArrayRef>) {
     let decides = |name: &str| condition.is_none_or(|c| name == ID.name || c.columns().contains(&name));
     let first = wanted.those(decides);

@@ -46,16 +46,16 @@ const CATALOGUE: What = What {
 /// Text files may be compressed (`.gz`, `.zst`). Every field but the id is optional: what is absent, null or of another type is null, and so are
 /// empty ids, dates and addresses. Numbers may be text. Columns that no later step reads are not read from Parquet either.
 ///
-/// `keep_if` drops records while they are read. In Parquet the columns that it names are looked at first, and of the other columns only what the records that
-/// go on need: a `filter` behind this step says the same and reads everything.
+/// `keep_if` drops records while they are read. In Parquet the columns that it names are looked at first, and of the other columns only what the
+/// records that go on need: a `filter` behind this step says the same and reads everything.
 ///
 /// Parquet is read in parts of at most 131,072 rows, JSON Lines in ranges of 32 MiB; a compressed or CSV file is one part and may hold 1 GiB. A split
 /// takes as many parts as
 /// `split_max_cost_bytes` allows. A file that was changed since the plan was made is not read.
 ///
-/// Reject code: `condition_false`, as of `filter`. Unmeasured codes: `condition_is_null` and `condition_failed`, as of `filter`; `bad_record` (a line that is no JSON object, a CSV record with too many cells), `no_id`; both name file and line (in Parquet:
-/// row). Of a part as a whole: `file_missing`, `input_changed`, `file_unreadable` (what was read before stays), `file_too_large`, `not_a_file`,
-/// `bad_address`.
+/// Reject code: `condition_false`, as of `filter`. Unmeasured codes: `condition_is_null` and `condition_failed`, as of `filter`; `bad_record` (a line
+/// that is no JSON object, a CSV record with too many cells), `no_id`; both name file and line (in Parquet: row). Of a part as a whole:
+/// `file_missing`, `input_changed`, `file_unreadable` (what was read before stays), `file_too_large`, `not_a_file`, `bad_address`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetadataRecords {

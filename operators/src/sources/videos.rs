@@ -30,37 +30,41 @@ use crate::text::{self, MAX_TRANSCRIPT_BYTES, TimedText};
 ///
 /// Give either `path` or `manifest`. Videos are ordered by their id. The video itself is not opened here.
 ///
-/// Sidecars are found by the video's name without its extension: `NAME.info.json`, `NAME.LANGUAGE.vtt`, `NAME.LANGUAGE.srt`, `NAME.vtt`, `NAME.srt`. Of several
-/// transcripts the best is taken: manual before automatic, then English, then WebVTT. `LANGUAGE` is a tag such as `en`, `pt-BR`, `zh-Hans` or `en-orig`;
-/// `talk.en.srt` belongs to `talk.en.mp4` where there is one, else to `talk.mp4`. Rolling duplicates of automatic captions are removed. A missing
-/// sidecar or field is null.
+/// Sidecars are found by the video's name without its extension: `NAME.info.json`, `NAME.LANGUAGE.vtt`, `NAME.LANGUAGE.srt`, `NAME.vtt`, `NAME.srt`.
+/// Of several transcripts the best is taken: manual before automatic, then English, then WebVTT. `LANGUAGE` is a tag such as `en`, `pt-BR`, `zh-Hans`
+/// or `en-orig`; `talk.en.srt` belongs to `talk.en.mp4` where there is one, else to `talk.mp4`. Rolling duplicates of automatic captions are removed.
+/// A missing sidecar or field is null.
 ///
-/// The address of each video (`video_uri`) is part of the plan, however `path` spells it: after a corpus was moved, a run is refused (or begins a new version)
-/// instead of mixing addresses that are dead with new ones. So is each file's size and time of last change (in a store: size and etag), and that of its sidecars: what
-/// tells content apart without reading it. A file that was only touched, or copied without its times (`cp -p` and `rsync -a` keep them), counts as changed.
+/// The address of each video (`video_uri`) is part of the plan, however `path` spells it: after a corpus was moved, a run is refused (or begins a new
+/// version) instead of mixing addresses that are dead with new ones. So is each file's size and time of last change (in a store: size and etag), and
+/// that of its sidecars: what tells content apart without reading it. A file that was only touched, or copied without its times (`cp -p` and
+/// `rsync -a` keep them), counts as changed.
 ///
-/// A manifest may name videos on web servers (`http://`, `https://`). They are read by ranges when they are decoded, never downloaded whole, and have no sidecars. The
-/// server must support `Range`; it is asked for each file's length and etag (else the time of last change) when inputs are listed, and again when they are read.
+/// A manifest may name videos on web servers (`http://`, `https://`). They are read by ranges when they are decoded, never downloaded whole, and have
+/// no sidecars. The server must support `Range`; it is asked for each file's length and etag (else the time of last change) when inputs are listed,
+/// and again when they are read.
 ///
-/// Of a folder, files without a video extension are left out; `curette plan` and the report of a run count them by extension. Folders that cannot be read are left out,
-/// with a warning and their number.
+/// Of a folder, files without a video extension are left out; `curette plan` and the report of a run count them by extension. Folders that cannot be
+/// read are left out, with a warning and their number.
 ///
 /// Unmeasured codes: `file_missing` (it was there when the inputs were listed, or a manifest names it), `input_changed` (size, time or etag
-/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`, `bad_transcript`, of web servers
-/// `access_denied`, `ranges_refused` and `fetch_failed`, `file_too_large` (an info
-/// file above 64 MiB, a transcript above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
+/// differ from the plan: plan again), `not_a_file`, `file_unreadable`, `bad_address` (also: the name of the file is not UTF-8), `bad_info_json`,
+/// `bad_transcript`, of web servers `access_denied`, `ranges_refused` and `fetch_failed`, `file_too_large` (an info file above 64 MiB, a transcript
+/// above 16 MiB). With `on_unmeasured = "keep"` the row goes on with what could be read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Videos {
-    /// A video, a folder (taken with all folders below it), a pattern (`clips/**/*.mp4`) or a URL (`s3://bucket/prefix`, also with a pattern). Relative
-    /// paths start at the pipeline file. Names that start with `.` are left out.
+    /// A video, a folder (taken with all folders below it), a pattern (`clips/**/*.mp4`) or a URL (`s3://bucket/prefix`, also with a pattern).
+    /// Relative paths start at the pipeline file. Names that start with `.` are left out.
     #[serde(default)]
     pub path: Option<String>,
-    /// A Parquet, JSON Lines or CSV file with a column `uri` (or `path`; relative ones start at the manifest's folder; URLs are `s3://`, `http://` and `https://`) and optionally `id`, `title`,
-    /// `description`, `channel_id`, `channel`, `tags` (in CSV separated by `;`), `upload_date`, `webpage_url`, `license`, `source_id`. Its values win over those of sidecars.
+    /// A Parquet, JSON Lines or CSV file with a column `uri` (or `path`; relative ones start at the manifest's folder; URLs are `s3://`, `http://`
+    /// and `https://`) and optionally `id`, `title`, `description`, `channel_id`, `channel`, `tags` (in CSV separated by `;`), `upload_date`,
+    /// `webpage_url`, `license`, `source_id`. Its values win over those of sidecars.
     #[serde(default)]
     pub manifest: Option<String>,
-    /// Take only files with these extensions. Default: of a folder all usual video extensions, of a pattern everything that it matches except sidecars.
+    /// Take only files with these extensions. Default: of a folder all usual video extensions, of a pattern everything that it matches except
+    /// sidecars.
     #[serde(default)]
     pub extensions: Vec<String>,
     /// Take only the first so many, in the order of their ids.

@@ -1,7 +1,8 @@
 //! A table as its files: what there is, what tells each file's content, and single rows of it.
 //!
 //! For decisions over whole tables, which are made once and whose rows are then read one by one: an output table of a pipeline, a Parquet file, or a
-//! folder of such, on a disk or in a store (of which only the ends of files and the wanted columns are fetched). A file of an output table never changes under its name; another Parquet file is known by size and time of change, as everywhere.
+//! folder of such, on a disk or in a store (of which only the ends of files and the wanted columns are fetched). A file of an output table never
+//! changes under its name; another Parquet file is known by size and time of change, as everywhere.
 //!
 //! What can go wrong: files vanish or change between planning and reading; that is a [`PartError`] with a code, for the rows that were in it.
 

@@ -23,7 +23,8 @@ use crate::span::text_column;
 ///
 /// A row whose file cannot be used is unmeasured, with the reason as its code: `file_missing`, `file_unreadable`, `empty_file`, `not_a_video`,
 /// `no_index`, `no_video_stream`, `unsupported_codec`, `damaged`, `truncated`, `no_frames`, `too_large`, `too_long`, `timeout`, `stalled`;
-/// of remote files also `fetch_failed`, `access_denied`, `input_changed` (another etag or length than at first) and `ranges_refused` (the server sends whole files only).
+/// of remote files also `fetch_failed`, `access_denied`, `input_changed` (another etag or length than at first) and `ranges_refused` (the server
+/// sends whole files only).
 ///
 /// Remote files are read by ranges. Of an mp4 with an ordinary index, that is the index and the key frames; of other files, all of it once.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -71,7 +71,7 @@ def test_a_growing_spool_changes_nothing_but_the_time():
     for count in range(13):
         known = [growing.at(cursor, count, False, {3, 11}) for cursor in range(36)]
         assert all(now is None or now == then for now, then in zip(known, final))
-        assert count < 3 or known[2] == 2
+        assert sum(now is not None for now in known) >= count - 2, "all but a place whose sample is left out is known"
     assert order.Order(9, in_order=False).at(0, 12, False, set()) is None
 
 

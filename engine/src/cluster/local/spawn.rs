@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use super::{Local, Seat, Secret, VARIABLE};
 use crate::cluster::ClusterError;
+use crate::orphan::die_with;
 
 /// Listening sockets on free ports of the loopback, and who gets which.
 pub(super) fn seats(processes: usize, restarts: u32) -> Result<Vec<(Seat, TcpListener)>, ClusterError> {
@@ -52,21 +53,13 @@ pub(super) fn child(local: &Local, seat: &Seat, listener: &TcpListener) -> io::R
         // Process 0 keeps the terminal: its progress bar and its result. What the others say is forwarded line by line.
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
-    // SAFETY: between fork and exec only async-signal-safe calls: `fcntl`, `prctl`, `getppid`, `_exit`.
+    // SAFETY: between fork and exec only async-signal-safe calls: `fcntl` and those of `die_with`.
     unsafe {
         command.pre_exec(move || {
             if libc::fcntl(socket, libc::F_SETFD, 0) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            #[cfg(target_os = "linux")]
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // The parent may have died before the line above.
-            if u32::try_from(libc::getppid()) != Ok(parent) {
-                libc::_exit(1);
-            }
-            Ok(())
+            die_with(parent)
         });
     }
     command.spawn()
